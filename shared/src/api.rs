@@ -1,0 +1,330 @@
+//! The JSON protocol, `/v1`: a request and a response for each route.
+//!
+//! | operation | route | request | response |
+//! | --- | --- | --- | --- |
+//! | create | `POST /v1/uploads` | [`CreateUpload`] | `201` or `200` [`UploadCreated`] |
+//! | sign parts | `POST /v1/uploads/{id}/parts` | [`SignParts`] | [`SignedParts`] |
+//! | status | `GET /v1/uploads/{id}` | | [`UploadStatus`] |
+//! | complete | `POST /v1/uploads/{id}/complete` | [`CompleteUpload`], or no body | `200` [`CompletedObject`], or `202` [`Completing`] |
+//! | abort | `DELETE /v1/uploads/{id}` | | `204` |
+//! | me | `GET /v1/me` | | [`Me`] |
+//!
+//! Every failure is a [`Problem`]. Requests refuse fields they do not know, so that a misspelt one is not silently lost;
+//! clients must ignore fields they do not know, so that answers can grow.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{ETag, Md5Digest, ObjectKey, PartNumber, UploadId};
+
+/// Most parts that one [`SignParts`] may ask for.
+pub const MAX_PARTS_PER_SIGN: usize = 1000;
+
+/// Asks to upload one file.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUpload {
+    /// The file's name, from which the destination's template makes the key. May hold `/`.
+    pub name: String,
+    /// Bytes in the file; leave out when it is not known yet, as for a pipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Media type of the object (RFC 9110 section 8.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Canned ACL; refused where the policy does not grant it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acl: Option<String>,
+    /// User metadata, names without the `x-amz-meta-` prefix; 2 KB in all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Which of the broker's destinations; left out, the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// Names the content for resuming, at most 128 characters. Creating again with the same destination, name, size and
+    /// fingerprint finds the upload that is still open. The broker only compares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// Bytes in every part but the last; left out, the broker chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_size: Option<u64>,
+}
+
+/// How the bytes of each part are protected on their way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Integrity {
+    /// Declare each part's MD5 when it is signed; the store refuses a body that does not match its `Content-MD5`.
+    ContentMd5,
+}
+
+/// An upload that is open: `201` when it is new, `200` when it was found by its fingerprint.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct UploadCreated {
+    /// What every later request names it by.
+    pub upload_id: UploadId,
+    /// Where the object will be.
+    pub key: ObjectKey,
+    /// Bytes in every part but the last.
+    pub part_size: u64,
+    /// How many parts to send; absent while the size is unknown; 0 for an empty file, which is completed at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_count: Option<u16>,
+    /// How parts are protected.
+    pub integrity: Integrity,
+    /// When the upload ends if it is not completed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+    /// Seconds until then, by the broker's clock.
+    pub expires_in: u64,
+    /// The broker's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub server_time: OffsetDateTime,
+    /// What the store holds already, in order; empty for a new upload.
+    pub parts: Vec<StoredPart>,
+}
+
+/// A part that the store holds.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct StoredPart {
+    /// Its place.
+    pub number: PartNumber,
+    /// Its bytes.
+    pub size: u64,
+    /// What the store calls it; the MD5 in hexadecimal on most stores.
+    pub etag: ETag,
+}
+
+/// Asks for URLs: only for the parts about to be sent, since the URLs soon expire.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignParts {
+    /// 1 to [`MAX_PARTS_PER_SIGN`] parts.
+    pub parts: Vec<PartToSign>,
+}
+
+/// One part about to be sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartToSign {
+    /// Its place.
+    pub number: PartNumber,
+    /// MD5 of its bytes; given, the URL works for no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub md5: Option<Md5Digest>,
+    /// Its bytes; needed only while the upload's size is unknown, else it must be as planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// URLs for the parts asked for, in the order asked.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SignedParts {
+    /// One for each part.
+    pub parts: Vec<SignedPart>,
+    /// The broker's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub server_time: OffsetDateTime,
+}
+
+/// Where and how to send one part.
+#[derive(Clone, Deserialize, Serialize)]
+pub struct SignedPart {
+    /// Its place.
+    pub number: PartNumber,
+    /// The HTTP method; `PUT`.
+    pub method: String,
+    /// The presigned URL. A secret while it lives: never logged.
+    pub url: String,
+    /// Headers to send exactly so, besides `Host` and `Content-Length`.
+    pub headers: BTreeMap<String, String>,
+    /// When the URL stops working.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+    /// Seconds until then.
+    pub expires_in: u64,
+}
+
+impl std::fmt::Debug for SignedPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.url.split('?').next().unwrap_or_default();
+        f.debug_struct("SignedPart")
+            .field("number", &self.number)
+            .field("url", &path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an upload stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UploadState {
+    /// Parts may be sent.
+    Open,
+    /// A request is having the store join the parts, or did so and does not yet know the outcome.
+    Completing,
+    /// The object is there.
+    Completed,
+    /// Given up by its owner.
+    Aborted,
+    /// Not completed in time.
+    Expired,
+}
+
+/// What the broker and the store know of an upload.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct UploadStatus {
+    /// The upload asked about.
+    pub upload_id: UploadId,
+    /// Where it stands.
+    pub state: UploadState,
+    /// The name given at create.
+    pub name: String,
+    /// Where the object is or will be.
+    pub key: ObjectKey,
+    /// Bytes in the file, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Bytes in every part but the last; absent for an upload of the form protocol, whose client plans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_size: Option<u64>,
+    /// How many parts there will be, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_count: Option<u16>,
+    /// When it ends if it is not completed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+    /// The broker's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub server_time: OffsetDateTime,
+    /// What the store holds, in order; empty unless the upload is open.
+    pub parts: Vec<StoredPart>,
+    /// The object, once completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<CompletedObject>,
+}
+
+/// Asks to have the parts joined.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompleteUpload {
+    /// Bytes in the whole file: needed only where create did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// The finished object.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct CompletedObject {
+    /// Where it is.
+    pub key: ObjectKey,
+    /// What the store calls this version.
+    pub etag: ETag,
+    /// Its bytes.
+    pub size: u64,
+    /// On a versioned bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<String>,
+    /// Its URL at the store's public address, unsigned.
+    pub location: String,
+}
+
+/// Another request is completing this upload: ask again.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Completing {
+    /// Always [`UploadState::Completing`].
+    pub state: UploadState,
+    /// Seconds to wait before asking again; also the `Retry-After` header.
+    pub retry_after: u64,
+}
+
+/// Who the broker takes the caller for, and what they may do.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Me {
+    /// The principal's name; `anonymous` without a token.
+    pub principal: String,
+    /// Where this principal may upload; the first is the default.
+    pub destinations: Vec<DestinationInfo>,
+    /// What holds for every upload.
+    pub limits: Limits,
+    /// The broker's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub server_time: OffsetDateTime,
+}
+
+/// One place to upload to.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct DestinationInfo {
+    /// As `destination` in [`CreateUpload`] names it.
+    pub name: String,
+    /// How keys are made, for example `{principal}/{date}/{uuid}/{name}`.
+    pub key_template: String,
+    /// Most bytes of one file.
+    pub max_size: u64,
+    /// Canned ACLs that may be asked for.
+    pub acls: Vec<String>,
+}
+
+/// What holds for every upload.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Limits {
+    /// Most parts that one sign request may ask for.
+    pub max_parts_per_sign: usize,
+    /// Most parts of one upload.
+    pub max_parts: u16,
+    /// Least bytes of every part but the last.
+    pub min_part_size: u64,
+    /// Most bytes of a part.
+    pub max_part_size: u64,
+    /// Seconds that a part URL lives.
+    pub url_expires_in: u64,
+    /// Seconds that an upload stays open.
+    pub upload_expires_in: u64,
+}
+
+/// Every failure, as `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Problem {
+    /// A URI reference for the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened to which thing, and what to do.
+    pub detail: String,
+    /// The kind for machines: stable, snake_case.
+    pub code: String,
+    /// Finds this request in the broker's log; also the `x-request-id` header.
+    pub request_id: String,
+    /// The parts that the problem is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartNumber>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_field_is_refused_not_lost() {
+        let answer = serde_json::from_str::<CreateUpload>(r#"{"name": "a", "content-type": "text/plain"}"#);
+        assert!(answer.unwrap_err().to_string().contains("content-type"));
+    }
+
+    #[test]
+    fn a_signed_part_does_not_show_its_signature() {
+        let part = SignedPart {
+            number: PartNumber::FIRST,
+            method: "PUT".into(),
+            url: "http://127.0.0.1/bucket/key?X-Amz-Signature=secret".into(),
+            headers: BTreeMap::new(),
+            expires_at: OffsetDateTime::UNIX_EPOCH,
+            expires_in: 900,
+        };
+        assert!(!format!("{part:?}").contains("secret"));
+    }
+}

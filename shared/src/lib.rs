@@ -1,0 +1,22 @@
+//! What the broker and the uploader must agree on. No IO, no clock, no randomness.
+//!
+//! ```text
+//! api    a request and a response for each /v1 route, and the problem that every failure is told as
+//! ids    UploadId, ObjectKey, ETag: text that became a type at the edge
+//! part   PartNumber, Md5Digest: one slice of a file, and what its bytes hash to
+//! plan   PartPlan: a file's size -> part size, part count, byte ranges
+//! ```
+
+pub mod api;
+pub mod ids;
+pub mod part;
+pub mod plan;
+
+pub use ids::{ETag, ObjectKey, UploadId};
+pub use part::{Md5Digest, PartNumber};
+pub use plan::PartPlan;
+
+/// One mebibyte, 2^20 bytes.
+pub const MIB: u64 = 1 << 20;
+/// One gibibyte, 2^30 bytes.
+pub const GIB: u64 = 1 << 30;
