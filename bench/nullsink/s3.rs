@@ -11,21 +11,21 @@ use md5::{Digest as _, Md5};
 
 use crate::http::{Answer, Request};
 
-/// Stands in for the MD5 of a body that came without one. Nobody computes it: that would cost more than all the rest.
-const NO_MD5: [u8; 16] = [0; 16];
+/// ETag of a body that came without an MD5. Nobody computes one: that would cost more than all the rest. The dash tells
+/// clients that it is no MD5, as in the ETag of a multipart object.
+const NO_MD5: &str = "not-hashed";
 /// Parts on a page of ListParts, as on S3.
 const PAGE_LEN: usize = 1000;
 
-/// A part, or an object made of one body.
-struct Stored {
+struct Part {
     size: u64,
-    md5: [u8; 16],
+    md5: Option<[u8; 16]>,
 }
 
 struct Upload {
     path: String,
     metadata: Vec<(String, String)>,
-    parts: BTreeMap<u32, Stored>,
+    parts: BTreeMap<u32, Part>,
 }
 
 struct Object {
@@ -107,11 +107,11 @@ impl Sink {
         let Some(number) = request.query("partNumber").and_then(|text| text.parse().ok()) else {
             return error(400, "InvalidArgument");
         };
-        let part = Stored {
+        let part = Part {
             size,
             md5: declared_md5(request),
         };
-        let etag = hex(&part.md5);
+        let etag = etag_of(part.md5);
         match lock(&self.uploads).get_mut(id) {
             Some(upload) => upload.parts.insert(number, part),
             None => return no_such_upload(),
@@ -130,7 +130,7 @@ impl Sink {
         let mut rest = upload.parts.range(after.saturating_add(1)..);
         let (mut listed, mut last) = (String::new(), after);
         for (number, part) in rest.by_ref().take(PAGE_LEN) {
-            let etag = hex(&part.md5);
+            let etag = etag_of(part.md5);
             _ = write!(
                 listed,
                 "<Part><PartNumber>{number}</PartNumber><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
@@ -156,7 +156,7 @@ impl Sink {
         };
         let mut joined = Md5::new();
         for part in upload.parts.values() {
-            joined.update(part.md5);
+            joined.update(part.md5.unwrap_or_default());
         }
         let etag = format!("{}-{}", hex(&joined.finalize()), upload.parts.len());
         let (bucket, key) = bucket_and_key(&upload.path);
@@ -177,7 +177,7 @@ impl Sink {
     }
 
     fn put_object(&self, request: &Request, size: u64) -> Answer {
-        let etag = hex(&declared_md5(request));
+        let etag = etag_of(declared_md5(request));
         let object = Object {
             size,
             etag: etag.clone(),
@@ -234,12 +234,11 @@ fn handle_bucket(request: &Request) -> Answer {
     }
 }
 
-fn declared_md5(request: &Request) -> [u8; 16] {
+fn declared_md5(request: &Request) -> Option<[u8; 16]> {
     request
         .header("content-md5")
         .and_then(|text| BASE64.decode(text).ok())
         .and_then(|bytes| bytes.try_into().ok())
-        .unwrap_or(NO_MD5)
 }
 
 /// Both as sent, still percent-encoded: of what XML reserves, only `&` can be left in them.
@@ -265,6 +264,10 @@ fn error(status: u16, code: &str) -> Answer {
 
 fn no_such_upload() -> Answer {
     error(404, "NoSuchUpload")
+}
+
+fn etag_of(md5: Option<[u8; 16]>) -> String {
+    md5.map_or_else(|| NO_MD5.to_owned(), |digest| hex(&digest))
 }
 
 fn hex(bytes: &[u8]) -> String {
