@@ -1,1 +1,256 @@
-//! uploader
+//! Sends a file to an S3 store in parts, each by a URL the broker has signed.
+//!
+//! ```text
+//! source ─ plan ─▶ windows ─ hash ─▶ digests ─ sign ─▶ URLs ─ put ─▶ stored ─ complete ─▶ object
+//!            └──────────── a window is hashed while the one before is sent ────────────┘
+//! ```
+//!
+//! Each arrow is the module of that name; `transfer` runs them. `broker` asks the broker, `retry` and `limit` judge what
+//! passes by itself and how much a store can take, `body` reads a part from its file, `md5_lanes` hashes sixteen at once.
+//! No credentials pass through here: all this process holds is URLs that soon expire.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), uploader::UploadError> {
+//! use uploader::{PutOptions, Silent, Uploader};
+//!
+//! let uploader = Uploader::builder().broker("http://127.0.0.1:5000").concurrency(8).build()?;
+//! let uploaded = uploader.put("backup.tar", &PutOptions::default(), Silent).await?;
+//! println!("{} {}", uploaded.object.key, uploaded.object.etag);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Dropping the future of [`Uploader::put`] stops it; the upload stays open, and another call for the same file continues it.
+
+mod body;
+mod broker;
+mod complete;
+mod error;
+mod hash;
+mod limit;
+pub mod md5_lanes;
+mod options;
+mod plan;
+mod progress;
+mod put;
+mod retry;
+mod sign;
+mod source;
+mod transfer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::redirect::Policy;
+use serde::Serialize;
+use shared::UploadId;
+use shared::api::{CompletedObject, Me, UploadStatus};
+
+use crate::body::BufferPool;
+use crate::broker::Broker;
+pub use crate::error::{ErrorKind, TransportError, UploadError};
+use crate::limit::Limiter;
+use crate::options::Settings;
+pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions};
+pub use crate::progress::{Event, Progress, Silent};
+pub use crate::retry::RetryPolicy;
+pub use crate::source::{Change, SourceError};
+
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Uploads files by way of one broker. Cheap to clone; clones share connections and the limit on parts under way.
+#[derive(Clone, Debug)]
+pub struct Uploader(Arc<Engine>);
+
+/// What every upload of one [`Uploader`] shares.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) settings: Settings,
+    pub(crate) broker: Broker,
+    pub(crate) store: Client,
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) buffers: BufferPool,
+}
+
+/// A file that has become an object.
+#[derive(Clone, Debug, Serialize)]
+pub struct Uploaded {
+    /// What the broker named the upload by.
+    pub upload_id: UploadId,
+    /// The object, as the store describes it.
+    #[serde(flatten)]
+    pub object: CompletedObject,
+    /// Bytes that this run sent, without those sent again.
+    pub sent_bytes: u64,
+    /// Bytes that an earlier run had sent.
+    pub kept_bytes: u64,
+    /// From opening the file to the finished object.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub elapsed: Duration,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(elapsed.as_secs_f64())
+}
+
+/// Settings of an [`Uploader`] to be.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    broker: String,
+    token: Option<Secret>,
+    concurrency: usize,
+    retry: RetryPolicy,
+    stall: Duration,
+}
+
+/// Text that `Debug` hides.
+#[derive(Clone)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+impl Builder {
+    /// The broker's address; [`DEFAULT_BROKER`] if it is not given.
+    pub fn broker(mut self, url: impl Into<String>) -> Self {
+        self.broker = url.into();
+        self
+    }
+
+    /// The token that shows the broker who asks; none if it is not given.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(Secret(token.into()));
+        self
+    }
+
+    /// Parts on their way at once, 1 to [`MAX_CONCURRENCY`]; [`DEFAULT_CONCURRENCY`] if it is not given.
+    pub fn concurrency(mut self, parts: usize) -> Self {
+        self.concurrency = parts;
+        self
+    }
+
+    /// How often to try again, and how long to wait between.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// How long a part may go without a byte moving before it is sent anew; 30 seconds if it is not given.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall = timeout;
+        self
+    }
+
+    /// Checks the settings and makes the [`Uploader`]; nothing is connected to yet.
+    ///
+    /// # Errors
+    /// [`UploadError::Settings`] names the setting that cannot be used.
+    pub fn build(self) -> Result<Uploader, UploadError> {
+        if !(1..=MAX_CONCURRENCY).contains(&self.concurrency) {
+            return Err(UploadError::Settings(format!(
+                "a concurrency of {} is outside 1 to {MAX_CONCURRENCY}",
+                self.concurrency
+            )));
+        }
+        if self.retry.tries == 0 || self.stall.is_zero() {
+            let why = "there must be at least one try, and a stall time above zero";
+            return Err(UploadError::Settings(why.into()));
+        }
+        let settings = Settings {
+            broker: options::broker_url(&self.broker)?,
+            token: self.token.map(|token| options::Token::new(&token.0)).transpose()?,
+            concurrency: self.concurrency,
+            retry: self.retry,
+            stall: self.stall,
+        };
+        let client = || {
+            let builder = Client::builder()
+                .http1_only()
+                .redirect(Policy::none())
+                .retry(reqwest::retry::never())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .user_agent(concat!("uploader/", env!("CARGO_PKG_VERSION")));
+            let trouble = |error: reqwest::Error| {
+                UploadError::Settings(format!("HTTPS cannot be set up here: {}", error.without_url()))
+            };
+            (builder, trouble)
+        };
+        let (for_broker, trouble) = client();
+        let broker = Broker::new(for_broker.build().map_err(trouble)?, settings.clone());
+        let (for_store, trouble) = client();
+        // A dead path shows as bytes that stay unacknowledged, which only the system sees.
+        #[cfg(target_os = "linux")]
+        let for_store = for_store.tcp_user_timeout(settings.stall);
+        let store = for_store
+            .pool_max_idle_per_host(settings.concurrency)
+            .build()
+            .map_err(trouble)?;
+        Ok(Uploader(Arc::new(Engine {
+            limiter: Limiter::new(settings.concurrency),
+            settings,
+            broker,
+            store,
+            buffers: BufferPool::default(),
+        })))
+    }
+}
+
+impl Uploader {
+    /// Begins with every setting at its default.
+    pub fn builder() -> Builder {
+        Builder {
+            broker: DEFAULT_BROKER.into(),
+            token: None,
+            concurrency: DEFAULT_CONCURRENCY,
+            retry: RetryPolicy::default(),
+            stall: Duration::from_secs(30),
+        }
+    }
+
+    /// Uploads a file, continuing an upload of it that is still open. To be awaited on a tokio runtime of several threads;
+    /// a clone of an `Arc` serves as `progress` where it is to be looked at afterwards.
+    ///
+    /// # Errors
+    /// See [`UploadError`]. Only [`UploadError::SourceChanged`] aborts the upload; after any other failure it stays open,
+    /// until the broker's time for it is over, and calling again continues it.
+    pub async fn put(
+        &self,
+        path: impl AsRef<Path>,
+        options: &PutOptions,
+        progress: impl Progress + 'static,
+    ) -> Result<Uploaded, UploadError> {
+        transfer::put(self.0.clone(), path.as_ref(), options, Arc::new(progress)).await
+    }
+
+    /// Where an upload stands.
+    ///
+    /// # Errors
+    /// The broker cannot be reached, or knows no such upload of this caller.
+    pub async fn status(&self, id: &UploadId) -> Result<UploadStatus, UploadError> {
+        self.0.broker.status(id, &Silent).await
+    }
+
+    /// Gives an upload up and has the store remove its parts. Done twice, it is done.
+    ///
+    /// # Errors
+    /// The broker cannot be reached, or knows no such upload of this caller, or the upload is being completed.
+    pub async fn abort(&self, id: &UploadId) -> Result<(), UploadError> {
+        self.0.broker.abort(id, &Silent).await
+    }
+
+    /// Who the broker takes the caller for, and what they may do.
+    ///
+    /// # Errors
+    /// The broker cannot be reached, or does not know the token.
+    pub async fn whoami(&self) -> Result<Me, UploadError> {
+        self.0.broker.me(&Silent).await
+    }
+}

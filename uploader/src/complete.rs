@@ -1,0 +1,62 @@
+//! Every part is there: the object is made, or the upload is given up.
+
+use std::sync::Arc;
+
+use shared::PartNumber;
+use shared::api::{CompletedObject, Problem};
+
+use crate::error::UploadError;
+use crate::progress::{Event, Silent};
+use crate::transfer::Upload;
+
+/// How often parts that the broker misses are sent again.
+const SEND_AGAIN_TIMES: u32 = 2;
+
+impl Upload {
+    /// Has the broker join the parts; sends again those that it misses or mistrusts.
+    pub(crate) async fn complete(self: &Arc<Self>) -> Result<CompletedObject, UploadError> {
+        let mut sent_again = 0;
+        loop {
+            self.source.check()?;
+            self.progress.event(&Event::Completing);
+            let error = match self.engine.broker.complete(&self.id, &*self.progress).await {
+                Ok(object) if object.size == self.plan.size() => return Ok(object),
+                Ok(object) => {
+                    return Err(UploadError::Contradiction(format!(
+                        "the object {} has {} bytes, the file {}",
+                        object.key,
+                        object.size,
+                        self.plan.size()
+                    )));
+                }
+                Err(error) => error,
+            };
+            let missing = match error {
+                UploadError::Refused { problem, .. } if is_about_parts(&problem) => problem.parts,
+                other => return Err(other),
+            };
+            if sent_again == SEND_AGAIN_TIMES {
+                return Err(UploadError::PartsMissing(missing));
+            }
+            sent_again += 1;
+            self.take_back(&missing);
+            self.send_parts(&missing, Vec::new()).await?;
+        }
+    }
+
+    /// Counts parts as not sent after all.
+    fn take_back(&self, parts: &[PartNumber]) {
+        let bytes = parts.iter().filter_map(|number| self.plan.part_len(*number)).sum();
+        self.progress.event(&Event::Unsent { bytes });
+    }
+
+    /// Gives the upload up; whether the broker could be told.
+    pub(crate) async fn abort(&self) -> bool {
+        self.engine.broker.abort(&self.id, &Silent).await.is_ok()
+    }
+}
+
+/// Whether sending the parts that the problem names again may help.
+fn is_about_parts(problem: &Problem) -> bool {
+    problem.status == 409 && !problem.parts.is_empty()
+}

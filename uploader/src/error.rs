@@ -1,0 +1,232 @@
+//! Every way an upload can fail: what happened to which thing, and what to do next.
+
+use std::path::PathBuf;
+
+use shared::PartNumber;
+use shared::api::{Problem, UploadState};
+
+use crate::source::{Change, SourceError};
+
+/// A failure below HTTP, without the URL it happened to: a part's URL is a secret.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TransportError(reqwest::Error);
+
+impl From<reqwest::Error> for TransportError {
+    fn from(error: reqwest::Error) -> Self {
+        Self(error.without_url())
+    }
+}
+
+/// Why a file was not uploaded, or a question not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UploadError {
+    /// A setting cannot be used.
+    #[error("{0}")]
+    Settings(String),
+    /// The file cannot be sent.
+    #[error(transparent)]
+    Source(SourceError),
+    /// The file changed while it was being sent; no object was made of it.
+    #[error(
+        "{path}: {change} while it was being sent; no object was made of it{}. Run the command again when the file is \
+         at rest, or send a copy", if *aborted { ", and the upload was aborted" } else { "" }
+    )]
+    SourceChanged {
+        /// As it was given.
+        path: PathBuf,
+        /// In what way.
+        change: Change,
+        /// Whether the broker could still be told; if not, it ends the upload when its time is over.
+        aborted: bool,
+    },
+    /// Nothing answers at the broker's address, or only errors that should have passed.
+    #[error(
+        "could not {doing}: the broker at {broker} {trouble}. Is it running? `cargo run --release` starts one here; \
+         --broker or UPLOADER_BROKER names another{}", resume(*.resumable)
+    )]
+    BrokerUnreachable {
+        /// What was asked of it.
+        doing: &'static str,
+        /// Its address.
+        broker: String,
+        /// What it did instead of answering.
+        trouble: String,
+        /// Whether parts have been sent that a later run will find.
+        resumable: bool,
+        /// What the network said.
+        #[source]
+        cause: Option<TransportError>,
+    },
+    /// Something answers at the broker's address that does not speak its protocol.
+    #[error(
+        "could not {doing}: {broker} answered {what}, which no broker would. Check that --broker or UPLOADER_BROKER \
+         is a broker's address, and that no proxy answers in its place"
+    )]
+    NotABroker {
+        /// What was asked of it.
+        doing: &'static str,
+        /// Its address.
+        broker: String,
+        /// What came instead.
+        what: String,
+    },
+    /// The broker said no.
+    #[error("could not {doing}: {}{}", .problem.detail, advice(.problem))]
+    Refused {
+        /// What was asked of it.
+        doing: &'static str,
+        /// Its reason.
+        problem: Box<Problem>,
+    },
+    /// The store did not take a part although it was tried often enough.
+    #[error(
+        "part {number} did not reach the store at {store} in {tries} tries: {trouble}. What arrived is kept: run the \
+         same command again to continue"
+    )]
+    StoreUnreachable {
+        /// The part's place.
+        number: PartNumber,
+        /// Scheme, host and port.
+        store: String,
+        /// How often it was sent.
+        tries: u32,
+        /// How the last try ended.
+        trouble: String,
+        /// What the network said.
+        #[source]
+        cause: Option<TransportError>,
+    },
+    /// The store refused a part, also by a fresh URL.
+    #[error(
+        "the store at {store} refused part {number}, also by a fresh URL: {answer}. The keys or the clock of the broker \
+         may be wrong, or something between here and the store alters requests; ask whoever runs the broker"
+    )]
+    StoreRefused {
+        /// The part's place.
+        number: PartNumber,
+        /// Scheme, host and port.
+        store: String,
+        /// Status, code and words.
+        answer: String,
+    },
+    /// The store keeps finding other bytes than were sent, though the file is the same at every reading.
+    #[error(
+        "part {number} arrived damaged at the store at {store} {times} times, though the file reads the same each time: \
+         something on the way alters it. Check the network, proxies and memory, then run the same command again"
+    )]
+    Damaged {
+        /// The part's place.
+        number: PartNumber,
+        /// Scheme, host and port.
+        store: String,
+        /// How often.
+        times: u32,
+    },
+    /// The upload ended behind our back.
+    #[error("the upload is no longer open at the broker: it {}. Run the same command again to begin anew", ended(*.0))]
+    Gone(UploadState),
+    /// The broker's plan or answer contradicts itself or the file.
+    #[error("the broker's answer does not fit the file: {0}. Broker and uploader may be of different versions")]
+    Contradiction(String),
+    /// The broker kept missing parts that the store had taken.
+    #[error(
+        "the store still misses {} of the parts it has taken, although they were sent again; run the same command again, \
+         and if that does not help ask whoever runs the store", .0.len()
+    )]
+    PartsMissing(Vec<PartNumber>),
+}
+
+fn resume(resumable: bool) -> &'static str {
+    if resumable { ". What arrived is kept: run the same command again to continue" } else { "" }
+}
+
+fn ended(state: UploadState) -> &'static str {
+    match state {
+        UploadState::Open => "is open, but the store does not know it",
+        UploadState::Completing => "is being completed by another run",
+        UploadState::Completed => "was completed by another run",
+        UploadState::Aborted => "was aborted",
+        UploadState::Expired => "was not completed in time and expired",
+    }
+}
+
+fn advice(problem: &Problem) -> String {
+    let hint = match problem.status {
+        401 => " (give a valid token by --token or UPLOADER_TOKEN)",
+        _ => "",
+    };
+    format!("{hint} [{}, request {}]", problem.code, problem.request_id)
+}
+
+/// The kinds of failure that a caller may want to tell apart: the command line's exit codes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting cannot be used.
+    Usage,
+    /// The broker does not know or not allow the caller: 401, 403.
+    Auth,
+    /// The file changed while it was being sent.
+    SourceChanged,
+    /// The same command may succeed later.
+    Temporary,
+    /// Anything else.
+    Failed,
+}
+
+impl UploadError {
+    /// Which kind it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Settings(_) => ErrorKind::Usage,
+            Self::SourceChanged { .. } => ErrorKind::SourceChanged,
+            Self::BrokerUnreachable { .. } | Self::StoreUnreachable { .. } | Self::PartsMissing(_) => {
+                ErrorKind::Temporary
+            }
+            Self::Refused { problem, .. } => match problem.status {
+                401 | 403 => ErrorKind::Auth,
+                408 | 429 | 500..=599 => ErrorKind::Temporary,
+                _ => ErrorKind::Failed,
+            },
+            Self::Source(_)
+            | Self::NotABroker { .. }
+            | Self::StoreRefused { .. }
+            | Self::Damaged { .. }
+            | Self::Gone(_)
+            | Self::Contradiction(_) => ErrorKind::Failed,
+        }
+    }
+
+    /// A stable name for machines.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Settings(_) => "settings",
+            Self::Source(_) => "source_unusable",
+            Self::SourceChanged { .. } => "source_changed",
+            Self::BrokerUnreachable { .. } => "broker_unreachable",
+            Self::NotABroker { .. } => "not_a_broker",
+            Self::Refused { problem, .. } => &problem.code,
+            Self::StoreUnreachable { .. } => "store_unreachable",
+            Self::StoreRefused { .. } => "store_refused",
+            Self::Damaged { .. } => "damaged_on_the_way",
+            Self::Gone(_) => "upload_gone",
+            Self::Contradiction(_) => "contradiction",
+            Self::PartsMissing(_) => "parts_missing",
+        }
+    }
+}
+
+impl From<SourceError> for UploadError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Changed { path, change } => Self::SourceChanged {
+                path,
+                change,
+                aborted: false,
+            },
+            other => Self::Source(other),
+        }
+    }
+}

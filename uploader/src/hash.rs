@@ -1,0 +1,111 @@
+//! A window of parts to their digests: read once through small buffers, hashed in lanes, on rayon's threads.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
+use rayon::slice::ParallelSlice as _;
+use shared::Md5Digest;
+use tokio::sync::oneshot;
+
+use crate::md5_lanes::{Kernel, Md5Lanes};
+use crate::source::{Source, SourceError};
+
+/// Bytes read for each lane at a time: sixteen of these stay in a core's own cache.
+const CHUNK: usize = 64 * 1024;
+
+/// Hashes `ranges` of the file, one digest each, without holding up the caller's thread. Dropping the future stops the
+/// work at the next chunk.
+pub(crate) async fn hash(source: Arc<Source>, ranges: Vec<Range<u64>>) -> Result<Vec<Md5Digest>, SourceError> {
+    let (answer, digests) = oneshot::channel();
+    let path = source.path().to_owned();
+    rayon::spawn(move || {
+        let result = hash_here(&source, &ranges, &|| answer.is_closed());
+        // Nobody waits any more: nothing to tell.
+        let _ = answer.send(result);
+    });
+    digests.await.unwrap_or_else(|_| {
+        Err(SourceError::Open {
+            path,
+            cause: std::io::Error::other("the hashing thread ended without an answer"),
+        })
+    })
+}
+
+/// Hashes `ranges` on as many of rayon's threads as there are groups of lanes to fill.
+fn hash_here(
+    source: &Source,
+    ranges: &[Range<u64>],
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Md5Digest>, SourceError> {
+    let kernel = Kernel::best_for(ranges.len());
+    let groups: Vec<_> = ranges
+        .par_chunks(kernel.lanes())
+        .with_max_len(1)
+        .map(|group| hash_group(source, group, kernel, cancelled))
+        .collect::<Result<_, _>>()?;
+    Ok(groups.into_iter().flatten().collect())
+}
+
+/// Hashes up to a kernel's lanes of ranges in lockstep.
+fn hash_group(
+    source: &Source,
+    ranges: &[Range<u64>],
+    kernel: Kernel,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Md5Digest>, SourceError> {
+    let mut md5 = Md5Lanes::new(kernel, ranges.len());
+    let mut left = ranges.to_vec();
+    let mut buffers = vec![0; ranges.len() * CHUNK];
+    while left.iter().any(|range| !range.is_empty()) && !cancelled() {
+        let mut chunks = Vec::with_capacity(ranges.len());
+        for (range, buffer) in left.iter_mut().zip(buffers.chunks_mut(CHUNK)) {
+            let length = CHUNK.min(usize::try_from(range.end - range.start).unwrap_or(CHUNK));
+            let (chunk, _) = buffer.split_at_mut(length);
+            source.read_exact_at(chunk, range.start)?;
+            range.start += length as u64;
+            chunks.push(&*chunk);
+        }
+        md5.update(&chunks);
+    }
+    let mut digests = md5.finish();
+    digests.truncate(ranges.len());
+    Ok(digests)
+}
+
+#[cfg(test)]
+mod tests {
+    use md5::{Digest as _, Md5};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_range_of_a_file_gets_its_own_digest() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let bytes: Vec<u8> = (0..1_000_003_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let source = Arc::new(Source::open(&path).unwrap());
+        for part in [33_000, 70_000, 400_000, 2_000_000] {
+            let starts = (0..bytes.len()).step_by(part);
+            let ranges: Vec<_> = starts.map(|start| start..bytes.len().min(start + part)).collect();
+            let asked = ranges.iter().map(|range| range.start as u64..range.end as u64).collect();
+            let digests = hash(source.clone(), asked).await.unwrap();
+            let expected: Vec<_> = ranges
+                .into_iter()
+                .map(|range| Md5Digest::from_bytes(Md5::digest(&bytes[range]).into()))
+                .collect();
+            assert_eq!(digests, expected, "parts of {part} bytes");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_range_past_the_end_is_a_change_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "short").unwrap();
+        let source = Arc::new(Source::open(&path).unwrap());
+        let error = hash(source, vec![0..5, 5..6]).await.unwrap_err();
+        assert!(matches!(error, SourceError::Changed { .. }), "{error}");
+    }
+}

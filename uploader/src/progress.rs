@@ -1,0 +1,86 @@
+//! What happens during an upload, for whoever shows it: silent, a bar, JSON lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::{ObjectKey, PartNumber, UploadId};
+
+use crate::Uploaded;
+
+/// Watches uploads. Called from several threads, often: it should return soon.
+pub trait Progress: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// One thing that happened to the file being sent.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The broker has admitted the file.
+    Started {
+        /// What the broker names the upload by.
+        upload_id: &'a UploadId,
+        /// Where the object will be.
+        key: &'a ObjectKey,
+        /// Bytes in the file.
+        size: u64,
+        /// Bytes in every part but the last.
+        part_size: u64,
+        /// How many parts there are.
+        part_count: u16,
+        /// Parts that the store holds from an earlier run; each is compared before it counts.
+        stored: usize,
+    },
+    /// Bytes were handed to the network.
+    Sent {
+        /// How many.
+        bytes: u64,
+    },
+    /// Bytes counted as sent will have to be sent again.
+    Unsent {
+        /// How many.
+        bytes: u64,
+    },
+    /// The store holds this part from an earlier run, and it is still right.
+    PartKept {
+        /// Its place.
+        number: PartNumber,
+        /// Its bytes.
+        size: u64,
+    },
+    /// The store has taken this part.
+    PartStored {
+        /// Its place.
+        number: PartNumber,
+        /// Its bytes.
+        size: u64,
+    },
+    /// Something failed that may pass by itself.
+    Retrying {
+        /// What failed, in words, and why.
+        what: &'a str,
+        /// How long until it is tried again.
+        after: Duration,
+        /// Which try failed, from 1.
+        attempt: u32,
+    },
+    /// Every part is there; the broker has the store join them.
+    Completing,
+    /// The object is there.
+    Completed(&'a Uploaded),
+}
+
+/// Shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _event: &Event<'_>) {}
+}
+
+impl<P: Progress + ?Sized> Progress for Arc<P> {
+    fn event(&self, event: &Event<'_>) {
+        (**self).event(event);
+    }
+}

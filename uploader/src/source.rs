@@ -1,0 +1,324 @@
+//! The file being sent: opened once, read by place, and watched for change.
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use md5::{Digest as _, Md5};
+use shared::Md5Digest;
+
+/// A regular file, held open from plan to complete so that every read is of the same file.
+#[derive(Debug)]
+pub(crate) struct Source {
+    file: File,
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// What tells one content of one file from another without reading it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Identity {
+    size: u64,
+    modified_ns: i128,
+    device: u64,
+    inode: u64,
+}
+
+impl From<Metadata> for Identity {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            size: metadata.size(),
+            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// A file that cannot be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// Nothing has that name.
+    #[error("{path}: there is no such file; check the spelling, and the directory it is meant from")]
+    Missing {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// The file may not be read.
+    #[error("{path}: may not be read by this user; change its permissions, or run as a user who may")]
+    Forbidden {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// A directory.
+    #[error("{path}: is a directory, and only files are taken; name its files, for example {path}/*")]
+    Directory {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// A pipe, a device, a socket.
+    #[error("{path}: is not a regular file; only those are taken. Write its content to a file and send that")]
+    NotRegular {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// Its name is no text that a key could be made from.
+    #[error("{path}: its name is not UTF-8, and keys must be; give it another with --name")]
+    NameNotUtf8 {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// Reading failed.
+    #[error("{path}: could not be read at byte {offset}; check the disk or the network it is on, then run again")]
+    Read {
+        /// As it was given.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// Opening failed for another reason.
+    #[error("{path}: could not be opened")]
+    Open {
+        /// As it was given.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// It is no longer the file that the plan was made for.
+    #[error("{path}: {change}")]
+    Changed {
+        /// As it was given.
+        path: PathBuf,
+        /// In what way.
+        change: Change,
+    },
+}
+
+/// How a file differs from what it was when it was opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Change {
+    /// It has fewer bytes.
+    Shrunk {
+        /// Bytes it had.
+        from: u64,
+        /// Bytes it has.
+        to: u64,
+    },
+    /// It has more bytes.
+    Grown {
+        /// Bytes it had.
+        from: u64,
+        /// Bytes it has.
+        to: u64,
+    },
+    /// It was written to: its modification time is another.
+    Modified,
+    /// Its name now belongs to another file.
+    Replaced,
+    /// Its name is gone.
+    Deleted,
+    /// Its bytes differ though its size and times do not.
+    Content,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shrunk { from, to } => write!(f, "shrank from {from} to {to} bytes"),
+            Self::Grown { from, to } => write!(f, "grew from {from} to {to} bytes"),
+            Self::Modified => f.write_str("was written to"),
+            Self::Replaced => f.write_str("was replaced by another file"),
+            Self::Deleted => f.write_str("was deleted"),
+            Self::Content => f.write_str("gave other bytes when it was read again"),
+        }
+    }
+}
+
+impl Source {
+    /// Opens a regular file.
+    pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
+        let failed = |cause: io::Error| {
+            let path = path.to_owned();
+            match cause.kind() {
+                io::ErrorKind::NotFound => SourceError::Missing { path },
+                io::ErrorKind::PermissionDenied => SourceError::Forbidden { path },
+                _ => SourceError::Open { path, cause },
+            }
+        };
+        // Asked before opening, since opening a pipe waits for its writer.
+        let file_type = std::fs::metadata(path).map_err(failed)?.file_type();
+        if file_type.is_dir() {
+            return Err(SourceError::Directory { path: path.to_owned() });
+        }
+        if !file_type.is_file() {
+            return Err(SourceError::NotRegular { path: path.to_owned() });
+        }
+        let file = File::open(path).map_err(failed)?;
+        let identity = file.metadata().map_err(failed)?.into();
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            identity,
+        })
+    }
+
+    /// As it was given.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes when it was opened.
+    pub(crate) const fn size(&self) -> u64 {
+        self.identity.size
+    }
+
+    /// Names this content of this file together with `settings`, so that another run can find its upload. The device
+    /// number is left out: some file systems get another at every mount.
+    pub(crate) fn fingerprint(&self, settings: &str) -> String {
+        let Identity {
+            size,
+            modified_ns,
+            inode,
+            device: _,
+        } = self.identity;
+        let text = format!("{size} {modified_ns} {inode} {settings}");
+        format!("stat-{}", Md5Digest::from_bytes(Md5::digest(text).into()).to_hex())
+    }
+
+    /// Finds out whether it is still what it was, without reading it.
+    pub(crate) fn check(&self) -> Result<(), SourceError> {
+        let changed = |change| {
+            Err(SourceError::Changed {
+                path: self.path.clone(),
+                change,
+            })
+        };
+        let failed = |cause| SourceError::Open {
+            path: self.path.clone(),
+            cause,
+        };
+        let before = self.identity;
+        let now = Identity::from(self.file.metadata().map_err(failed)?);
+        let named = match std::fs::metadata(&self.path) {
+            Ok(metadata) => Identity::from(metadata),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return changed(Change::Deleted),
+            Err(cause) => return Err(failed(cause)),
+        };
+        if (named.device, named.inode) != (before.device, before.inode) {
+            return changed(Change::Replaced);
+        }
+        let (from, to) = (before.size, now.size);
+        match to.cmp(&from) {
+            std::cmp::Ordering::Less => changed(Change::Shrunk { from, to }),
+            std::cmp::Ordering::Greater => changed(Change::Grown { from, to }),
+            std::cmp::Ordering::Equal if now.modified_ns != before.modified_ns => changed(Change::Modified),
+            std::cmp::Ordering::Equal => Ok(()),
+        }
+    }
+
+    /// Fills `buffer` with the bytes from `offset`, or says why it cannot: the file is shorter than planned, or
+    /// reading failed.
+    pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
+        self.file.read_exact_at(buffer, offset).map_err(|cause| {
+            let path = self.path.clone();
+            match cause.kind() {
+                io::ErrorKind::UnexpectedEof => SourceError::Changed {
+                    path,
+                    change: Change::Shrunk {
+                        from: self.identity.size,
+                        to: self.file.metadata().map(|now| now.size()).unwrap_or_default(),
+                    },
+                },
+                _ => SourceError::Read { path, offset, cause },
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, PathBuf, Source) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "0123456789").unwrap();
+        let source = Source::open(&path).unwrap();
+        (directory, path, source)
+    }
+
+    fn change(source: &Source) -> Option<Change> {
+        match source.check() {
+            Ok(()) => None,
+            Err(SourceError::Changed { change, .. }) => Some(change),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_file_at_rest_is_unchanged() {
+        let (_directory, _path, source) = file();
+        assert_eq!(change(&source), None);
+    }
+
+    #[test]
+    fn each_kind_of_change_is_told_apart() {
+        let (_directory, path, source) = file();
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"!").unwrap();
+        assert_eq!(change(&source), Some(Change::Grown { from: 10, to: 11 }));
+
+        let (_directory, path, source) = file();
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4).unwrap();
+        assert_eq!(change(&source), Some(Change::Shrunk { from: 10, to: 4 }));
+        let error = source.read_exact_at(&mut [0; 8], 0).unwrap_err();
+        assert!(error.to_string().ends_with("shrank from 10 to 4 bytes"), "{error}");
+
+        let (_directory, path, source) = file();
+        let earlier = std::time::SystemTime::UNIX_EPOCH;
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_modified(earlier).unwrap();
+        assert_eq!(change(&source), Some(Change::Modified));
+
+        let (directory, path, source) = file();
+        let other = directory.path().join("other");
+        fs::write(&other, "0123456789").unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert_eq!(change(&source), Some(Change::Replaced));
+
+        let (_directory, path, source) = file();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(change(&source), Some(Change::Deleted));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused_with_its_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(Source::open(directory.path()), Err(SourceError::Directory { .. })));
+        assert!(matches!(
+            Source::open(&directory.path().join("none")),
+            Err(SourceError::Missing { .. })
+        ));
+        assert!(matches!(
+            Source::open(Path::new("/dev/null")),
+            Err(SourceError::NotRegular { .. })
+        ));
+    }
+
+    #[test]
+    fn the_fingerprint_stays_while_file_and_settings_stay() {
+        let (_directory, path, source) = file();
+        assert_eq!(source.fingerprint("a"), Source::open(&path).unwrap().fingerprint("a"));
+        assert_ne!(source.fingerprint("a"), source.fingerprint("b"));
+        assert!(source.fingerprint("a").len() <= 128);
+    }
+}

@@ -1,0 +1,217 @@
+//! One file through every stage: a window is hashed and signed while the one before it is sent.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use shared::api::{PartToSign, StoredPart};
+use shared::{PartNumber, PartPlan, UploadId};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::error::UploadError;
+use crate::options::PutOptions;
+use crate::progress::{Event, Progress};
+use crate::put::Part;
+use crate::sign::{PartUrl, UnusableUrl};
+use crate::source::Source;
+use crate::{Engine, Uploaded, hash, plan};
+
+/// One upload that is under way.
+pub(crate) struct Upload {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) source: Arc<Source>,
+    pub(crate) plan: PartPlan,
+    pub(crate) id: UploadId,
+    pub(crate) progress: Arc<dyn Progress>,
+}
+
+/// Uploads the file at `path`.
+pub(crate) async fn put(
+    engine: Arc<Engine>,
+    path: &Path,
+    options: &PutOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<Uploaded, UploadError> {
+    let started = Instant::now();
+    let source = Arc::new(Source::open(path)?);
+    let created = engine.broker.create(&options.request(&source)?, &*progress).await?;
+    let plan = plan::agreed(&created, source.size())?;
+    progress.event(&Event::Started {
+        upload_id: &created.upload_id,
+        key: &created.key,
+        size: plan.size(),
+        part_size: plan.part_size(),
+        part_count: plan.part_count(),
+        stored: created.parts.len(),
+    });
+    let upload = Arc::new(Upload {
+        engine,
+        source,
+        plan,
+        id: created.upload_id,
+        progress,
+    });
+    match upload.run(created.parts).await {
+        Ok((object, kept_bytes)) => {
+            let uploaded = Uploaded {
+                upload_id: upload.id.clone(),
+                sent_bytes: object.size - kept_bytes,
+                kept_bytes,
+                elapsed: started.elapsed(),
+                object,
+            };
+            upload.progress.event(&Event::Completed(&uploaded));
+            Ok(uploaded)
+        }
+        Err(UploadError::SourceChanged { path, change, .. }) => Err(UploadError::SourceChanged {
+            path,
+            change,
+            aborted: upload.abort().await,
+        }),
+        Err(other) => Err(other),
+    }
+}
+
+impl Upload {
+    /// Sends what the store does not hold, and completes; also says how many bytes it held.
+    async fn run(self: &Arc<Self>, stored: Vec<StoredPart>) -> Result<(shared::api::CompletedObject, u64), UploadError> {
+        let parts: Vec<_> = self.plan.parts().collect();
+        let kept_bytes = self.send_parts(&parts, stored).await?;
+        Ok((self.complete().await?, kept_bytes))
+    }
+
+    /// Sends `parts` but for those that are rightly among `stored`; the bytes of these are the answer.
+    pub(crate) async fn send_parts(
+        self: &Arc<Self>,
+        parts: &[PartNumber],
+        stored: Vec<StoredPart>,
+    ) -> Result<u64, UploadError> {
+        // One window waits here while another is sent and a third is not begun: memory and URLs stay few.
+        let (ready, windows) = mpsc::channel(1);
+        let (kept_bytes, ()) = tokio::try_join!(self.prepare(parts, stored, ready), self.send_windows(windows))?;
+        Ok(kept_bytes)
+    }
+
+    /// Hashes and signs window after window, as fast as they are taken.
+    async fn prepare(
+        &self,
+        parts: &[PartNumber],
+        stored: Vec<StoredPart>,
+        ready: mpsc::Sender<Vec<(Part, PartUrl)>>,
+    ) -> Result<u64, UploadError> {
+        let stored: HashMap<_, _> = stored.into_iter().map(|part| (part.number, part)).collect();
+        let mut kept_bytes = 0;
+        for window in plan::windows(&self.plan, parts) {
+            let Ok(place) = ready.reserve().await else { break };
+            let mut todo = self.hash_window(&window).await?;
+            todo.retain(|part| {
+                let size = part.range.end - part.range.start;
+                let kept = stored.get(&part.number).is_some_and(|held| plan::is_kept(held, size, &part.digest));
+                if kept {
+                    kept_bytes += size;
+                    let number = part.number;
+                    self.progress.event(&Event::PartKept { number, size });
+                }
+                !kept
+            });
+            if !todo.is_empty() {
+                place.send(self.sign_window(todo).await?);
+            }
+        }
+        Ok(kept_bytes)
+    }
+
+    async fn hash_window(&self, window: &[PartNumber]) -> Result<Vec<Part>, UploadError> {
+        let ranges: Vec<_> = window
+            .iter()
+            .map(|number| {
+                let beyond = || UploadError::Contradiction(format!("part {number} is beyond the plan"));
+                self.plan.range(*number).ok_or_else(beyond)
+            })
+            .collect::<Result<_, _>>()?;
+        let digests = hash::hash(self.source.clone(), ranges.clone()).await?;
+        let parts = window.iter().zip(ranges).zip(digests);
+        Ok(parts
+            .map(|((number, range), digest)| Part {
+                number: *number,
+                range,
+                digest,
+            })
+            .collect())
+    }
+
+    /// Gets a URL for each part, in one request.
+    async fn sign_window(&self, parts: Vec<Part>) -> Result<Vec<(Part, PartUrl)>, UploadError> {
+        let asked = parts
+            .iter()
+            .map(|part| PartToSign {
+                number: part.number,
+                md5: Some(part.digest),
+                size: None,
+            })
+            .collect();
+        let answer = self.engine.broker.sign(&self.id, asked, &*self.progress).await?;
+        let now = Instant::now();
+        let mut urls: HashMap<_, _> = answer.parts.into_iter().map(|part| (part.number, part)).collect();
+        parts
+            .into_iter()
+            .map(|part| {
+                let missing = || UploadError::Contradiction(format!("no URL came for part {}", part.number));
+                let signed = urls.remove(&part.number).ok_or_else(missing)?;
+                let unusable = |error: UnusableUrl| UploadError::Contradiction(error.to_string());
+                let url = PartUrl::new(signed, now).map_err(unusable)?;
+                Ok((part, url))
+            })
+            .collect()
+    }
+
+    /// Gets a fresh URL for one part.
+    pub(crate) async fn sign_part(&self, part: &Part) -> Result<PartUrl, UploadError> {
+        let signed = self.sign_window(vec![part.clone()]).await?;
+        let missing = || UploadError::Contradiction(format!("no URL came for part {}", part.number));
+        signed.into_iter().next().map(|(_, url)| url).ok_or_else(missing)
+    }
+
+    /// Sends the parts of each window, as many at a time as the limit allows. The first part that fails for good stops all.
+    async fn send_windows(
+        self: &Arc<Self>,
+        mut windows: mpsc::Receiver<Vec<(Part, PartUrl)>>,
+    ) -> Result<(), UploadError> {
+        let mut under_way = JoinSet::new();
+        loop {
+            let window = tokio::select! {
+                Some(done) = under_way.join_next() => {
+                    part_done(done)?;
+                    continue;
+                }
+                window = windows.recv() => window,
+            };
+            let Some(window) = window else { break };
+            for (part, url) in window {
+                let permit = loop {
+                    tokio::select! {
+                        Some(done) = under_way.join_next() => part_done(done)?,
+                        permit = self.engine.limiter.acquire() => break permit,
+                    }
+                };
+                let upload = self.clone();
+                under_way.spawn(async move {
+                    let result = upload.send_part(part, url).await;
+                    drop(permit);
+                    result
+                });
+            }
+        }
+        while let Some(done) = under_way.join_next().await {
+            part_done(done)?;
+        }
+        Ok(())
+    }
+}
+
+/// A part's result; a part whose task ended otherwise has failed too.
+fn part_done(done: Result<Result<(), UploadError>, JoinError>) -> Result<(), UploadError> {
+    done.unwrap_or_else(|error| Err(UploadError::Contradiction(format!("a part's task ended early: {error}"))))
+}
