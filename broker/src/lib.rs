@@ -1,1 +1,27 @@
-//! broker
+//! Holds the storage keys, so that the machines and browsers which upload need none.
+//!
+//! ```text
+//! HTTP request ─▶ handlers ─▶ policy ─▶ Grant ─┬─▶ sign ─▶ presigned part URLs
+//!                    │                         └─▶ s3: create, list parts, complete, head, abort
+//!                    └──────▶ ledger: what was admitted, declared, completed
+//! ```
+//!
+//! [`config`] turns settings into a [`Config`], [`start()`] runs a broker by it, [`app`] has the route table, [`handlers`] one
+//! file an operation. Bytes of files never pass through here.
+
+pub mod app;
+pub mod cli;
+pub mod complete;
+pub mod config;
+pub mod error;
+pub mod handlers;
+pub mod key;
+pub mod ledger;
+pub mod policy;
+pub mod principal;
+pub mod s3;
+pub mod sign;
+pub mod start;
+
+pub use config::{Config, Settings};
+pub use start::{Running, StartError, start};

@@ -65,6 +65,9 @@ pub enum Integrity {
 pub struct UploadCreated {
     /// What every later request names it by.
     pub upload_id: UploadId,
+    /// [`UploadState::Open`]; or [`UploadState::Completing`] for an upload found by its fingerprint whose completion was
+    /// interrupted: ask to complete it, nothing need be sent.
+    pub state: UploadState,
     /// Where the object will be.
     pub key: ObjectKey,
     /// Bytes in every part but the last.
@@ -300,9 +303,13 @@ pub struct Problem {
     pub code: String,
     /// Finds this request in the broker's log; also the `x-request-id` header.
     pub request_id: String,
-    /// The parts that the problem is about.
+    /// The parts that the problem is about: to be sent (again) before completing, where the code is `parts_missing` or
+    /// `parts_wrong`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PartNumber>,
+    /// Only in answers of the form protocol's `/complete`: the HTTP status under the name that its clients read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<u16>,
 }
 
 #[cfg(test)]

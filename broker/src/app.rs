@@ -1,0 +1,222 @@
+//! What every request shares, the route table, and the answers to requests that are malformed.
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{Error, HttpRequest, HttpResponse};
+use tracing::Instrument;
+
+use crate::error::ApiError;
+use crate::handlers;
+use crate::ledger::Ledger;
+use crate::policy::{PartsGrant, Policy, UploadRandom};
+use crate::principal::Principals;
+use crate::s3::{Clock, CredentialSource, Profile, StoreClient};
+use crate::sign::{Addressing, Endpoint, PartSigner, SignatureVersion, Target};
+
+/// What every request shares.
+pub struct Broker {
+    /// Who is known.
+    pub principals: Principals,
+    /// What they may do.
+    pub policy: Policy,
+    /// What was admitted.
+    pub ledger: Ledger,
+    /// The store, by the broker's own key.
+    pub store: StoreClient,
+    /// What kind of store it is.
+    pub profile: Profile,
+    /// Time.
+    pub clock: Clock,
+    /// How part URLs are made.
+    pub signing: Signing,
+}
+
+/// How part URLs are made.
+pub struct Signing {
+    /// The key.
+    pub credentials: CredentialSource,
+    /// The version.
+    pub version: SignatureVersion,
+    /// The region of the credential scope.
+    pub region: String,
+    /// As clients reach the store.
+    pub endpoint: Endpoint,
+    /// Where the bucket's name stands.
+    pub addressing: Addressing,
+}
+
+impl Broker {
+    /// A signer for the granted parts, and the grant as short-lived as the credentials make it.
+    ///
+    /// # Errors
+    /// There are no credentials.
+    pub async fn signer<'a>(&self, grant: PartsGrant<'a>) -> Result<(PartSigner, PartsGrant<'a>), ApiError> {
+        let now = self.clock.now();
+        let (credentials, left) = self
+            .signing
+            .credentials
+            .current(now.into())
+            .await
+            .map_err(ApiError::NoCredentials)?;
+        let grant = match left {
+            Some(left) => grant.at_most(left),
+            None => grant,
+        };
+        let session = grant.session();
+        let target = Target::new(
+            &self.signing.endpoint,
+            self.signing.addressing,
+            &session.bucket,
+            &session.key,
+        );
+        let Signing { version, region, .. } = &self.signing;
+        Ok((
+            PartSigner::new(*version, &target, region, &credentials, &grant, self.clock.store_now()),
+            grant,
+        ))
+    }
+
+    /// The unsigned URL of an object.
+    pub fn location(&self, bucket: &str, key: &shared::ObjectKey) -> String {
+        Target::new(&self.signing.endpoint, self.signing.addressing, bucket, key).url()
+    }
+
+    /// Randomness for one upload.
+    pub fn upload_random(&self) -> UploadRandom {
+        UploadRandom {
+            uuid: random(),
+            token: random(),
+        }
+    }
+
+    /// A new upload id.
+    pub fn upload_id(&self) -> shared::UploadId {
+        shared::UploadId::from_random(random())
+    }
+
+    /// A name that nobody else has.
+    pub fn random_name(&self) -> String {
+        hex(&random::<16>())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Random bytes from the operating system.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // Without randomness ids could be guessed; no answer at all is the better one.
+    if getrandom::fill(&mut bytes).is_err() {
+        tracing::error!("the operating system gives no random bytes; stopping");
+        std::process::abort();
+    }
+    bytes
+}
+
+/// The route table.
+pub fn routes(config: &mut ServiceConfig) {
+    config
+        .service(resource("/presign").route(web::post().to(handlers::form::presign)))
+        .service(resource("/complete").route(web::post().to(handlers::form::complete)))
+        .service(resource("/abort").route(web::post().to(handlers::form::abort)))
+        .service(resource("/v1/me").route(web::get().to(handlers::me::me)))
+        .service(resource("/v1/uploads").route(web::post().to(handlers::create::create)))
+        .service(
+            resource("/v1/uploads/{id}")
+                .route(web::get().to(handlers::status::status))
+                .route(web::delete().to(handlers::abort::abort)),
+        )
+        .service(resource("/v1/uploads/{id}/parts").route(web::post().to(handlers::sign_parts::sign_parts)))
+        .service(resource("/v1/uploads/{id}/complete").route(web::post().to(handlers::complete::complete)))
+        .service(resource("/healthz").route(web::get().to(handlers::health::healthz)))
+        .service(resource("/readyz").route(web::get().to(handlers::health::readyz)))
+        .default_service(web::to(no_such_route));
+}
+
+/// A path that answers methods it does not take with a problem.
+fn resource(path: &str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(method_not_allowed))
+}
+
+async fn no_such_route() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::NoSuchRoute)
+}
+
+async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::MethodNotAllowed {
+        method: request.method().as_str().chars().take(16).collect(),
+    })
+}
+
+/// Gives each request an id, and each failure its problem, which is logged here and nowhere else.
+///
+/// # Errors
+/// None of its own.
+pub async fn tell(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    let request_id = hex(&random::<8>());
+    // The path may hold an upload id, which is worthless to anyone but its owner; queries are never logged.
+    let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = %request.path());
+    let log = span.clone();
+    async move {
+        let mut response = next.call(request).await?;
+        let failure = response
+            .response()
+            .error()
+            .and_then(|error| error.as_error::<ApiError>());
+        let mut response = if let Some(failure) = failure {
+            let answer = problem(failure, &request_id);
+            log.in_scope(|| log_failure(failure));
+            response.into_response(answer).map_into_right_body()
+        } else {
+            let status = response.status();
+            if status.is_client_error() || status.is_server_error() {
+                // A request that the HTTP layer itself refused.
+                let refused = ApiError::InvalidForm("the request is not valid HTTP for this path".into());
+                response = response.map_body(|_, body| body);
+                log.in_scope(|| log_failure(&refused));
+            }
+            response.map_into_left_body()
+        };
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static("x-request-id"), value);
+        }
+        Ok(response)
+    }
+    .instrument(span)
+    .await
+}
+
+fn problem(failure: &ApiError, request_id: &str) -> HttpResponse {
+    let mut answer = HttpResponse::build(failure.status());
+    answer.content_type("application/problem+json");
+    if let Some(seconds) = failure.retry_after() {
+        answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
+    }
+    if matches!(failure, ApiError::Unauthenticated) {
+        answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+    }
+    answer.body(serde_json::to_vec(&failure.problem(request_id)).unwrap_or_default())
+}
+
+fn log_failure(failure: &ApiError) {
+    let cause = std::error::Error::source(failure).map(ToString::to_string);
+    let code = failure.code();
+    if failure.status().is_server_error() {
+        tracing::error!(code, cause, "request failed: {failure}");
+    } else {
+        tracing::info!(code, cause, "request refused: {failure}");
+    }
+}
+
+/// The shared state as handlers take it.
+pub type Shared = Data<Broker>;

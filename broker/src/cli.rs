@@ -1,0 +1,259 @@
+//! The command line: `broker` serves, `broker env` tells other S3 tools how to reach the store.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, EMBEDDED_BUCKET, Settings, StoreChoice};
+use crate::start::{DEFAULT_REGION, Running, credentials_file, start};
+
+const AFTER_HELP: &str = "\
+Settings:
+  A flag wins over the environment variable, that over broker.toml (--config), that over the default.
+  A file named .env in the working directory counts as environment. In broker.toml the keys are the
+  flags' names with _ for -, for example:  key_template = \"{principal}/{date}/{uuid}/{name}\"
+
+Store:
+  With neither --bucket nor an endpoint, the broker runs a store of its own in the data directory.
+  With a bucket, credentials, region and endpoint come as AWS tools take them: AWS_ACCESS_KEY_ID,
+  AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL_S3, AWS_PROFILE with ~/.aws,
+  web identity, container and instance roles. No endpoint means Amazon S3.
+
+Exit status:
+  0  ended by a signal, after requests in flight   1  did not start, or broke down   2  usage";
+
+/// Presigned multipart upload broker: clients upload straight to S3-compatible storage without holding its keys.
+#[derive(Debug, Parser)]
+#[command(name = "broker", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Settings file [default: broker.toml in the working directory, if there is one]
+    #[arg(long, global = true, env = "BROKER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How the log is written to standard error
+    #[arg(
+        long,
+        global = true,
+        env = "BROKER_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as broker=debug
+    #[arg(
+        long,
+        global = true,
+        env = "BROKER_LOG",
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    log: String,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve uploads until a signal comes; what happens without a command
+    Serve,
+    /// Print the export lines with which any S3 tool reaches the store in use: eval "$(broker env)"
+    Env,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Runs the program and answers its exit status.
+#[expect(
+    clippy::print_stderr,
+    reason = "this is where a failure is told to the person who typed the command"
+)]
+pub fn run() -> ExitCode {
+    // Before anything reads the environment. A missing file is the normal case, a broken one is not.
+    if let Err(error) = dotenvy::dotenv()
+        && !error.not_found()
+    {
+        eprintln!("broker: the file .env cannot be read: line format is NAME=value");
+        return ExitCode::from(2);
+    }
+    let cli = Cli::parse();
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("broker: {}", with_causes(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<(), Box<dyn Error>> {
+    let config = cli.settings.or(file_settings(cli.config.as_deref())?).resolve()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            start_log(cli.log_format, &cli.log)?;
+            runtime.block_on(serve(config))
+        }
+        Command::Env => runtime.block_on(print_env(&config)),
+    }
+}
+
+fn file_settings(named: Option<&Path>) -> Result<Settings, Box<dyn Error>> {
+    let usual = Path::new("broker.toml");
+    match named {
+        Some(file) => Ok(Settings::read(file)?),
+        None if usual.exists() => Ok(Settings::read(usual)?),
+        None => Ok(Settings::default()),
+    }
+}
+
+fn start_log(format: LogFormat, filter: &str) -> Result<(), Box<dyn Error>> {
+    let mut filter = EnvFilter::try_new(filter)?;
+    // These write whole requests, signatures and all, when asked for detail.
+    for quiet in [
+        "aws_sigv4=warn",
+        "aws_runtime=warn",
+        "aws_smithy_runtime=warn",
+        "aws_smithy_runtime_api=warn",
+        "aws_config=warn",
+        "aws_sdk_s3=warn",
+        "aws_sdk_sts=warn",
+        "s3s=warn",
+        "hyper=info",
+        "hyper_util=info",
+        "rustls=info",
+        "sqlx=warn",
+    ] {
+        filter = filter.add_directive(quiet.parse()?);
+    }
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    let greeting = config.clone();
+    let running = start(config).await?;
+    greet(&greeting, &running);
+    wait_for_signal().await?;
+    tracing::info!("stopping: requests in flight are finished first");
+    running.stop().await;
+    Ok(())
+}
+
+async fn wait_for_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// What a newcomer needs.
+#[expect(clippy::print_stdout, reason = "the greeting is for the person at the terminal")]
+fn greet(config: &Config, running: &Running) {
+    let broker = format!("http://{}", running.address());
+    let uploader = if broker == "http://127.0.0.1:5000" {
+        String::new()
+    } else {
+        format!(" --broker {broker}")
+    };
+    match running.embedded_endpoint() {
+        Some(endpoint) => println!(
+            "broker   {broker}\nstore    {endpoint}  (embedded, bucket {EMBEDDED_BUCKET}, in {})\n\n\
+             Upload   cargo run --release -p uploader -- put{uploader} FILE\n\
+             Look in  eval \"$(cargo run --release -- env)\" && aws s3 ls s3://{EMBEDDED_BUCKET}\n\
+             Stop     Ctrl-C; start again to go on with what is here",
+            config.data_dir.display()
+        ),
+        None => println!(
+            "broker   {broker}\nstore    {}  (bucket {})\n\nUpload   uploader put{uploader} FILE\nStop     Ctrl-C",
+            running.state().signing.endpoint,
+            config.bucket
+        ),
+    }
+    if !config.listen.ip().is_loopback() {
+        tracing::info!("serving other machines: put a proxy with TLS in front, tokens travel in clear otherwise");
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the lines are the command's result")]
+async fn print_env(config: &Config) -> Result<(), Box<dyn Error>> {
+    let export = |name: &str, value: &str| println!("export {name}={}", shell_quoted(value));
+    match &config.store {
+        StoreChoice::Embedded { listen } => {
+            let file = credentials_file(&config.data_dir);
+            if !file.exists() {
+                return Err(format!(
+                    "there is no embedded store in {} yet; start the broker once",
+                    config.data_dir.display()
+                )
+                .into());
+            }
+            let credentials = store::Credentials::load_or_create(&file)?;
+            export("AWS_ENDPOINT_URL_S3", &format!("http://{listen}"));
+            export("AWS_REGION", DEFAULT_REGION);
+            export("AWS_ACCESS_KEY_ID", &credentials.access_key_id);
+            export("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key);
+        }
+        StoreChoice::External { endpoint, .. } => {
+            let sdk = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+            if let Some(endpoint) = endpoint.as_deref().or(sdk.endpoint_url()) {
+                export("AWS_ENDPOINT_URL_S3", endpoint);
+            }
+            let region = config.region.clone().or_else(|| sdk.region().map(ToString::to_string));
+            export("AWS_REGION", region.as_deref().unwrap_or(DEFAULT_REGION));
+        }
+    }
+    export("S3_BUCKET", &config.bucket);
+    Ok(())
+}
+
+fn shell_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The error and its causes in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn exported_values_survive_the_shell() {
+        assert_eq!(shell_quoted("a'b $c"), r"'a'\''b $c'");
+    }
+}

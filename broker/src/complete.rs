@@ -1,0 +1,394 @@
+//! Has the store join an upload's parts: the broker's own judgement, made once at a time, safe to ask for again.
+//!
+//! ```text
+//! lease ─▶ [HEAD, if an earlier outcome is unknown] ─▶ ListParts ─▶ judge ─▶ Complete ─▶ HEAD ─▶ ledger
+//!               └── our write token: done                  └── missing, wrong: open again     └── unknown: HEAD decides
+//! ```
+
+use std::time::Duration;
+
+use actix_web::web::Data;
+use shared::api::{StoredPart, UploadState};
+use shared::{ETag, PartNumber, PartPlan};
+
+use crate::app::Broker;
+use crate::error::ApiError;
+use crate::ledger::{Digests, Lease, LeaseOutcome, Plan, Session, StoredObject};
+use crate::s3::{StoreError, StoreErrorKind};
+
+/// How often the store is asked to join the parts before the caller is told to come back.
+const ATTEMPTS: u32 = 3;
+
+/// What came of asking to complete an upload.
+#[derive(Debug)]
+pub enum Completion {
+    /// The object is there.
+    Done(StoredObject),
+    /// Another request is at it.
+    Busy,
+}
+
+/// What is wrong with the parts that the store holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Nothing: these parts, of this many bytes in all, make the object.
+    Join(u64),
+    /// These parts are not there.
+    Missing(Vec<PartNumber>),
+    /// These parts have another size or MD5 than declared.
+    Wrong(Vec<PartNumber>),
+    /// These parts are there but not planned.
+    Unplanned(Vec<PartNumber>),
+}
+
+/// Compares what the store holds with what was planned and declared. `listed` is in order, each part once.
+pub fn judge(plan: &Plan, digests: &Digests, listed: &[StoredPart], etag_is_md5: bool) -> Verdict {
+    let count = match plan {
+        Plan::Sized(plan) => plan.part_count(),
+        Plan::Counted { part_count } => *part_count,
+        // Completing turns a growing plan into a sized one first.
+        Plan::Growing { .. } => 0,
+    };
+    let stored = |number| listed.binary_search_by_key(&number, |part| part.number).is_ok();
+    let missing: Vec<_> = PartNumber::up_to(count).filter(|number| !stored(*number)).collect();
+    if !missing.is_empty() {
+        return Verdict::Missing(missing);
+    }
+    let unplanned: Vec<_> = listed
+        .iter()
+        .map(|part| part.number)
+        .filter(|number| number.get() > count)
+        .collect();
+    if !unplanned.is_empty() {
+        return Verdict::Unplanned(unplanned);
+    }
+    let wrong: Vec<_> = listed
+        .iter()
+        .filter(|part| {
+            let size = match plan {
+                Plan::Sized(plan) => plan.part_len(part.number).is_some_and(|planned| planned != part.size),
+                Plan::Growing { .. } | Plan::Counted { .. } => false,
+            };
+            let digest = etag_is_md5
+                && digests
+                    .get(part.number)
+                    .is_some_and(|md5| !part.etag.unquoted().eq_ignore_ascii_case(&md5.to_hex()));
+            size || digest
+        })
+        .map(|part| part.number)
+        .collect();
+    if wrong.is_empty() {
+        Verdict::Join(listed.iter().map(|part| part.size).sum())
+    } else {
+        Verdict::Wrong(wrong)
+    }
+}
+
+/// Completes an upload. Asked again after success, answers the same object; `size` is needed for a growing upload only.
+///
+/// Runs to its end even if the caller goes away: a completion half asked for is the one thing not to leave behind.
+///
+/// # Errors
+/// Why there is no object, and whether the upload can still be completed.
+pub async fn complete(broker: Data<Broker>, session: Session, size: Option<u64>) -> Result<Completion, ApiError> {
+    actix_web::rt::spawn(async move { Completing { broker, session }.run(size).await })
+        .await
+        .map_err(|_| ApiError::Interrupted)?
+}
+
+struct Completing {
+    broker: Data<Broker>,
+    session: Session,
+}
+
+/// Where an attempt leaves the lease.
+enum Leave {
+    /// The store has not joined the parts: the upload is open again.
+    Open,
+    /// It may have: whoever comes next has to look.
+    Unknown,
+    /// The upload is gone, and there is no object.
+    Lost,
+}
+
+impl Completing {
+    async fn run(&self, size: Option<u64>) -> Result<Completion, ApiError> {
+        if let Some(object) = &self.session.object {
+            return Ok(Completion::Done(object.clone()));
+        }
+        let plan = self.final_plan(size)?;
+        let ledger = &self.broker.ledger;
+        let now = self.broker.clock.now();
+        let lease = match ledger
+            .take_lease(&self.session.id, &self.broker.random_name(), now)
+            .await?
+        {
+            LeaseOutcome::Taken(lease) => lease,
+            LeaseOutcome::Busy => return Ok(Completion::Busy),
+            LeaseOutcome::Ended(UploadState::Completed) => {
+                let object = ledger.find(&self.session.id).await?.and_then(|session| session.object);
+                return object.map(Completion::Done).ok_or(ApiError::NoSuchUpload);
+            }
+            LeaseOutcome::Ended(UploadState::Expired) => return Err(ApiError::NoSuchUpload),
+            LeaseOutcome::Ended(state) => return Err(ApiError::UploadEnded(state)),
+        };
+        match self.while_held(&lease, self.join(&plan, lease.outcome_unknown)).await {
+            Ok(object) => {
+                // The object is there whatever the ledger says now: it will be found again by its write token.
+                ledger.finish(&lease, &object).await?;
+                tracing::info!(upload = %self.session.id, key = %self.session.key, size = object.size, "upload completed");
+                Ok(Completion::Done(object))
+            }
+            Err((error, leave)) => {
+                match leave {
+                    Leave::Open => ledger.give_back(&lease).await?,
+                    Leave::Unknown => ledger.leave_unknown(&lease).await?,
+                    Leave::Lost => {
+                        ledger.give_back(&lease).await?;
+                        ledger.abort(&self.session.id).await?;
+                        true
+                    }
+                };
+                Err(error)
+            }
+        }
+    }
+
+    /// The plan to judge by: a growing upload ends with the size that its owner now states.
+    fn final_plan(&self, size: Option<u64>) -> Result<Plan, ApiError> {
+        match (self.session.plan, size) {
+            (Plan::Growing { part_size }, Some(size)) => Ok(Plan::Sized(PartPlan::for_size(
+                size,
+                Some(part_size),
+                self.broker.policy.destination.max_size,
+            )?)),
+            (Plan::Growing { .. }, None) => Err(ApiError::SizeNeeded),
+            (Plan::Sized(plan), Some(size)) if plan.size() != size => Err(ApiError::SizeChanged {
+                planned: plan.size(),
+                given: size,
+            }),
+            (plan @ (Plan::Sized(_) | Plan::Counted { .. }), _) => Ok(plan),
+        }
+    }
+
+    /// Renews the lease for as long as the work takes.
+    async fn while_held<T>(&self, lease: &Lease, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                () = tokio::time::sleep(Lease::LIFE / 3) => {
+                    if let Err(error) = self.broker.ledger.renew_lease(lease, self.broker.clock.now()).await {
+                        tracing::warn!(upload = %lease.id, error = %error, "the lease could not be renewed");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn join(&self, plan: &Plan, mut outcome_unknown: bool) -> Result<StoredObject, (ApiError, Leave)> {
+        let digests = self
+            .broker
+            .ledger
+            .digests(&self.session.id)
+            .await
+            .map_err(|error| (error.into(), if outcome_unknown { Leave::Unknown } else { Leave::Open }))?;
+        let mut last = None;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(attempt)).await;
+            }
+            if outcome_unknown {
+                match self.own_object().await {
+                    Ok(Some(object)) => return Ok(object),
+                    Ok(None) => {}
+                    Err(error) => {
+                        last = Some(error);
+                        continue;
+                    }
+                }
+            }
+            match self.attempt(plan, &digests).await {
+                Ok(object) => return Ok(object),
+                Err(Failed::For(error)) => return Err((error, Leave::Open)),
+                Err(Failed::Before(error)) => last = Some(error),
+                Err(Failed::Unknown(error)) => {
+                    outcome_unknown = true;
+                    last = Some(error);
+                }
+                Err(Failed::Gone) => match self.own_object().await {
+                    Ok(Some(object)) => return Ok(object),
+                    Ok(None) => return Err((ApiError::UploadLost, Leave::Lost)),
+                    Err(error) => {
+                        outcome_unknown = true;
+                        last = Some(error);
+                    }
+                },
+            }
+        }
+        let error = last.map_or(ApiError::Interrupted, ApiError::from);
+        Err((error, if outcome_unknown { Leave::Unknown } else { Leave::Open }))
+    }
+
+    /// List, judge, complete, once.
+    async fn attempt(&self, plan: &Plan, digests: &Digests) -> Result<StoredObject, Failed> {
+        let store = &self.broker.store;
+        let listed = match &self.session.store_upload_id {
+            Some(id) => store.list_parts(&self.session, id).await.map_err(Failed::before)?,
+            None => Vec::new(),
+        };
+        let size = match judge(plan, digests, &listed, self.broker.profile.etag_is_md5) {
+            Verdict::Join(size) => size,
+            Verdict::Missing(parts) => return Err(Failed::For(ApiError::PartsMissing(parts))),
+            Verdict::Wrong(parts) => return Err(Failed::For(ApiError::PartsWrong(parts))),
+            Verdict::Unplanned(parts) => return Err(Failed::For(ApiError::PartsUnplanned(parts))),
+        };
+        match &self.session.store_upload_id {
+            Some(id) if !listed.is_empty() => {
+                let etag = store
+                    .complete(&self.session, id, &listed)
+                    .await
+                    .map_err(Failed::during)?;
+                Ok(self
+                    .object_or(StoredObject {
+                        etag,
+                        size,
+                        version_id: None,
+                    })
+                    .await)
+            }
+            begun => {
+                store.put_empty(&self.session).await.map_err(Failed::during)?;
+                if let Some(id) = begun
+                    && let Err(error) = store.abort(&self.session.bucket, &self.session.key, id).await
+                {
+                    tracing::warn!(upload = %self.session.id, error = %error, "a multipart upload without parts stays behind");
+                }
+                let empty = ETag::new(format!("\"{}\"", shared::Md5Digest::EMPTY.to_hex()));
+                Ok(self
+                    .object_or(StoredObject {
+                        etag: empty,
+                        size,
+                        version_id: None,
+                    })
+                    .await)
+            }
+        }
+    }
+
+    /// The object as HEAD tells it. The store has said that it is there: if HEAD cannot be had, or another upload has
+    /// already taken the key, what is known from completing stands.
+    async fn object_or(&self, known: StoredObject) -> StoredObject {
+        match self.own_object().await {
+            Ok(Some(object)) => object,
+            Ok(None) => {
+                tracing::warn!(upload = %self.session.id, key = %self.session.key, "completed, and already overwritten or deleted");
+                known
+            }
+            Err(error) => {
+                tracing::warn!(upload = %self.session.id, error = %error, "completed, but HEAD failed");
+                known
+            }
+        }
+    }
+
+    /// The object at the key, if it is this upload's.
+    async fn own_object(&self) -> Result<Option<StoredObject>, StoreError> {
+        let head = self.broker.store.head(&self.session).await?;
+        Ok(head
+            .filter(|head| head.write_token.as_ref() == Some(&self.session.write_token))
+            .map(|head| head.object))
+    }
+}
+
+/// How one attempt failed.
+enum Failed {
+    /// For a reason that another attempt does not change.
+    For(ApiError),
+    /// Before the store was asked to join the parts.
+    Before(StoreError),
+    /// The store may have joined the parts.
+    Unknown(StoreError),
+    /// The store does not know the upload.
+    Gone,
+}
+
+impl Failed {
+    fn before(error: StoreError) -> Self {
+        match error.kind {
+            StoreErrorKind::NoSuchUpload => Self::Gone,
+            StoreErrorKind::Busy(_) | StoreErrorKind::Unknown(_) => Self::Before(error),
+            _ => Self::For(error.into()),
+        }
+    }
+
+    fn during(error: StoreError) -> Self {
+        match error.kind {
+            StoreErrorKind::NoSuchUpload => Self::Gone,
+            // A part was sent again after the list was made: the next list has its new ETag.
+            StoreErrorKind::InvalidPart => Self::Before(error),
+            StoreErrorKind::Busy(_) | StoreErrorKind::Unknown(_) => Self::Unknown(error),
+            _ => Self::For(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{MIB, Md5Digest};
+
+    use super::*;
+
+    fn part(number: u64, size: u64, etag: &str) -> StoredPart {
+        StoredPart {
+            number: number.try_into().unwrap(),
+            size,
+            etag: ETag::new(etag),
+        }
+    }
+
+    fn numbers(parts: &[u64]) -> Vec<PartNumber> {
+        parts.iter().map(|number| (*number).try_into().unwrap()).collect()
+    }
+
+    fn sized(size: u64) -> Plan {
+        Plan::Sized(PartPlan::for_size(size, Some(5 * MIB), u64::MAX).unwrap())
+    }
+
+    #[test]
+    fn every_planned_part_has_to_be_there_and_none_else() {
+        let plan = sized(12 * MIB);
+        let all = [part(1, 5 * MIB, "a"), part(2, 5 * MIB, "b"), part(3, 2 * MIB, "c")];
+        let none = Digests::default();
+        assert_eq!(judge(&plan, &none, &all, true), Verdict::Join(12 * MIB));
+        assert_eq!(judge(&plan, &none, &all[..1], true), Verdict::Missing(numbers(&[2, 3])));
+        assert_eq!(judge(&plan, &none, &[], true), Verdict::Missing(numbers(&[1, 2, 3])));
+        assert_eq!(
+            judge(&plan, &none, &[all[0].clone(), all[2].clone()], true),
+            Verdict::Missing(numbers(&[2]))
+        );
+        let mut more = all.to_vec();
+        more.push(part(7, 1, "d"));
+        assert_eq!(judge(&plan, &none, &more, true), Verdict::Unplanned(numbers(&[7])));
+    }
+
+    #[test]
+    fn a_part_of_another_size_is_wrong() {
+        let listed = [part(1, 5 * MIB, "a"), part(2, 5 * MIB, "b"), part(3, 2 * MIB - 1, "c")];
+        assert_eq!(
+            judge(&sized(12 * MIB), &Digests::default(), &listed, true),
+            Verdict::Wrong(numbers(&[3]))
+        );
+    }
+
+    #[test]
+    fn a_part_of_another_md5_is_wrong_where_etags_are_md5s() {
+        let plan = Plan::Counted { part_count: 1 };
+        let digests: Digests = [(PartNumber::FIRST, Md5Digest::EMPTY)].into_iter().collect();
+        let other = [part(1, 0, "\"00000000000000000000000000000000\"")];
+        let same = [part(1, 0, "\"D41D8CD98F00B204E9800998ECF8427E\"")];
+        assert_eq!(judge(&plan, &digests, &other, true), Verdict::Wrong(numbers(&[1])));
+        assert_eq!(judge(&plan, &digests, &other, false), Verdict::Join(0));
+        assert_eq!(judge(&plan, &digests, &same, true), Verdict::Join(0));
+    }
+}

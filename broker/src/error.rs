@@ -1,0 +1,271 @@
+//! Every way a request can fail, and what the caller is told: RFC 9457 problems with stable codes.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError};
+use shared::PartNumber;
+use shared::api::{Problem, UploadState};
+use shared::ids::ObjectKeyError;
+use shared::part::{Md5DigestError, PartNumberError};
+use shared::plan::PlanError;
+
+use crate::key::NameError;
+use crate::ledger::LedgerError;
+use crate::s3::{CredentialsError, StoreError, StoreErrorKind};
+
+/// Every way a request can fail. The caller reads the `error` text; only the log gets the source.
+#[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "each variant's text says what it means, to the caller as to the reader"
+)]
+pub enum ApiError {
+    #[error("this broker asks for a token; send the header Authorization: Bearer TOKEN with one that it knows")]
+    Unauthenticated,
+    #[error(
+        "there is nothing at this path; /v1/me, /v1/uploads, /presign and /complete are where uploads begin and end"
+    )]
+    NoSuchRoute,
+    #[error("this path does not take the method {method}")]
+    MethodNotAllowed { method: String },
+    #[error("the request body has the media type {given:?}; this path takes {expected}")]
+    UnsupportedMediaType { given: String, expected: &'static str },
+    #[error("the request body is compressed ({0:?}); send it as it is")]
+    ContentEncoding(String),
+    #[error(
+        "the request body is larger than the {limit} bytes that this path takes; files go to the part URLs, not here"
+    )]
+    BodyTooLarge { limit: usize },
+    #[error("the request body ended or broke off before it was whole; send it again")]
+    BodyIncomplete,
+    #[error("the request body is not the JSON that this path takes: {0}")]
+    InvalidJson(String),
+    #[error("the form cannot be read: {0}")]
+    InvalidForm(String),
+    #[error("the form lacks the field {0}")]
+    MissingField(&'static str),
+    #[error("{field} {reason}")]
+    InvalidField { field: &'static str, reason: String },
+    #[error("the name {0}")]
+    InvalidName(NameError),
+    #[error("the name makes a key that S3 does not allow: {0}; take a shorter name")]
+    InvalidKey(ObjectKeyError),
+    #[error("{0}")]
+    InvalidPartNumber(#[from] PartNumberError),
+    #[error("part {number}: {reason}")]
+    InvalidDigest { number: PartNumber, reason: Md5DigestError },
+    #[error("part {0} is named twice in one request")]
+    PartTwice(PartNumber),
+    #[error("{0}")]
+    InvalidPlan(#[from] PlanError),
+    #[error(
+        "no part is declared; send the base64 MD5 of each part as the fields 1, 2, 3 and so on (an empty file is one part)"
+    )]
+    NoParts,
+    #[error("part {missing} is not declared although part {last} is; parts are numbered from 1 without gaps")]
+    PartGap { missing: PartNumber, last: PartNumber },
+    #[error("{given} parts in one request; at most {limit} are taken, ask in several")]
+    TooManyParts { given: usize, limit: usize },
+    #[error(
+        "this store takes no part without bytes; create the empty object through /v1, or do not upload the empty file"
+    )]
+    EmptyPart,
+    #[error("the file is empty and has no part to send; ask to complete it at once")]
+    EmptyFile,
+    #[error("there is no destination {name:?}; GET /v1/me lists yours")]
+    NoSuchDestination { name: String },
+    #[error("the ACL {acl:?} is not granted here (granted: {}); leave it out, or ask the operator", if granted.is_empty() { "none" } else { granted })]
+    AclNotGranted { acl: String, granted: String },
+    #[error("part {number} is beyond the {planned} parts planned for this upload")]
+    PartNotPlanned { number: PartNumber, planned: u16 },
+    #[error("part {number} is declared with {size} bytes; {planned} are planned")]
+    PartSize {
+        number: PartNumber,
+        size: u64,
+        planned: u64,
+    },
+    #[error("there is no such upload among yours; it may have ended or expired: create a new one")]
+    NoSuchUpload,
+    #[error("this upload {}", ended(*.0))]
+    UploadEnded(UploadState),
+    #[error("this upload is being completed, or the outcome of that is not known yet; ask again to complete it")]
+    UploadBusy,
+    #[error("the store no longer knows this upload, and its object is not there; create the upload anew")]
+    UploadLost,
+    #[error("the size of this upload is not known yet; say it when completing, as {{\"size\": BYTES}}")]
+    SizeNeeded,
+    #[error(
+        "the upload was created with {planned} bytes, and is now to be completed with {given}; the file has changed"
+    )]
+    SizeChanged { planned: u64, given: u64 },
+    #[error("{} of the upload's parts {} not been stored: {}; send them, then complete again", .0.len(), if .0.len() == 1 { "has" } else { "have" }, numbers(.0))]
+    PartsMissing(Vec<PartNumber>),
+    #[error("parts are stored with another size or MD5 than declared: {}; send them again, then complete again", numbers(.0))]
+    PartsWrong(Vec<PartNumber>),
+    #[error("the store holds parts that this upload does not have: {}; abort the upload and create it anew", numbers(.0))]
+    PartsUnplanned(Vec<PartNumber>),
+    #[error("{0}; try again in a moment")]
+    StoreUnavailable(#[source] StoreError),
+    #[error("{0}; the operator has to mend this")]
+    StoreRefused(#[source] StoreError),
+    #[error("the broker has no storage credentials; the operator has to mend this")]
+    NoCredentials(#[source] CredentialsError),
+    #[error("the broker's ledger did not answer; nothing was changed; try again in a moment")]
+    Ledger(#[from] LedgerError),
+    #[error("the request was given up inside the broker; ask again")]
+    Interrupted,
+    /// A failure of the form protocol's `/complete`, whose clients expect 422 for all of them.
+    #[error("{0}")]
+    NotCompleted(Box<ApiError>),
+}
+
+fn ended(state: UploadState) -> &'static str {
+    match state {
+        UploadState::Open => "is open",
+        UploadState::Completing => "is being completed",
+        UploadState::Completed => "is completed already; its object is there",
+        UploadState::Aborted => "was aborted; create a new one",
+        UploadState::Expired => "has expired; create a new one",
+    }
+}
+
+/// At most ten of the numbers: the problem's `parts` has them all.
+fn numbers(parts: &[PartNumber]) -> String {
+    let mut text = parts
+        .iter()
+        .take(10)
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if parts.len() > 10 {
+        text.push_str(", …");
+    }
+    text
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error.kind {
+            StoreErrorKind::Busy(_) | StoreErrorKind::Unknown(_) => Self::StoreUnavailable(error),
+            StoreErrorKind::NoSuchUpload => Self::UploadLost,
+            StoreErrorKind::NoSuchBucket
+            | StoreErrorKind::InvalidPart
+            | StoreErrorKind::EntityTooSmall
+            | StoreErrorKind::Denied(_)
+            | StoreErrorKind::ClockSkew
+            | StoreErrorKind::Refused(_) => Self::StoreRefused(error),
+        }
+    }
+}
+
+impl ApiError {
+    /// Status and stable code.
+    fn answer(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            Self::NoSuchRoute => (StatusCode::NOT_FOUND, "no_such_route"),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::UnsupportedMediaType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::ContentEncoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding"),
+            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::BodyIncomplete => (StatusCode::BAD_REQUEST, "body_incomplete"),
+            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::InvalidForm(_) => (StatusCode::BAD_REQUEST, "invalid_form"),
+            Self::MissingField(_) => (StatusCode::BAD_REQUEST, "missing_field"),
+            Self::InvalidField { .. } => (StatusCode::BAD_REQUEST, "invalid_field"),
+            Self::InvalidName(_) => (StatusCode::BAD_REQUEST, "invalid_name"),
+            Self::InvalidKey(_) => (StatusCode::BAD_REQUEST, "invalid_key"),
+            Self::InvalidPartNumber(_) => (StatusCode::BAD_REQUEST, "invalid_part_number"),
+            Self::InvalidDigest { .. } => (StatusCode::BAD_REQUEST, "invalid_digest"),
+            Self::PartTwice(_) => (StatusCode::BAD_REQUEST, "part_twice"),
+            Self::InvalidPlan(PlanError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "file_too_large"),
+            Self::InvalidPlan(PlanError::PartSize(_) | PlanError::TooManyParts { .. }) => {
+                (StatusCode::BAD_REQUEST, "invalid_part_size")
+            }
+            Self::NoParts => (StatusCode::BAD_REQUEST, "no_parts"),
+            Self::PartGap { .. } => (StatusCode::BAD_REQUEST, "part_gap"),
+            Self::TooManyParts { .. } => (StatusCode::BAD_REQUEST, "too_many_parts"),
+            Self::EmptyPart => (StatusCode::UNPROCESSABLE_ENTITY, "empty_part"),
+            Self::EmptyFile => (StatusCode::CONFLICT, "empty_file"),
+            Self::NoSuchDestination { .. } => (StatusCode::FORBIDDEN, "no_such_destination"),
+            Self::AclNotGranted { .. } => (StatusCode::FORBIDDEN, "acl_not_granted"),
+            Self::PartNotPlanned { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "part_not_planned"),
+            Self::PartSize { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "part_size"),
+            Self::NoSuchUpload => (StatusCode::NOT_FOUND, "no_such_upload"),
+            Self::UploadEnded(_) => (StatusCode::CONFLICT, "upload_ended"),
+            Self::UploadBusy => (StatusCode::CONFLICT, "upload_busy"),
+            Self::UploadLost => (StatusCode::GONE, "upload_lost"),
+            Self::SizeNeeded => (StatusCode::BAD_REQUEST, "size_needed"),
+            Self::SizeChanged { .. } => (StatusCode::CONFLICT, "size_changed"),
+            Self::PartsMissing(_) => (StatusCode::CONFLICT, "parts_missing"),
+            Self::PartsWrong(_) => (StatusCode::CONFLICT, "parts_wrong"),
+            Self::PartsUnplanned(_) => (StatusCode::CONFLICT, "parts_unplanned"),
+            Self::StoreUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            Self::StoreRefused(_) => (StatusCode::BAD_GATEWAY, "store_refused"),
+            Self::NoCredentials(_) => (StatusCode::BAD_GATEWAY, "no_credentials"),
+            Self::Ledger(_) => (StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable"),
+            Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "interrupted"),
+            Self::NotCompleted(cause) => (StatusCode::UNPROCESSABLE_ENTITY, cause.code()),
+        }
+    }
+
+    /// Stable name of the failure, for machines.
+    pub fn code(&self) -> &'static str {
+        self.answer().1
+    }
+
+    /// The HTTP status it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.answer().0
+    }
+
+    /// Seconds after which asking again makes sense.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::StoreUnavailable(_) | Self::Ledger(_) | Self::Interrupted | Self::UploadBusy => Some(2),
+            Self::NotCompleted(cause) => cause.retry_after(),
+            _ => None,
+        }
+    }
+
+    fn parts(&self) -> Vec<PartNumber> {
+        match self {
+            Self::PartsMissing(parts) | Self::PartsWrong(parts) | Self::PartsUnplanned(parts) => parts.clone(),
+            Self::InvalidDigest { number, .. }
+            | Self::PartTwice(number)
+            | Self::PartNotPlanned { number, .. }
+            | Self::PartSize { number, .. } => vec![*number],
+            Self::NotCompleted(cause) => cause.parts(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// As the caller is told.
+    pub fn problem(&self, request_id: &str) -> Problem {
+        let (status, code) = self.answer();
+        let mut title = code.replace('_', " ");
+        if let Some(first) = title.get_mut(0..1) {
+            first.make_ascii_uppercase();
+        }
+        Problem {
+            kind: format!("urn:upload-broker:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: self.to_string(),
+            code: code.to_owned(),
+            request_id: request_id.to_owned(),
+            parts: self.parts(),
+            status_code: matches!(self, Self::NotCompleted(_)).then_some(status.as_u16()),
+        }
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+
+    /// Without a body: the problem needs the request's id, which [`crate::app`] adds to every failure on its way out.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status())
+    }
+}

@@ -1,0 +1,39 @@
+//! `DELETE /v1/uploads/{id}`: gives an upload up; its parts are deleted and its URLs stop working.
+
+use actix_web::HttpResponse;
+use actix_web::web::Path;
+use shared::api::UploadState;
+
+use super::session;
+use crate::app::{Broker, Shared};
+use crate::error::ApiError;
+use crate::ledger::Session;
+use crate::principal::Principal;
+
+/// Answers `204`, and `204` again.
+///
+/// # Errors
+/// The upload is not the caller's, is completed or being completed, or the store does not answer.
+pub async fn abort(broker: Shared, principal: Principal, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    let session = session::owned(&broker, &principal, &id).await?;
+    give_up(&broker, &session).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Ends the upload in the ledger first, so that nobody completes it any more, then in the store.
+pub(super) async fn give_up(broker: &Broker, session: &Session) -> Result<(), ApiError> {
+    match broker.ledger.abort(&session.id).await? {
+        Some(UploadState::Aborted) => {}
+        Some(UploadState::Completed) => return Err(ApiError::UploadEnded(UploadState::Completed)),
+        Some(UploadState::Completing | UploadState::Open) => return Err(ApiError::UploadBusy),
+        Some(UploadState::Expired) | None => return Err(ApiError::NoSuchUpload),
+    }
+    if let Some(store_upload_id) = &session.store_upload_id {
+        broker
+            .store
+            .abort(&session.bucket, &session.key, store_upload_id)
+            .await?;
+    }
+    tracing::info!(upload = %session.id, key = %session.key, "upload aborted");
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Request bodies: read whole, up to a limit, refused with a problem otherwise.
+
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use actix_web::web::Payload;
+use actix_web::{HttpMessage, HttpRequest};
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+
+/// A sign request for 1,000 parts has about 80 KB.
+const JSON_LIMIT: usize = 256 * 1024;
+/// A form with 10,000 digests, every `+`, `/` and `=` escaped, has at most about 600 KB.
+const FORM_LIMIT: usize = 1024 * 1024;
+
+/// The pairs of an `application/x-www-form-urlencoded` body, in order.
+///
+/// # Errors
+/// Another media type, too large, broken off, or not such a form.
+pub async fn form(request: &HttpRequest, payload: Payload) -> Result<Vec<(String, String)>, ApiError> {
+    let bytes = read(request, payload, "application/x-www-form-urlencoded", FORM_LIMIT).await?;
+    // The parser would take bytes that are not UTF-8 for U+FFFD, and so make one name of several.
+    let text = std::str::from_utf8(&bytes).map_err(|_| ApiError::InvalidForm("it is not UTF-8".into()))?;
+    serde_urlencoded::from_str(text).map_err(|error| ApiError::InvalidForm(error.to_string()))
+}
+
+/// A JSON body.
+///
+/// # Errors
+/// Another media type, too large, broken off, or not JSON of this shape.
+pub async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<T, ApiError> {
+    let bytes = read(request, payload, "application/json", JSON_LIMIT).await?;
+    parse(&bytes)
+}
+
+/// A JSON body, or none at all.
+///
+/// # Errors
+/// As [`json()`], for a body that is there.
+pub async fn optional_json<T: DeserializeOwned + Default>(
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<T, ApiError> {
+    let bytes = whole(request, payload, JSON_LIMIT).await?;
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    check_media_type(request, "application/json")?;
+    parse(&bytes)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| ApiError::InvalidJson(error.to_string()))
+}
+
+async fn read(
+    request: &HttpRequest,
+    payload: Payload,
+    expected: &'static str,
+    limit: usize,
+) -> Result<actix_web::web::Bytes, ApiError> {
+    check_media_type(request, expected)?;
+    whole(request, payload, limit).await
+}
+
+async fn whole(request: &HttpRequest, payload: Payload, limit: usize) -> Result<actix_web::web::Bytes, ApiError> {
+    if let Some(encoding) = request
+        .headers()
+        .get(CONTENT_ENCODING)
+        .filter(|value| value.as_bytes() != b"identity")
+    {
+        return Err(ApiError::ContentEncoding(
+            encoding.to_str().unwrap_or("?").chars().take(32).collect(),
+        ));
+    }
+    match payload.to_bytes_limited(limit).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(ApiError::BodyIncomplete),
+        Err(_) => Err(ApiError::BodyTooLarge { limit }),
+    }
+}
+
+fn check_media_type(request: &HttpRequest, expected: &'static str) -> Result<(), ApiError> {
+    if request.content_type().eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    let given = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    Err(ApiError::UnsupportedMediaType {
+        given: given.chars().take(64).collect(),
+        expected,
+    })
+}

@@ -1,0 +1,134 @@
+//! `POST /v1/uploads`: admits an upload, or finds the one that the caller has open for the same content.
+
+use actix_web::web::{Json, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use shared::UploadId;
+use shared::api::{CreateUpload, Integrity, StoredPart, UploadCreated, UploadState};
+
+use super::body;
+use crate::app::{Broker, Shared};
+use crate::error::ApiError;
+use crate::ledger::{Digests, Plan, Session};
+use crate::policy::CreateGrant;
+use crate::principal::Principal;
+use crate::s3::{StoreError, StoreErrorKind};
+
+/// Answers `201` with a new upload, or `200` with one to go on with.
+///
+/// # Errors
+/// What the policy refuses, or the store or the ledger did not do.
+pub async fn create(
+    broker: Shared,
+    principal: Principal,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let asked: CreateUpload = body::json(&request, payload).await?;
+    let now = broker.clock.now();
+    let grant = broker
+        .policy
+        .admit_create(&principal, asked, now, broker.upload_random())?;
+    if let Some((session, parts)) = resumable(&broker, &principal, &grant).await? {
+        tracing::info!(upload = %session.id, stored = parts.len(), "upload continues");
+        return Ok(HttpResponse::Ok().json(answer(&broker, &session, parts)));
+    }
+    let id = admit(&broker, &grant, &Digests::default()).await?;
+    let session = broker.ledger.find(&id).await?.ok_or(ApiError::NoSuchUpload)?;
+    Ok(HttpResponse::Created().json(answer(&broker, &session, Vec::new())))
+}
+
+/// Begins the upload at the store and records it; if it cannot be recorded, the store forgets it again.
+pub(super) async fn admit(broker: &Broker, grant: &CreateGrant, declared: &Digests) -> Result<UploadId, ApiError> {
+    let id = broker.upload_id();
+    let empty = matches!(grant.plan, Plan::Sized(plan) if plan.part_count() == 0);
+    let store_upload_id = if empty {
+        None
+    } else {
+        Some(broker.store.create(grant).await.map_err(created)?)
+    };
+    if let Err(error) = broker
+        .ledger
+        .admit(&id, grant, store_upload_id.as_deref(), declared)
+        .await
+    {
+        if let Some(store_upload_id) = &store_upload_id
+            && let Err(error) = broker.store.abort(&grant.bucket, &grant.key, store_upload_id).await
+        {
+            tracing::warn!(key = %grant.key, error = %error, "an unrecorded multipart upload without parts stays behind");
+        }
+        return Err(error.into());
+    }
+    tracing::info!(upload = %id, owner = grant.owner.name(), key = %grant.key, size = grant.plan.size(), "upload created");
+    Ok(id)
+}
+
+/// A store that says NoSuchUpload to a create has another trouble than an upload that is gone.
+fn created(error: StoreError) -> ApiError {
+    match error.kind {
+        StoreErrorKind::NoSuchUpload => ApiError::StoreRefused(error),
+        _ => error.into(),
+    }
+}
+
+/// The upload to go on with, and what the store holds of it.
+async fn resumable(
+    broker: &Broker,
+    principal: &Principal,
+    grant: &CreateGrant,
+) -> Result<Option<(Session, Vec<StoredPart>)>, ApiError> {
+    let Some(fingerprint) = &grant.fingerprint else {
+        return Ok(None);
+    };
+    let found = broker
+        .ledger
+        .find_resumable(
+            principal,
+            &grant.destination,
+            grant.name.as_str(),
+            fingerprint,
+            grant.created_at,
+        )
+        .await?;
+    // Whatever else was asked for has to be what was admitted then; otherwise it is another upload.
+    let same = |session: &Session| {
+        session.plan == grant.plan
+            && session.content_type == grant.content_type
+            && session.acl == grant.acl
+            && session.metadata == grant.metadata
+    };
+    let Some(session) = found.filter(same) else {
+        return Ok(None);
+    };
+    match (&session.store_upload_id, session.state) {
+        (None, _) | (_, UploadState::Completing) => Ok(Some((session, Vec::new()))),
+        (Some(id), _) => match broker.store.list_parts(&session, id).await {
+            Ok(parts) => Ok(Some((session, parts))),
+            Err(StoreError {
+                kind: StoreErrorKind::NoSuchUpload,
+                ..
+            }) => {
+                tracing::warn!(upload = %session.id, "the store no longer knows an open upload; a new one takes its place");
+                broker.ledger.abort(&session.id).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+fn answer(broker: &Broker, session: &Session, parts: Vec<StoredPart>) -> UploadCreated {
+    let now = broker.clock.now();
+    let Json(created) = Json(UploadCreated {
+        upload_id: session.id.clone(),
+        state: session.state,
+        key: session.key.clone(),
+        part_size: session.plan.part_size().unwrap_or(shared::plan::DEFAULT_PART_SIZE),
+        part_count: session.plan.part_count(),
+        integrity: Integrity::ContentMd5,
+        expires_at: session.expires_at,
+        expires_in: u64::try_from((session.expires_at - now).whole_seconds()).unwrap_or_default(),
+        server_time: now,
+        parts,
+    });
+    created
+}

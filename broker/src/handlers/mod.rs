@@ -1,0 +1,12 @@
+//! One file an operation: a request is parsed, the policy asked, the ledger and the store told, the answer written.
+
+pub mod abort;
+pub mod body;
+pub mod complete;
+pub mod create;
+pub mod form;
+pub mod health;
+pub mod me;
+pub mod session;
+pub mod sign_parts;
+pub mod status;

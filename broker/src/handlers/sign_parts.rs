@@ -1,0 +1,76 @@
+//! `POST /v1/uploads/{id}/parts`: a URL for each part about to be sent, for a short while.
+
+use std::collections::HashSet;
+
+use actix_web::web::{Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use shared::api::{MAX_PARTS_PER_SIGN, SignParts, SignedPart, SignedParts};
+
+use super::{body, session};
+use crate::app::Shared;
+use crate::error::ApiError;
+use crate::ledger::Digests;
+use crate::principal::Principal;
+use crate::sign::Part;
+
+/// Records the MD5s and signs the parts, in the order asked. No store call.
+///
+/// # Errors
+/// The upload is not the caller's or not open, or a part is not as planned: then none is signed.
+pub async fn sign_parts(
+    broker: Shared,
+    principal: Principal,
+    id: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let session = session::open(&broker, &principal, &id).await?;
+    let SignParts { parts: asked } = body::json(&request, payload).await?;
+    if asked.is_empty() || asked.len() > MAX_PARTS_PER_SIGN {
+        return Err(ApiError::TooManyParts {
+            given: asked.len(),
+            limit: MAX_PARTS_PER_SIGN,
+        });
+    }
+    let mut seen = HashSet::with_capacity(asked.len());
+    if let Some(twice) = asked.iter().find(|part| !seen.insert(part.number)) {
+        return Err(ApiError::PartTwice(twice.number));
+    }
+    let parts = asked
+        .iter()
+        .map(|part| Part {
+            number: part.number,
+            md5: part.md5,
+            size: part.size,
+        })
+        .collect();
+    let now = broker.clock.now();
+    let grant = broker
+        .policy
+        .admit_parts(&session, parts, broker.policy.url_life, now)?;
+    let declared: Digests = grant
+        .parts()
+        .iter()
+        .filter_map(|part| Some((part.number, part.md5?)))
+        .collect();
+    let (mut signer, grant) = broker.signer(grant).await?;
+    broker.ledger.declare(&session.id, &declared).await?;
+    let expires_at = now + grant.expires_in();
+    let mut url = Vec::with_capacity(768);
+    let parts = grant.parts().iter().map(|part| {
+        url.clear();
+        signer.write_url(part, &mut url);
+        SignedPart {
+            number: part.number,
+            method: "PUT".to_owned(),
+            url: String::from_utf8_lossy(&url).into_owned(),
+            headers: part.headers(),
+            expires_at,
+            expires_in: grant.expires_in().as_secs(),
+        }
+    });
+    Ok(HttpResponse::Ok().json(SignedParts {
+        parts: parts.collect(),
+        server_time: now,
+    }))
+}

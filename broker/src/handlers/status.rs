@@ -1,0 +1,50 @@
+//! `GET /v1/uploads/{id}`: where an upload stands, and what the store holds of it.
+
+use actix_web::HttpResponse;
+use actix_web::web::Path;
+use shared::api::{CompletedObject, UploadState, UploadStatus};
+
+use super::session;
+use crate::app::{Broker, Shared};
+use crate::error::ApiError;
+use crate::ledger::{Session, StoredObject};
+use crate::principal::Principal;
+
+/// Answers with state, plan and parts.
+///
+/// # Errors
+/// The upload is not the caller's, or the store does not answer.
+pub async fn status(broker: Shared, principal: Principal, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    let session = session::owned(&broker, &principal, &id).await?;
+    let parts = match (&session.store_upload_id, session.state) {
+        (Some(store_upload_id), UploadState::Open) => broker.store.list_parts(&session, store_upload_id).await?,
+        _ => Vec::new(),
+    };
+    Ok(HttpResponse::Ok().json(UploadStatus {
+        upload_id: session.id.clone(),
+        state: session.state,
+        name: session.name.clone(),
+        key: session.key.clone(),
+        size: session.plan.size(),
+        part_size: session.plan.part_size(),
+        part_count: session.plan.part_count(),
+        expires_at: session.expires_at,
+        server_time: broker.clock.now(),
+        parts,
+        object: session
+            .object
+            .as_ref()
+            .map(|object| completed(&broker, &session, object)),
+    }))
+}
+
+/// The object as callers are told of it.
+pub(super) fn completed(broker: &Broker, session: &Session, object: &StoredObject) -> CompletedObject {
+    CompletedObject {
+        key: session.key.clone(),
+        etag: object.etag.clone(),
+        size: object.size,
+        version_id: object.version_id.clone(),
+        location: broker.location(&session.bucket, &session.key),
+    }
+}

@@ -1,0 +1,164 @@
+//! The MD5s that clients declare for their parts: 16 bytes a part, 256 parts a row.
+
+use std::collections::BTreeMap;
+
+use shared::{Md5Digest, PartNumber, UploadId};
+use sqlx::Row;
+
+use super::{Ledger, LedgerError};
+
+const PARTS_PER_PAGE: u16 = 256;
+const PAGE_LEN: usize = PARTS_PER_PAGE as usize * Md5Digest::LEN;
+
+/// Declared MD5s by part. All zeros mean that none was declared: no bytes are known whose MD5 that is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Digests {
+    pages: BTreeMap<i64, Vec<u8>>,
+}
+
+impl Digests {
+    /// What was declared for this part.
+    pub fn get(&self, number: PartNumber) -> Option<Md5Digest> {
+        let (page, at) = place(number);
+        let bytes: [u8; Md5Digest::LEN] = self.pages.get(&page)?.get(at..at + Md5Digest::LEN)?.try_into().ok()?;
+        (bytes != [0; Md5Digest::LEN]).then(|| Md5Digest::from_bytes(bytes))
+    }
+
+    /// Declares an MD5 for this part, in place of an earlier one.
+    pub fn set(&mut self, number: PartNumber, digest: Md5Digest) {
+        let (page, at) = place(number);
+        let bytes = self.pages.entry(page).or_insert_with(|| vec![0; PAGE_LEN]);
+        if let Some(slot) = bytes.get_mut(at..at + Md5Digest::LEN) {
+            slot.copy_from_slice(digest.as_bytes());
+        }
+    }
+
+    /// As the rows of the ledger hold them.
+    pub(super) fn pages(&self) -> impl Iterator<Item = (i64, &[u8])> {
+        self.pages.iter().map(|(page, bytes)| (*page, bytes.as_slice()))
+    }
+
+    fn overlay(&self, page: i64, stored: &[u8]) -> Vec<u8> {
+        let mut merged = stored.to_vec();
+        merged.resize(PAGE_LEN, 0);
+        for (slot, new) in merged.chunks_exact_mut(Md5Digest::LEN).zip(
+            self.pages
+                .get(&page)
+                .into_iter()
+                .flat_map(|new| new.chunks_exact(Md5Digest::LEN)),
+        ) {
+            if new != [0; Md5Digest::LEN] {
+                slot.copy_from_slice(new);
+            }
+        }
+        merged
+    }
+}
+
+impl FromIterator<(PartNumber, Md5Digest)> for Digests {
+    fn from_iter<I: IntoIterator<Item = (PartNumber, Md5Digest)>>(declared: I) -> Self {
+        let mut digests = Self::default();
+        for (number, digest) in declared {
+            digests.set(number, digest);
+        }
+        digests
+    }
+}
+
+fn place(number: PartNumber) -> (i64, usize) {
+    let index = number.get() - 1;
+    (
+        i64::from(index / PARTS_PER_PAGE),
+        usize::from(index % PARTS_PER_PAGE) * Md5Digest::LEN,
+    )
+}
+
+impl Ledger {
+    /// Records what a client declares for the parts that it is about to send; other parts keep theirs.
+    ///
+    /// A row is replaced only if it is still as it was read, so that two requests for one upload lose nothing.
+    ///
+    /// # Errors
+    /// The database did not answer; some rows may have been recorded, which is harmless: they can be declared again.
+    pub async fn declare(&self, id: &UploadId, declared: &Digests) -> Result<(), LedgerError> {
+        for (page, bytes) in declared.pages() {
+            loop {
+                let stored = sqlx::query("SELECT digests FROM part_digests WHERE upload_id = $1 AND page = $2")
+                    .bind(id.as_str())
+                    .bind(page)
+                    .fetch_optional(&self.pool)
+                    .await?;
+                let done = match stored {
+                    None => sqlx::query(
+                        "INSERT INTO part_digests (upload_id, page, digests) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                    )
+                    .bind(id.as_str())
+                    .bind(page)
+                    .bind(bytes)
+                    .execute(&self.pool)
+                    .await?,
+                    Some(row) => {
+                        let stored: Vec<u8> = row.try_get("digests")?;
+                        let merged = declared.overlay(page, &stored);
+                        if merged == stored {
+                            break;
+                        }
+                        sqlx::query(
+                            "UPDATE part_digests SET digests = $3 WHERE upload_id = $1 AND page = $2 AND digests = $4",
+                        )
+                        .bind(id.as_str())
+                        .bind(page)
+                        .bind(merged)
+                        .bind(stored)
+                        .execute(&self.pool)
+                        .await?
+                    }
+                };
+                if done.rows_affected() == 1 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All that was declared for an upload.
+    ///
+    /// # Errors
+    /// The database did not answer.
+    pub async fn digests(&self, id: &UploadId) -> Result<Digests, LedgerError> {
+        let rows = sqlx::query("SELECT page, digests FROM part_digests WHERE upload_id = $1")
+            .bind(id.as_str())
+            .fetch_all(&self.pool)
+            .await?;
+        let pages = rows
+            .iter()
+            .map(|row| Ok((row.try_get("page")?, row.try_get("digests")?)))
+            .collect::<Result<_, sqlx::Error>>()?;
+        Ok(Digests { pages })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(number: u64) -> PartNumber {
+        number.try_into().unwrap()
+    }
+
+    #[test]
+    fn each_part_keeps_its_own_digest_across_pages() {
+        let mut digests = Digests::default();
+        for number in [1, 256, 257, 10_000] {
+            digests.set(
+                part(number),
+                Md5Digest::from_bytes([u8::try_from(number % 251).unwrap(); 16]),
+            );
+        }
+        assert_eq!(digests.get(part(256)), Some(Md5Digest::from_bytes([5; 16])));
+        assert_eq!(digests.get(part(10_000)), Some(Md5Digest::from_bytes([211; 16])));
+        assert_eq!(digests.get(part(2)), None);
+        assert_eq!(digests.pages().count(), 3);
+    }
+}

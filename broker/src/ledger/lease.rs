@@ -1,0 +1,166 @@
+//! Who may complete an upload: one request at a time, for a bounded time, on however many brokers share the ledger.
+//!
+//! ```text
+//! open ──take──▶ completing ──finish──▶ completed
+//!   ▲                │  ▲
+//!   └───give back────┘  └─take over, once the lease has run out (holder died) or was left (outcome unknown)
+//! ```
+
+use std::time::Duration;
+
+use shared::UploadId;
+use shared::api::UploadState;
+use sqlx::Row;
+use time::OffsetDateTime;
+
+use super::session::{StoredObject, state};
+use super::{Ledger, LedgerError, millis};
+
+/// The right to complete one upload, until it runs out.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The upload.
+    pub id: UploadId,
+    /// Random name of the holder.
+    holder: String,
+    /// Whether an earlier holder may have had the store join the parts already.
+    pub outcome_unknown: bool,
+}
+
+/// The answer to asking for a lease.
+#[derive(Debug)]
+pub enum LeaseOutcome {
+    /// The asker may go on.
+    Taken(Lease),
+    /// Somebody else is at it.
+    Busy,
+    /// Nothing is left to complete: the state says why.
+    Ended(UploadState),
+}
+
+impl Lease {
+    /// How long a lease holds unless it is renewed.
+    pub const LIFE: Duration = Duration::from_secs(30);
+}
+
+impl Ledger {
+    /// Asks for the right to complete an upload. `holder` must be unique to the asker.
+    ///
+    /// # Errors
+    /// The database did not answer. A lease that was taken all the same runs out by itself.
+    pub async fn take_lease(
+        &self,
+        id: &UploadId,
+        holder: &str,
+        now: OffsetDateTime,
+    ) -> Result<LeaseOutcome, LedgerError> {
+        let until = millis(now + Lease::LIFE);
+        let lease = |outcome_unknown| {
+            LeaseOutcome::Taken(Lease {
+                id: id.clone(),
+                holder: holder.to_owned(),
+                outcome_unknown,
+            })
+        };
+        let taken = sqlx::query(
+            "UPDATE uploads SET state = 'completing', lease_holder = $2, lease_until = $3 \
+             WHERE id = $1 AND state = 'open' AND expires_at > $4",
+        )
+        .bind(id.as_str())
+        .bind(holder)
+        .bind(until)
+        .bind(millis(now))
+        .execute(&self.pool)
+        .await?;
+        if taken.rows_affected() == 1 {
+            return Ok(lease(false));
+        }
+        let taken_over = sqlx::query(
+            "UPDATE uploads SET lease_holder = $2, lease_until = $3 \
+             WHERE id = $1 AND state = 'completing' AND lease_until <= $4",
+        )
+        .bind(id.as_str())
+        .bind(holder)
+        .bind(until)
+        .bind(millis(now))
+        .execute(&self.pool)
+        .await?;
+        if taken_over.rows_affected() == 1 {
+            return Ok(lease(true));
+        }
+        let row = sqlx::query("SELECT state FROM uploads WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(match state(id.as_str(), row.try_get("state")?)? {
+            UploadState::Completing => LeaseOutcome::Busy,
+            // Neither statement above matched: an open upload is one that has expired.
+            UploadState::Open | UploadState::Expired => LeaseOutcome::Ended(UploadState::Expired),
+            ended @ (UploadState::Completed | UploadState::Aborted) => LeaseOutcome::Ended(ended),
+        })
+    }
+
+    /// Holds a lease for longer. Answers whether it was still held.
+    ///
+    /// # Errors
+    /// The database did not answer; the lease may run out.
+    pub async fn renew_lease(&self, lease: &Lease, now: OffsetDateTime) -> Result<bool, LedgerError> {
+        self.end_lease(lease, "completing", Some(now + Lease::LIFE)).await
+    }
+
+    /// Gives a lease back: the upload is open again, since the store has not joined its parts.
+    ///
+    /// # Errors
+    /// The database did not answer; the lease runs out by itself.
+    pub async fn give_back(&self, lease: &Lease) -> Result<bool, LedgerError> {
+        self.end_lease(lease, "open", None).await
+    }
+
+    /// Leaves a lease whose outcome is not known: the next one to complete finds out, and may begin at once.
+    ///
+    /// # Errors
+    /// The database did not answer; the lease runs out by itself, which comes to the same.
+    pub async fn leave_unknown(&self, lease: &Lease) -> Result<bool, LedgerError> {
+        self.end_lease(lease, "completing", Some(OffsetDateTime::UNIX_EPOCH))
+            .await
+    }
+
+    async fn end_lease(&self, lease: &Lease, state: &str, until: Option<OffsetDateTime>) -> Result<bool, LedgerError> {
+        let done = sqlx::query(
+            "UPDATE uploads SET state = $3, lease_until = $4 WHERE id = $1 AND state = 'completing' AND lease_holder = $2",
+        )
+        .bind(lease.id.as_str())
+        .bind(lease.holder.as_str())
+        .bind(state)
+        .bind(until.map(millis))
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Records the object. What was declared for its parts is no longer needed.
+    ///
+    /// Any holder may do this, even one whose lease has run out: the object is there.
+    ///
+    /// # Errors
+    /// The database did not answer; the next one to complete finds the object by its write token.
+    pub async fn finish(&self, lease: &Lease, object: &StoredObject) -> Result<(), LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(
+            "UPDATE uploads SET state = 'completed', lease_holder = NULL, lease_until = NULL, \
+             etag = $2, object_size = $3, version_id = $4 WHERE id = $1",
+        )
+        .bind(lease.id.as_str())
+        .bind(object.etag.as_str())
+        .bind(i64::try_from(object.size).unwrap_or(i64::MAX))
+        .bind(object.version_id.as_deref())
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("DELETE FROM part_digests WHERE upload_id = $1")
+            .bind(lease.id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! The truth about sessions, in SQL: what was admitted, what was declared, who is completing, how it ended.
+//!
+//! Every change is one statement that names the state it expects, so that two brokers on one ledger cannot both make it.
+
+mod digests;
+mod lease;
+mod session;
+
+use std::path::Path;
+use std::time::Duration;
+
+use shared::UploadId;
+use shared::api::UploadState;
+use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyPool, Executor, Row};
+use time::OffsetDateTime;
+
+pub use digests::Digests;
+pub use lease::{Lease, LeaseOutcome};
+pub use session::{Plan, Session, StoredObject};
+
+use crate::policy::CreateGrant;
+use crate::principal::Principal;
+
+/// The ledger did not do as asked; nothing is half-recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The database refused or did not answer.
+    #[error("the ledger did not answer")]
+    Database(#[from] sqlx::Error),
+    /// The tables could not be brought to this version.
+    #[error("the ledger's tables could not be brought up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A row that this version cannot have written.
+    #[error("the ledger's row for upload {id} is not readable: {what}")]
+    Row {
+        /// Which upload.
+        id: String,
+        /// Which field.
+        what: String,
+    },
+    /// The URL names a database that this version does not speak.
+    #[error("{0:?} is not a ledger; expected sqlite:FILE")]
+    Url(String),
+}
+
+/// One database of sessions.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    pool: AnyPool,
+}
+
+/// `sqlite:` URL of a database file.
+pub fn sqlite_url(file: &Path) -> String {
+    format!("sqlite:{}", file.display())
+}
+
+impl Ledger {
+    /// Opens the database, makes it if there is none, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// The database cannot be opened, or belongs to a newer broker.
+    pub async fn open(url: &str) -> Result<Self, LedgerError> {
+        let Some(file) = url.strip_prefix("sqlite:") else {
+            // Without what follows the scheme: it may hold a password.
+            return Err(LedgerError::Url(url.split("://").next().unwrap_or_default().to_owned()));
+        };
+        let separator = if file.contains('?') { '&' } else { '?' };
+        sqlx::any::install_default_drivers();
+        let pool = AnyPoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(10))
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // What a 2xx answered has to survive a power cut: FULL syncs the log at every commit.
+                    connection
+                        .execute(
+                            "PRAGMA busy_timeout = 8000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                             PRAGMA foreign_keys = ON;",
+                        )
+                        .await?;
+                    Ok(())
+                })
+            })
+            .connect(&format!("sqlite:{file}{separator}mode=rwc"))
+            .await?;
+        sqlx::migrate!("./migrations").run(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    /// Waits for statements in flight and closes the database.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Answers if the database does.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<(), LedgerError> {
+        self.pool.execute("SELECT 1").await?;
+        Ok(())
+    }
+
+    /// Records a new upload as open.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn admit(
+        &self,
+        id: &UploadId,
+        grant: &CreateGrant,
+        store_upload_id: Option<&str>,
+        declared: &Digests,
+    ) -> Result<(), LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        let (size, part_size, part_count) = grant.plan.columns();
+        sqlx::query(
+            "INSERT INTO uploads (id, owner, destination, bucket, name, object_key, store_upload_id, size, part_size, \
+             part_count, content_type, acl, metadata, fingerprint, write_token, state, created_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'open', $16, $17)",
+        )
+        .bind(id.as_str())
+        .bind(grant.owner.name())
+        .bind(grant.destination.as_str())
+        .bind(grant.bucket.as_str())
+        .bind(grant.name.as_str())
+        .bind(grant.key.as_str())
+        .bind(store_upload_id)
+        .bind(size)
+        .bind(part_size)
+        .bind(part_count)
+        .bind(grant.content_type.as_deref())
+        .bind(grant.acl.as_deref())
+        .bind(serde_json::to_string(&grant.metadata).unwrap_or_else(|_| "{}".into()))
+        .bind(grant.fingerprint.as_deref())
+        .bind(grant.write_token.as_str())
+        .bind(millis(grant.created_at))
+        .bind(millis(grant.expires_at))
+        .execute(&mut *transaction)
+        .await?;
+        for (page, bytes) in declared.pages() {
+            sqlx::query("INSERT INTO part_digests (upload_id, page, digests) VALUES ($1, $2, $3)")
+                .bind(id.as_str())
+                .bind(page)
+                .bind(bytes)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The upload of this id, whoever owns it.
+    ///
+    /// # Errors
+    /// The database did not answer, or the row is not readable.
+    pub async fn find(&self, id: &UploadId) -> Result<Option<Session>, LedgerError> {
+        let row = sqlx::query("SELECT * FROM uploads WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(Session::from_row).transpose()
+    }
+
+    /// The newest upload of this principal with this destination, name and fingerprint that is open, or whose completion
+    /// was begun.
+    ///
+    /// # Errors
+    /// The database did not answer, or the row is not readable.
+    pub async fn find_resumable(
+        &self,
+        owner: &Principal,
+        destination: &str,
+        name: &str,
+        fingerprint: &str,
+        now: OffsetDateTime,
+    ) -> Result<Option<Session>, LedgerError> {
+        let row = sqlx::query(
+            "SELECT * FROM uploads WHERE owner = $1 AND destination = $2 AND name = $3 AND fingerprint = $4 \
+             AND (state = 'completing' OR state = 'open' AND expires_at > $5) ORDER BY created_at DESC LIMIT 1",
+        )
+        .bind(owner.name())
+        .bind(destination)
+        .bind(name)
+        .bind(fingerprint)
+        .bind(millis(now))
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(Session::from_row).transpose()
+    }
+
+    /// Ends an open upload without an object. Answers the state it is in afterwards, or nothing if there is no such upload.
+    ///
+    /// An upload that is being completed, or whose completion has an unknown outcome, stays as it is.
+    ///
+    /// # Errors
+    /// The database did not answer; the upload is as it was.
+    pub async fn abort(&self, id: &UploadId) -> Result<Option<UploadState>, LedgerError> {
+        sqlx::query("UPDATE uploads SET state = 'aborted' WHERE id = $1 AND state = 'open'")
+            .bind(id.as_str())
+            .execute(&self.pool)
+            .await?;
+        let row = sqlx::query("SELECT state FROM uploads WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| session::state(id.as_str(), row.try_get("state")?))
+            .transpose()
+    }
+}
+
+/// As the ledger keeps instants.
+fn millis(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,202 @@
+//! One upload as the ledger knows it.
+
+use std::collections::BTreeMap;
+
+use shared::api::UploadState;
+use shared::{ETag, ObjectKey, PartNumber, PartPlan, UploadId};
+use sqlx::any::AnyRow;
+use sqlx::{Decode, Row, Type};
+use time::OffsetDateTime;
+
+use super::LedgerError;
+use crate::principal::Principal;
+
+/// How an upload's bytes are cut.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Plan {
+    /// The size is known, and so is every part's.
+    Sized(PartPlan),
+    /// The size is not known yet: equal parts until the source ends.
+    Growing {
+        /// Bytes in every part but the last.
+        part_size: u64,
+    },
+    /// The form protocol: the client cut the file and said only how many parts there are.
+    Counted {
+        /// Parts 1 to this.
+        part_count: u16,
+    },
+}
+
+impl Plan {
+    /// Bytes in the file, if known.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Self::Sized(plan) => Some(plan.size()),
+            Self::Growing { .. } | Self::Counted { .. } => None,
+        }
+    }
+
+    /// Bytes in every part but the last, if the broker planned it.
+    pub fn part_size(&self) -> Option<u64> {
+        match self {
+            Self::Sized(plan) => Some(plan.part_size()),
+            Self::Growing { part_size } => Some(*part_size),
+            Self::Counted { .. } => None,
+        }
+    }
+
+    /// How many parts there are, if known.
+    pub fn part_count(&self) -> Option<u16> {
+        match self {
+            Self::Sized(plan) => Some(plan.part_count()),
+            Self::Growing { .. } => None,
+            Self::Counted { part_count } => Some(*part_count),
+        }
+    }
+
+    /// As the columns `size`, `part_size`, `part_count` hold it.
+    pub(super) fn columns(&self) -> (Option<i64>, Option<i64>, Option<i64>) {
+        let wide = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        (
+            self.size().map(wide),
+            self.part_size().map(wide),
+            self.part_count().map(i64::from),
+        )
+    }
+
+    fn from_columns(size: Option<i64>, part_size: Option<i64>, part_count: Option<i64>) -> Option<Self> {
+        let size = size.map(u64::try_from).transpose().ok()?;
+        let part_size = part_size.map(u64::try_from).transpose().ok()?;
+        match (size, part_size, part_count) {
+            (Some(size), Some(part_size), _) => PartPlan::for_size(size, Some(part_size), u64::MAX)
+                .ok()
+                .map(Self::Sized),
+            (None, Some(part_size), None) => Some(Self::Growing { part_size }),
+            (None, None, Some(count)) => match u16::try_from(count) {
+                Ok(part_count @ 1..=PartNumber::MAX) => Some(Self::Counted { part_count }),
+                Ok(_) | Err(_) => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// One upload: what was admitted, and where it stands.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The broker's name for it.
+    pub id: UploadId,
+    /// Who may touch it.
+    pub owner: Principal,
+    /// Where it goes.
+    pub destination: String,
+    /// The bucket it goes to; kept, so that a change of the settings does not move open uploads.
+    pub bucket: String,
+    /// As the client named it.
+    pub name: String,
+    /// Where the object is or will be.
+    pub key: ObjectKey,
+    /// The store's name for it; absent for an empty file.
+    pub store_upload_id: Option<String>,
+    /// How it is cut.
+    pub plan: Plan,
+    /// Media type of the object.
+    pub content_type: Option<String>,
+    /// Canned ACL of the object.
+    pub acl: Option<String>,
+    /// User metadata of the object, without the write token.
+    pub metadata: BTreeMap<String, String>,
+    /// Stands in the object's metadata: by it an object is known to come from this upload.
+    pub write_token: String,
+    /// Where it stands.
+    pub state: UploadState,
+    /// The object, once completed.
+    pub object: Option<StoredObject>,
+    /// When it ends if it is not completed.
+    pub expires_at: OffsetDateTime,
+}
+
+/// The object that an upload became.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredObject {
+    /// As HEAD answered.
+    pub etag: ETag,
+    /// Its bytes.
+    pub size: u64,
+    /// On a versioned bucket.
+    pub version_id: Option<String>,
+}
+
+impl Session {
+    /// The state at this instant: an open upload past its end is expired, whether or not anybody has recorded it.
+    pub fn state_at(&self, now: OffsetDateTime) -> UploadState {
+        match self.state {
+            UploadState::Open if self.expires_at <= now => UploadState::Expired,
+            state => state,
+        }
+    }
+
+    pub(super) fn from_row(row: &AnyRow) -> Result<Self, LedgerError> {
+        let id: String = row.try_get("id")?;
+        let unreadable = |what: &str| LedgerError::Row {
+            id: id.clone(),
+            what: what.to_owned(),
+        };
+        let plan = Plan::from_columns(
+            row.try_get("size")?,
+            row.try_get("part_size")?,
+            row.try_get("part_count")?,
+        )
+        .ok_or_else(|| unreadable("plan"))?;
+        let etag: Option<String> = row.try_get("etag")?;
+        let object_size: Option<i64> = row.try_get("object_size")?;
+        let object = match (etag, object_size.and_then(|size| u64::try_from(size).ok())) {
+            (Some(etag), Some(size)) => Some(StoredObject {
+                etag: ETag::new(etag),
+                size,
+                version_id: row.try_get("version_id")?,
+            }),
+            _ => None,
+        };
+        let expires_at: i64 = row.try_get("expires_at")?;
+        Ok(Self {
+            owner: Principal::named(get::<String>(row, "owner")?),
+            destination: row.try_get("destination")?,
+            bucket: row.try_get("bucket")?,
+            name: row.try_get("name")?,
+            key: get::<String>(row, "object_key")?
+                .try_into()
+                .map_err(|_| unreadable("object_key"))?,
+            store_upload_id: row.try_get("store_upload_id")?,
+            plan,
+            content_type: row.try_get("content_type")?,
+            acl: row.try_get("acl")?,
+            metadata: serde_json::from_str(&get::<String>(row, "metadata")?).map_err(|_| unreadable("metadata"))?,
+            write_token: row.try_get("write_token")?,
+            state: state(&id, &get::<String>(row, "state")?)?,
+            object,
+            expires_at: OffsetDateTime::from_unix_timestamp_nanos(i128::from(expires_at) * 1_000_000)
+                .map_err(|_| unreadable("expires_at"))?,
+            id: id.clone().try_into().map_err(|_| unreadable("id"))?,
+        })
+    }
+}
+
+fn get<'r, T: Decode<'r, sqlx::Any> + Type<sqlx::Any>>(row: &'r AnyRow, column: &str) -> Result<T, sqlx::Error> {
+    row.try_get(column)
+}
+
+pub(super) fn state(id: &str, text: &str) -> Result<UploadState, LedgerError> {
+    match text {
+        "open" => Ok(UploadState::Open),
+        "completing" => Ok(UploadState::Completing),
+        "completed" => Ok(UploadState::Completed),
+        "aborted" => Ok(UploadState::Aborted),
+        "expired" => Ok(UploadState::Expired),
+        other => Err(LedgerError::Row {
+            id: id.to_owned(),
+            what: format!("state {other:?}"),
+        }),
+    }
+}

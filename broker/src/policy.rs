@@ -1,0 +1,421 @@
+//! Who may put what, how large, where: pure functions whose yes is a grant, which nothing else can make.
+//!
+//! The store client creates only what a [`CreateGrant`] says, and the signer signs only what a [`PartsGrant`] says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::api::{CreateUpload, Limits, MAX_PARTS_PER_SIGN};
+use shared::{MIB, Md5Digest, ObjectKey, PartNumber, PartPlan, plan};
+use time::OffsetDateTime;
+
+use crate::error::ApiError;
+use crate::key::{KeyTemplate, UploadName};
+use crate::ledger::{Plan, Session};
+use crate::principal::Principal;
+use crate::sign::{MAX_URL_LIFE, Part};
+
+/// User metadata of one object: S3 allows 2 KB, names and values together.
+const MAX_METADATA_LEN: usize = 2048;
+/// Part size for a file of unknown size, unless the client asks for another: room for 625 GiB.
+const GROWING_PART_SIZE: u64 = 64 * MIB;
+/// What the broker itself keeps in user metadata begins so; clients may not.
+const RESERVED_METADATA: &str = "broker-";
+/// The user metadata, without `x-amz-meta-`, by which an object is known to come from one certain upload.
+pub const WRITE_TOKEN: &str = "broker-write-token";
+
+/// A place to upload to, and its rules.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// As requests name it.
+    pub name: String,
+    /// The store's bucket.
+    pub bucket: String,
+    /// How keys are made.
+    pub key_template: KeyTemplate,
+    /// Canned ACLs that clients may ask for.
+    pub acls: Vec<String>,
+    /// Most bytes of one object.
+    pub max_size: u64,
+}
+
+/// All the rules there are.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Where uploads go.
+    pub destination: Destination,
+    /// How long part URLs of the JSON protocol live.
+    pub url_life: Duration,
+    /// How long a client of the form protocol may ask its URLs to live.
+    pub max_url_life: Duration,
+    /// How long an upload may stay open.
+    pub upload_life: Duration,
+    /// Whether the store takes a part without bytes; all stores can hold empty objects.
+    pub zero_byte_part: bool,
+}
+
+/// Randomness for one upload, an argument so that tests can choose it.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadRandom {
+    /// For `{uuid}` in the key.
+    pub uuid: [u8; 16],
+    /// For the write token.
+    pub token: [u8; 16],
+}
+
+/// Permission to create one upload.
+#[derive(Clone, Debug)]
+pub struct CreateGrant {
+    pub(crate) owner: Principal,
+    pub(crate) destination: String,
+    pub(crate) bucket: String,
+    pub(crate) name: UploadName,
+    pub(crate) key: ObjectKey,
+    pub(crate) plan: Plan,
+    pub(crate) content_type: Option<String>,
+    pub(crate) acl: Option<String>,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) write_token: String,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) expires_at: OffsetDateTime,
+    _made_here: (),
+}
+
+/// What a client of the form protocol asks for.
+#[derive(Clone, Debug, Default)]
+pub struct FormUpload {
+    /// `keyname`
+    pub name: String,
+    /// `expires`, seconds
+    pub expires_in: u64,
+    /// `contenttype`
+    pub content_type: Option<String>,
+    /// `x-amz-acl`
+    pub acl: Option<String>,
+    /// `x-amz-meta-*`, without the prefix
+    pub metadata: BTreeMap<String, String>,
+    /// `1`..`10000`, in order, without gaps
+    pub digests: Vec<Md5Digest>,
+}
+
+/// Permission to sign these parts of one upload.
+#[derive(Debug)]
+pub struct PartsGrant<'a> {
+    session: &'a Session,
+    store_upload_id: &'a str,
+    parts: Vec<Part>,
+    expires_in: Duration,
+}
+
+impl PartsGrant<'_> {
+    /// The upload that the parts belong to.
+    pub fn session(&self) -> &Session {
+        self.session
+    }
+
+    /// What the store calls the upload.
+    pub fn store_upload_id(&self) -> &str {
+        self.store_upload_id
+    }
+
+    /// The parts, in the order they were asked for.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// How long their URLs live.
+    pub fn expires_in(&self) -> Duration {
+        self.expires_in
+    }
+
+    /// The same grant for a shorter time: what credentials that end sooner allow.
+    #[must_use]
+    pub fn at_most(self, life: Duration) -> Self {
+        Self {
+            expires_in: self.expires_in.min(life),
+            ..self
+        }
+    }
+}
+
+impl Policy {
+    /// Whether this principal may create this upload.
+    ///
+    /// # Errors
+    /// What is refused, and why.
+    pub fn admit_create(
+        &self,
+        principal: &Principal,
+        request: CreateUpload,
+        now: OffsetDateTime,
+        random: UploadRandom,
+    ) -> Result<CreateGrant, ApiError> {
+        let CreateUpload {
+            name,
+            size,
+            content_type,
+            acl,
+            metadata,
+            destination,
+            fingerprint,
+            part_size,
+        } = request;
+        let max = self.destination.max_size;
+        let plan = match size {
+            Some(size) => Plan::Sized(PartPlan::for_size(size, part_size, max)?),
+            None => {
+                let part_size = part_size.unwrap_or(GROWING_PART_SIZE);
+                // Any one part of this size has to be possible.
+                PartPlan::for_size(part_size, Some(part_size), plan::MAX_PART_SIZE)?;
+                Plan::Growing { part_size }
+            }
+        };
+        if let Some(destination) = destination.filter(|name| *name != self.destination.name) {
+            return Err(ApiError::NoSuchDestination {
+                name: shortened(&destination),
+            });
+        }
+        if fingerprint.as_ref().is_some_and(|text| text.len() > 128) {
+            return Err(ApiError::InvalidField {
+                field: "fingerprint",
+                reason: "has more than 128 bytes".into(),
+            });
+        }
+        self.admit(
+            principal,
+            &name,
+            plan,
+            content_type,
+            acl,
+            metadata,
+            fingerprint,
+            now,
+            random,
+        )
+    }
+
+    /// Whether this principal may create this upload of the form protocol, and how long its URLs live.
+    ///
+    /// # Errors
+    /// What is refused, and why.
+    pub fn admit_form(
+        &self,
+        principal: &Principal,
+        form: FormUpload,
+        now: OffsetDateTime,
+        random: UploadRandom,
+    ) -> Result<(CreateGrant, Duration), ApiError> {
+        let FormUpload {
+            name,
+            expires_in,
+            content_type,
+            acl,
+            metadata,
+            digests,
+        } = form;
+        let Ok(part_count @ 1..=PartNumber::MAX) = u16::try_from(digests.len()) else {
+            return Err(ApiError::NoParts);
+        };
+        if !self.zero_byte_part && digests == [Md5Digest::EMPTY] {
+            return Err(ApiError::EmptyPart);
+        }
+        if expires_in == 0 {
+            return Err(ApiError::InvalidField {
+                field: "expires",
+                reason: "is 0 seconds; ask for at least 1".into(),
+            });
+        }
+        let life = Duration::from_secs(expires_in).min(self.max_url_life).min(MAX_URL_LIFE);
+        let plan = Plan::Counted { part_count };
+        let grant = self.admit(principal, &name, plan, content_type, acl, metadata, None, now, random)?;
+        let expires_at = grant.expires_at.max(now + life);
+        Ok((CreateGrant { expires_at, ..grant }, life))
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the two protocols ask for has these parts in common, and no name"
+    )]
+    fn admit(
+        &self,
+        principal: &Principal,
+        name: &str,
+        plan: Plan,
+        content_type: Option<String>,
+        acl: Option<String>,
+        metadata: BTreeMap<String, String>,
+        fingerprint: Option<String>,
+        now: OffsetDateTime,
+        random: UploadRandom,
+    ) -> Result<CreateGrant, ApiError> {
+        let name: UploadName = name.parse().map_err(ApiError::InvalidName)?;
+        let key = self
+            .destination
+            .key_template
+            .key(&name, principal, now, random.uuid)
+            .map_err(ApiError::InvalidKey)?;
+        if let Some(content_type) = &content_type {
+            check_content_type(content_type)?;
+        }
+        if let Some(acl) = &acl
+            && !self.destination.acls.contains(acl)
+        {
+            return Err(ApiError::AclNotGranted {
+                acl: shortened(acl),
+                granted: self.destination.acls.join(", "),
+            });
+        }
+        check_metadata(&metadata)?;
+        Ok(CreateGrant {
+            owner: principal.clone(),
+            destination: self.destination.name.clone(),
+            bucket: self.destination.bucket.clone(),
+            name,
+            key,
+            plan,
+            content_type,
+            acl,
+            metadata,
+            fingerprint,
+            write_token: random.token.iter().map(|byte| format!("{byte:02x}")).collect(),
+            created_at: now,
+            expires_at: now + self.upload_life,
+            _made_here: (),
+        })
+    }
+
+    /// Whether these parts of an open upload may be signed, to live for the time that the protocol gives.
+    ///
+    /// # Errors
+    /// The part that is refused, and why.
+    pub fn admit_parts<'a>(
+        &self,
+        session: &'a Session,
+        parts: Vec<Part>,
+        life: Duration,
+        now: OffsetDateTime,
+    ) -> Result<PartsGrant<'a>, ApiError> {
+        let Some(store_upload_id) = session.store_upload_id.as_deref() else {
+            return Err(ApiError::EmptyFile);
+        };
+        let mut granted = parts;
+        for part in &mut granted {
+            let number = part.number;
+            match session.plan {
+                Plan::Sized(plan) => {
+                    let planned_size = plan.part_len(number).ok_or(ApiError::PartNotPlanned {
+                        number,
+                        planned: plan.part_count(),
+                    })?;
+                    if let Some(size) = part.size.filter(|size| *size != planned_size) {
+                        return Err(ApiError::PartSize {
+                            number,
+                            size,
+                            planned: planned_size,
+                        });
+                    }
+                    part.size = Some(planned_size);
+                }
+                Plan::Growing { part_size } => {
+                    if let Some(size) = part.size.filter(|size| *size == 0 || *size > part_size) {
+                        return Err(ApiError::PartSize {
+                            number,
+                            size,
+                            planned: part_size,
+                        });
+                    }
+                }
+                Plan::Counted { part_count } => {
+                    if number.get() > part_count {
+                        return Err(ApiError::PartNotPlanned {
+                            number,
+                            planned: part_count,
+                        });
+                    }
+                }
+            }
+        }
+        let left = session.expires_at - now;
+        let life = life
+            .min(MAX_URL_LIFE)
+            .min(left.try_into().unwrap_or_default())
+            .max(Duration::from_secs(1));
+        Ok(PartsGrant {
+            session,
+            store_upload_id,
+            parts: granted,
+            expires_in: life,
+        })
+    }
+
+    /// What holds for every upload, as `/v1/me` tells it.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max_parts_per_sign: MAX_PARTS_PER_SIGN,
+            max_parts: PartNumber::MAX,
+            min_part_size: plan::MIN_PART_SIZE,
+            max_part_size: plan::MAX_PART_SIZE,
+            url_expires_in: self.url_life.as_secs(),
+            upload_expires_in: self.upload_life.as_secs(),
+        }
+    }
+}
+
+fn check_content_type(text: &str) -> Result<(), ApiError> {
+    let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let (kind, rest) = text.split_once('/').unwrap_or_default();
+    if printable && !kind.is_empty() && !rest.is_empty() && text.len() <= 255 {
+        return Ok(());
+    }
+    let reason = format!(
+        "{:?} is no media type (RFC 9110 section 8.3.1), such as application/pdf",
+        shortened(text)
+    );
+    Err(ApiError::InvalidField {
+        field: "content_type",
+        reason,
+    })
+}
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    let refuse = |reason: String| {
+        Err(ApiError::InvalidField {
+            field: "metadata",
+            reason,
+        })
+    };
+    let mut length = 0;
+    for (name, value) in metadata {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
+        if name.is_empty() || !name.bytes().all(plain) {
+            let name = shortened(name);
+            return refuse(format!(
+                "has the name {name:?}; only a-z, 0-9, dash, underscore and dot work on every store"
+            ));
+        }
+        if name.starts_with(RESERVED_METADATA) {
+            return refuse(format!(
+                "has the name {name:?}; {RESERVED_METADATA}* is the broker's own"
+            ));
+        }
+        let edge_blank = value.starts_with(' ') || value.ends_with(' ');
+        if edge_blank || !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return refuse(format!(
+                "{name:?} is not printable ASCII without blanks at its ends; encode it, for example by percent-encoding"
+            ));
+        }
+        length += name.len() + value.len();
+    }
+    if length > MAX_METADATA_LEN {
+        return refuse(format!(
+            "has {length} bytes, names and values together; at most {MAX_METADATA_LEN} are allowed"
+        ));
+    }
+    Ok(())
+}
+
+/// Enough of a client's text to recognise it by.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}

@@ -1,0 +1,297 @@
+//! The calls that the broker makes itself, with its own key: create, list parts, complete, head, abort.
+//!
+//! They go through the AWS SDK; part URLs are signed in [`crate::sign`] and cost no call.
+
+mod clock;
+mod credentials;
+mod error;
+mod profile;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{BehaviorVersion, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::operation::head_object::HeadObjectError;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, ObjectCannedAcl};
+use shared::api::StoredPart;
+use shared::{ETag, ObjectKey, PartNumber};
+
+pub use clock::Clock;
+pub use credentials::{CredentialSource, CredentialsError};
+pub use error::{StoreError, StoreErrorKind};
+pub use profile::{Profile, ProfileName};
+
+use crate::ledger::{Session, StoredObject};
+use crate::policy::{CreateGrant, WRITE_TOKEN};
+use crate::sign::Addressing;
+
+/// ListParts pages of 1,000 parts: more than this many is a store that turns in circles.
+const MAX_PAGES: usize = 100;
+/// Joining the parts of a large object takes some stores minutes.
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The store, reached with the broker's own key.
+#[derive(Clone, Debug)]
+pub struct StoreClient {
+    client: Client,
+}
+
+/// An object as HEAD tells it.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The object.
+    pub object: StoredObject,
+    /// The write token of the upload that it came from, if it came from this broker.
+    pub write_token: Option<String>,
+}
+
+impl StoreClient {
+    /// A client for the store at `endpoint`, or for Amazon S3 itself.
+    pub fn new(config: &aws_config::SdkConfig, endpoint: Option<&str>, addressing: Addressing, clock: Clock) -> Self {
+        let mut builder = aws_sdk_s3::config::Builder::from(config)
+            .behavior_version(BehaviorVersion::latest())
+            .force_path_style(addressing == Addressing::Path)
+            // What an SDK would add by default, stores that are not Amazon's refuse or ignore.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .retry_config(RetryConfig::standard().with_max_attempts(3))
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(Duration::from_secs(5))
+                    .read_timeout(Duration::from_secs(30))
+                    .operation_attempt_timeout(Duration::from_secs(30))
+                    .build(),
+            )
+            .interceptor(clock::ReadDate(clock));
+        if let Some(endpoint) = endpoint {
+            builder = builder.endpoint_url(endpoint);
+        }
+        Self {
+            client: Client::from_conf(builder.build()),
+        }
+    }
+
+    /// Answers if the bucket is there and may be used.
+    ///
+    /// # Errors
+    /// It is not, or the store does not answer.
+    pub async fn check_bucket(&self, bucket: &str) -> Result<(), StoreError> {
+        match self.client.head_bucket().bucket(bucket).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => Err(StoreError {
+                operation: "HeadBucket",
+                kind: StoreErrorKind::NoSuchBucket,
+            }),
+            Err(error) => Err(StoreError::new("HeadBucket", &error)),
+        }
+    }
+
+    /// Begins a multipart upload and answers the store's name for it. Type, ACL, metadata and write token are fixed here.
+    ///
+    /// # Errors
+    /// The store did not begin one, or its answer was lost: then an upload without parts stays behind, which holds no bytes.
+    pub async fn create(&self, grant: &CreateGrant) -> Result<String, StoreError> {
+        let created = self
+            .client
+            .create_multipart_upload()
+            .bucket(&grant.bucket)
+            .key(grant.key.as_str())
+            .set_content_type(grant.content_type.clone())
+            .set_acl(grant.acl.as_deref().map(ObjectCannedAcl::from))
+            .set_metadata(Some(metadata(grant.metadata.clone(), &grant.write_token)))
+            .send()
+            .await
+            .map_err(|error| StoreError::new("CreateMultipartUpload", &error))?;
+        created.upload_id.filter(|id| !id.is_empty()).ok_or_else(|| StoreError {
+            operation: "CreateMultipartUpload",
+            kind: StoreErrorKind::Unknown("the answer has no upload id".into()),
+        })
+    }
+
+    /// Every part that the store holds of an upload, in order, from all pages.
+    ///
+    /// # Errors
+    /// The store does not know the upload, or does not answer, or its pages make no sense.
+    pub async fn list_parts(&self, session: &Session, store_upload_id: &str) -> Result<Vec<StoredPart>, StoreError> {
+        let nonsense = |what: &str| StoreError {
+            operation: "ListParts",
+            kind: StoreErrorKind::Unknown(what.to_owned()),
+        };
+        let mut parts: Vec<StoredPart> = Vec::new();
+        let mut marker: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let page = self
+                .client
+                .list_parts()
+                .bucket(&session.bucket)
+                .key(session.key.as_str())
+                .upload_id(store_upload_id)
+                .set_part_number_marker(marker.clone())
+                .send()
+                .await
+                .map_err(|error| no_such_upload(StoreError::new("ListParts", &error)))?;
+            for part in page.parts() {
+                let number = part.part_number().and_then(|number| u64::try_from(number).ok());
+                let number = number.and_then(|number| PartNumber::try_from(number).ok());
+                let size = part.size().and_then(|size| u64::try_from(size).ok());
+                let (Some(number), Some(size), Some(etag)) = (number, size, part.e_tag()) else {
+                    return Err(nonsense(
+                        "a part without number, size or ETag, or with a number outside 1 to 10000",
+                    ));
+                };
+                parts.push(StoredPart {
+                    number,
+                    size,
+                    etag: ETag::new(etag),
+                });
+            }
+            if !page.is_truncated().unwrap_or(false) {
+                parts.sort_by_key(|part| part.number);
+                parts.dedup_by_key(|part| part.number);
+                return Ok(parts);
+            }
+            let next = page.next_part_number_marker().map(str::to_owned);
+            if next.is_none() || next == marker {
+                return Err(nonsense("the next page's marker is missing or the same again"));
+            }
+            marker = next;
+        }
+        Err(nonsense("more pages than 10000 parts can fill"))
+    }
+
+    /// Has the store join these parts. One attempt: what a lost answer means is for the caller to find out. Answers the ETag,
+    /// which some stores leave empty: HEAD knows it.
+    ///
+    /// # Errors
+    /// See [`StoreErrorKind::is_definite`].
+    pub async fn complete(
+        &self,
+        session: &Session,
+        store_upload_id: &str,
+        parts: &[StoredPart],
+    ) -> Result<ETag, StoreError> {
+        let parts = parts
+            .iter()
+            .map(|part| {
+                CompletedPart::builder()
+                    .part_number(part.number.get().into())
+                    .e_tag(part.etag.as_str())
+                    .build()
+            })
+            .collect();
+        let once = aws_sdk_s3::config::Builder::new()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(Duration::from_secs(5))
+                    .read_timeout(COMPLETE_TIMEOUT)
+                    .operation_attempt_timeout(COMPLETE_TIMEOUT)
+                    .build(),
+            );
+        self.client
+            .complete_multipart_upload()
+            .bucket(&session.bucket)
+            .key(session.key.as_str())
+            .upload_id(store_upload_id)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .customize()
+            .config_override(once)
+            .send()
+            .await
+            .map(|completed| ETag::new(completed.e_tag().unwrap_or_default()))
+            .map_err(|error| StoreError::new("CompleteMultipartUpload", &error))
+    }
+
+    /// Puts the empty object of an upload without parts.
+    ///
+    /// # Errors
+    /// The store did not take it, or its answer was lost; putting it again is harmless.
+    pub async fn put_empty(&self, session: &Session) -> Result<(), StoreError> {
+        self.client
+            .put_object()
+            .bucket(&session.bucket)
+            .key(session.key.as_str())
+            .body(ByteStream::from_static(b""))
+            .set_content_type(session.content_type.clone())
+            .set_acl(session.acl.as_deref().map(ObjectCannedAcl::from))
+            .set_metadata(Some(metadata(session.metadata.clone(), &session.write_token)))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| StoreError::new("PutObject", &error))
+    }
+
+    /// The object at an upload's key, if there is one.
+    ///
+    /// # Errors
+    /// The store does not answer, or refuses.
+    pub async fn head(&self, session: &Session) -> Result<Option<Head>, StoreError> {
+        match self
+            .client
+            .head_object()
+            .bucket(&session.bucket)
+            .key(session.key.as_str())
+            .send()
+            .await
+        {
+            Ok(head) => Ok(Some(Head {
+                write_token: head.metadata().and_then(|metadata| metadata.get(WRITE_TOKEN)).cloned(),
+                object: StoredObject {
+                    etag: ETag::new(head.e_tag().unwrap_or_default()),
+                    size: head
+                        .content_length()
+                        .and_then(|length| u64::try_from(length).ok())
+                        .unwrap_or_default(),
+                    version_id: head.version_id().filter(|id| *id != "null").map(str::to_owned),
+                },
+            })),
+            Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
+            Err(error) => Err(StoreError::new("HeadObject", &error)),
+        }
+    }
+
+    /// Has the store forget an upload and its parts. An upload that it does not know is as good.
+    ///
+    /// # Errors
+    /// The store does not answer, or refuses.
+    pub async fn abort(&self, bucket: &str, key: &ObjectKey, store_upload_id: &str) -> Result<(), StoreError> {
+        let aborted = self
+            .client
+            .abort_multipart_upload()
+            .bucket(bucket)
+            .key(key.as_str())
+            .upload_id(store_upload_id)
+            .send()
+            .await
+            .map_err(|error| no_such_upload(StoreError::new("AbortMultipartUpload", &error)));
+        match aborted {
+            Ok(_) => Ok(()),
+            Err(StoreError {
+                kind: StoreErrorKind::NoSuchUpload,
+                ..
+            }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Ceph says NoSuchKey where it means NoSuchUpload.
+fn no_such_upload(error: StoreError) -> StoreError {
+    match &error.kind {
+        StoreErrorKind::Refused(code) if code == "NoSuchKey" => StoreError {
+            kind: StoreErrorKind::NoSuchUpload,
+            ..error
+        },
+        _ => error,
+    }
+}
+
+fn metadata(user: impl IntoIterator<Item = (String, String)>, write_token: &str) -> HashMap<String, String> {
+    user.into_iter()
+        .chain([(WRITE_TOKEN.to_owned(), write_token.to_owned())])
+        .collect()
+}

@@ -1,0 +1,145 @@
+//! A grant and a time become presigned part URLs: pure functions, no clock, no store call.
+//!
+//! ```text
+//! Target (where), Credentials (who), PartsGrant (what), now (when)
+//!    └─▶ PartSigner: all that the parts of one window share, computed once
+//!           └─▶ write_url(part): a few hash blocks, appended to the answer's buffer
+//! ```
+//!
+//! Only what is meant is signed: method, host, bucket, key, upload, part number, life, `Content-MD5` where the client
+//! declared one, and for V4 `Content-Length` where the size is known.
+
+mod encode;
+pub mod target;
+pub mod v2;
+pub mod v4;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use shared::{Md5Digest, PartNumber};
+use time::OffsetDateTime;
+
+pub use target::{Addressing, Endpoint, EndpointError, Target};
+
+use crate::policy::PartsGrant;
+
+/// The longest life of a V4 URL: 7 days (Signature Version 4, "Authenticating Requests: Using Query Parameters").
+pub const MAX_URL_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Which signature the store understands.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureVersion {
+    /// AWS Signature Version 4 (HMAC-SHA256).
+    #[default]
+    V4,
+    /// AWS Signature Version 2 (HMAC-SHA1), for stores that know nothing newer.
+    V2,
+}
+
+/// The key pair that signs. `Debug` shows the key id only.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Credentials {
+    /// Public name of the key; stands in every URL.
+    pub access_key_id: String,
+    /// The secret itself; never leaves this process.
+    pub secret_access_key: String,
+    /// Comes with temporary credentials and stands in every URL.
+    pub session_token: Option<String>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("access_key_id", &self.access_key_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One part as the grant allows it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Part {
+    /// Its place.
+    pub number: PartNumber,
+    /// The only bytes it may have.
+    pub md5: Option<Md5Digest>,
+    /// The only length it may have; V4 signs it, V2 cannot.
+    pub size: Option<u64>,
+}
+
+impl Part {
+    /// The headers that the client has to send for the signature to fit, besides `Host` and `Content-Length`.
+    pub fn headers(&self) -> BTreeMap<String, String> {
+        self.md5
+            .map(|md5| ("Content-MD5".to_owned(), md5.to_base64()))
+            .into_iter()
+            .collect()
+    }
+}
+
+/// When the URLs are signed and how long they live.
+#[derive(Clone, Copy, Debug)]
+pub struct Validity {
+    /// By the store's clock.
+    pub signed_at: OffsetDateTime,
+    /// At most [`MAX_URL_LIFE`]; whole seconds count.
+    pub expires_in: Duration,
+}
+
+/// Signs the parts of one upload, for one window.
+pub enum PartSigner {
+    /// Signature Version 4.
+    V4(Box<v4::PartSigner>),
+    /// Signature Version 2.
+    V2(Box<v2::PartSigner>),
+}
+
+impl PartSigner {
+    /// Prepares all that the granted parts have in common.
+    pub fn new(
+        version: SignatureVersion,
+        target: &Target,
+        region: &str,
+        credentials: &Credentials,
+        grant: &PartsGrant<'_>,
+        signed_at: OffsetDateTime,
+    ) -> Self {
+        let validity = Validity {
+            signed_at,
+            expires_in: grant.expires_in(),
+        };
+        let upload_id = grant.store_upload_id();
+        match version {
+            SignatureVersion::V4 => {
+                let key = v4::SigningKey::new(credentials, region, validity.signed_at);
+                Self::V4(Box::new(v4::PartSigner::new(&key, target, upload_id, validity)))
+            }
+            SignatureVersion::V2 => Self::V2(Box::new(v2::PartSigner::new(credentials, target, upload_id, validity))),
+        }
+    }
+
+    /// Appends the part's URL to `out`. The URL is ASCII and holds nothing that JSON would escape.
+    pub fn write_url(&mut self, part: &Part, out: &mut Vec<u8>) {
+        match self {
+            Self::V4(signer) => signer.write_url(part, out),
+            Self::V2(signer) => signer.write_url(part, out),
+        }
+    }
+}
+
+/// Appends the standard base64 of up to 20 bytes.
+fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    let mut text = [0; 28];
+    let length = BASE64.encode_slice(bytes, &mut text).unwrap_or_default();
+    out.extend(text.iter().take(length));
+}
+
+/// Text percent-encoded as in a path, `/` kept: pure ASCII, for a header.
+pub fn escaped_path(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    encode::path(text, &mut escaped);
+    escaped
+}

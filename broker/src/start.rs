@@ -1,0 +1,292 @@
+//! Puts a broker together by its configuration: store, ledger, signer, policy, HTTP server.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_s3::config::Credentials as SdkCredentials;
+use store::{Store, StoreConfig};
+
+use crate::app::{Broker, Signing, routes, tell};
+use crate::config::{Config, StoreChoice};
+use crate::ledger::{Ledger, LedgerError};
+use crate::policy::Policy;
+use crate::s3::{Clock, CredentialSource, Profile, ProfileName, StoreClient, StoreError, StoreErrorKind};
+use crate::sign::{Credentials, Endpoint, EndpointError};
+
+/// Region of the embedded store, and of stores where nothing names one.
+pub const DEFAULT_REGION: &str = "us-east-1";
+/// Idle connections are kept as long as common proxies keep theirs.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(75);
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made or entered.
+    #[error("the data directory {path} cannot be used; choose another with --data-dir")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The embedded store does not start.
+    #[error("the embedded store does not start")]
+    Store(#[from] store::StoreError),
+    /// The ledger does not open.
+    #[error("the ledger does not open")]
+    Ledger(#[from] LedgerError),
+    /// The address is taken or not this machine's.
+    #[error("cannot listen on {listen}; is another broker running? choose another address with --listen")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The endpoint that the AWS configuration names is none.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The SDK has nothing to look credentials up with.
+    #[error(
+        "no storage credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile in AWS_PROFILE"
+    )]
+    NoCredentials,
+    /// The store answers that there is no such bucket.
+    #[error("the store has no bucket {bucket:?}; create it, or name another with --bucket")]
+    NoSuchBucket {
+        /// The bucket.
+        bucket: String,
+    },
+}
+
+/// A broker that is running.
+pub struct Running {
+    address: SocketAddr,
+    handle: ServerHandle,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    state: Data<Broker>,
+    embedded: Option<Store>,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The embedded store's endpoint, if there is an embedded store.
+    pub fn embedded_endpoint(&self) -> Option<String> {
+        self.embedded.as_ref().map(Store::endpoint)
+    }
+
+    /// What its requests share.
+    pub fn state(&self) -> &Broker {
+        &self.state
+    }
+
+    /// Lets requests in flight finish, then ends the broker and the embedded store.
+    pub async fn stop(self) {
+        self.handle.stop(true).await;
+        if let Ok(Err(error)) = self.server.await {
+            tracing::warn!(error = %error, "the HTTP server ended with an error");
+        }
+        self.state.ledger.close().await;
+        if let Some(store) = self.embedded {
+            store.stop().await;
+        }
+    }
+}
+
+/// Starts a broker.
+///
+/// # Errors
+/// What does not start, and why. Nothing is left running.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    make_data_dir(&config.data_dir)?;
+    let ledger = Ledger::open(&config.ledger).await?;
+    let clock = Clock::default();
+    let (embedded, found) = find_store(&config).await?;
+    let client = StoreClient::new(&found.sdk, found.endpoint.as_deref(), found.addressing, clock.clone());
+    match client.check_bucket(&config.bucket).await {
+        Ok(()) => {}
+        Err(StoreError {
+            kind: StoreErrorKind::NoSuchBucket,
+            ..
+        }) => {
+            return Err(StartError::NoSuchBucket { bucket: config.bucket });
+        }
+        // A store that is down now may be up later, and HeadBucket needs rights that uploading does not.
+        Err(error) => tracing::warn!(bucket = %config.bucket, "the bucket cannot be checked: {error}"),
+    }
+    let state = Data::from(Arc::new(Broker {
+        policy: Policy {
+            destination: config.destination(&found.profile),
+            url_life: config.url_life,
+            max_url_life: config.max_url_life,
+            upload_life: config.upload_life,
+            zero_byte_part: found.profile.zero_byte_part,
+        },
+        signing: Signing {
+            credentials: CredentialSource::new(found.signing),
+            version: config.signature,
+            region: found.region,
+            endpoint: found.public_endpoint,
+            addressing: found.addressing,
+        },
+        principals: config.principals.clone(),
+        profile: found.profile,
+        store: client,
+        ledger,
+        clock,
+    }));
+    let shared = state.clone();
+    let listen_error = |source| StartError::Listen {
+        listen: config.listen,
+        source,
+    };
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(shared.clone())
+            .wrap(from_fn(tell))
+            .configure(routes)
+    })
+    .workers(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16))
+    .keep_alive(KEEP_ALIVE)
+    .disable_signals()
+    .bind(config.listen)
+    .map_err(listen_error)?;
+    let address = server.addrs().first().copied().unwrap_or(config.listen);
+    let server = server.run();
+    let handle = server.handle();
+    Ok(Running {
+        address,
+        handle,
+        server: tokio::spawn(server),
+        state,
+        embedded,
+    })
+}
+
+fn make_data_dir(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StartError::DataDir {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// The store in use, as the SDK and the signer need to know it.
+struct Found {
+    sdk: SdkConfig,
+    signing: SharedCredentialsProvider,
+    region: String,
+    endpoint: Option<String>,
+    public_endpoint: Endpoint,
+    profile: Profile,
+    addressing: crate::sign::Addressing,
+}
+
+async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartError> {
+    let defaults = || aws_config::defaults(BehaviorVersion::latest());
+    let (embedded, sdk, endpoint) = match &config.store {
+        StoreChoice::Embedded { listen } => {
+            let credentials = store::Credentials::load_or_create(&credentials_file(&config.data_dir))?;
+            let fixed = provider(&Credentials {
+                access_key_id: credentials.access_key_id.clone(),
+                secret_access_key: credentials.secret_access_key.clone(),
+                session_token: None,
+            });
+            let store = Store::start(StoreConfig {
+                dir: config.data_dir.join("store"),
+                listen: *listen,
+                region: DEFAULT_REGION.to_owned(),
+                credentials,
+                buckets: vec![config.bucket.clone()],
+                sync: true,
+                min_part_size: shared::plan::MIN_PART_SIZE,
+            })
+            .await?;
+            // Neither the user's profile nor the network's metadata service has a say about the embedded store.
+            let sdk = defaults()
+                .region(Region::from_static(DEFAULT_REGION))
+                .credentials_provider(fixed)
+                .load()
+                .await;
+            let endpoint = store.endpoint();
+            (Some(store), sdk, Some(endpoint))
+        }
+        StoreChoice::External { endpoint, credentials } => {
+            let mut loader = defaults();
+            if let Some(region) = &config.region {
+                loader = loader.region(Region::new(region.clone()));
+            }
+            if let Some(credentials) = credentials {
+                loader = loader.credentials_provider(provider(credentials));
+            }
+            let sdk = loader.load().await;
+            let endpoint = endpoint.clone().or_else(|| sdk.endpoint_url().map(str::to_owned));
+            let sdk = match sdk.region() {
+                Some(_) => sdk,
+                None => sdk.into_builder().region(Region::from_static(DEFAULT_REGION)).build(),
+            };
+            (None, sdk, endpoint)
+        }
+    };
+    let region = sdk.region().map_or(DEFAULT_REGION, AsRef::as_ref).to_owned();
+    let control: Endpoint = match &endpoint {
+        Some(endpoint) => endpoint.parse()?,
+        None if region.starts_with("cn-") => format!("https://s3.{region}.amazonaws.com.cn").parse()?,
+        None => format!("https://s3.{region}.amazonaws.com").parse()?,
+    };
+    let profile = match config.profile {
+        Some(name) => Profile::of(name),
+        None if endpoint.is_none() => Profile::of(ProfileName::Aws),
+        None => Profile::of(Profile::guess(control.authority())),
+    };
+    let signing = match (&config.signing, sdk.credentials_provider()) {
+        (Some(credentials), _) => provider(credentials),
+        (None, Some(provider)) => provider,
+        (None, None) => return Err(StartError::NoCredentials),
+    };
+    let found = Found {
+        addressing: config.addressing.unwrap_or(profile.addressing),
+        public_endpoint: config.public_endpoint.clone().unwrap_or(control),
+        sdk,
+        signing,
+        region,
+        endpoint,
+        profile,
+    };
+    Ok((embedded, found))
+}
+
+/// Where the embedded store's key is kept.
+pub fn credentials_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("store-credentials")
+}
+
+fn provider(credentials: &Credentials) -> SharedCredentialsProvider {
+    let Credentials {
+        access_key_id,
+        secret_access_key,
+        session_token,
+    } = credentials;
+    SharedCredentialsProvider::new(SdkCredentials::new(
+        access_key_id,
+        secret_access_key,
+        session_token.clone(),
+        None,
+        "broker settings",
+    ))
+}
