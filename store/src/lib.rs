@@ -1,1 +1,30 @@
-//! store
+//! An S3-compatible store in one process and one directory: durable, small, strict about signatures.
+//!
+//! ```text
+//! connection ─ server ─▶ front ─ filter ─▶ s3s ─ access ─▶ api ─▶ disk
+//!                │         │       │        │               │       └ records and bytes, one rename at a time
+//!                │         │       │        │               └ S3's operations: input -> disk -> output
+//!                │         │       │        └ the protocol: routes, XML, SigV4, aws-chunked (a crate)
+//!                │         │       └ what s3s 0.14.1 lets through and S3 does not; SigV2
+//!                │         └ request ids, refusals that the client gets to read, the log line
+//!                └ listens, bounds, stops; [`DevStore`] puts faults here
+//! ```
+//!
+//! [`Store::start`] serves a directory until [`Store::stop`]. Tests use [`DevStore`]: a temporary directory, a free port,
+//! and [`Fault`]s that strike where a test wants them.
+
+mod api;
+mod body;
+mod config;
+mod disk;
+mod error;
+pub mod fault;
+mod filter;
+mod front;
+mod server;
+mod sigv2;
+
+pub use config::{Credentials, DEFAULT_REGION, MIN_PART_SIZE, StoreConfig};
+pub use error::StoreError;
+pub use fault::{DevStore, Fault, When};
+pub use server::Store;

@@ -1,0 +1,112 @@
+//! Buckets as a whole.
+
+use std::sync::Arc;
+
+use s3s::dto::{
+    Bucket, BucketCannedACL, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
+    DeleteBucketOutput, GetBucketAclInput, GetBucketAclOutput, GetBucketLocationInput, GetBucketLocationOutput,
+    GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
+    ListBucketsOutput,
+};
+use s3s::{S3Request, S3Result, s3_error};
+
+use crate::config::DEFAULT_REGION;
+use crate::disk::Acl;
+
+use super::Api;
+use super::access::{grants, owner};
+use super::error::blocking;
+use super::meta::timestamp;
+
+/// Whether a bucket may have this name (S3 User Guide, "General purpose bucket naming rules"). Such a name is also safe
+/// as the name of a directory.
+pub(crate) fn valid_bucket_name(name: &str) -> bool {
+    s3s::path::check_bucket_name(name) && !name.contains(".-") && !name.contains("-.")
+}
+
+impl Api {
+    pub(super) async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> S3Result<ListBucketsOutput> {
+        let buckets = self.disk.buckets().into_iter().map(|(name, created)| Bucket {
+            bucket_region: None,
+            creation_date: Some(timestamp(created)),
+            name: Some(name),
+        });
+        Ok(ListBucketsOutput {
+            buckets: Some(buckets.collect()),
+            owner: Some(owner()),
+            ..ListBucketsOutput::default()
+        })
+    }
+
+    pub(super) async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<CreateBucketOutput> {
+        let input = request.input;
+        let place = input
+            .create_bucket_configuration
+            .and_then(|config| config.location_constraint);
+        if let Some(place) = place.filter(|place| place.as_str() != self.region) {
+            return Err(s3_error!(
+                IllegalLocationConstraintException,
+                "this store is in {}, not in {}",
+                self.region,
+                place.as_str()
+            ));
+        }
+        if !valid_bucket_name(&input.bucket) {
+            return Err(s3_error!(InvalidBucketName));
+        }
+        if input.acl.is_some_and(|acl| acl.as_str() != BucketCannedACL::PRIVATE) {
+            return Err(s3_error!(
+                NotImplemented,
+                "buckets are private; make single objects public-read"
+            ));
+        }
+        let (disk, name) = (Arc::clone(&self.disk), input.bucket.clone());
+        // Its owner may create a bucket again, as in us-east-1 (S3 API, CreateBucket).
+        blocking(move || disk.create_bucket(&name)).await?;
+        Ok(CreateBucketOutput {
+            location: Some(format!("/{}", input.bucket)),
+        })
+    }
+
+    pub(super) async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<HeadBucketOutput> {
+        self.bucket(&request.input.bucket)?;
+        Ok(HeadBucketOutput {
+            bucket_region: Some(self.region.clone()),
+            ..HeadBucketOutput::default()
+        })
+    }
+
+    pub(super) async fn delete_bucket(&self, request: S3Request<DeleteBucketInput>) -> S3Result<DeleteBucketOutput> {
+        let disk = Arc::clone(&self.disk);
+        blocking(move || disk.delete_bucket(&request.input.bucket)).await?;
+        Ok(DeleteBucketOutput::default())
+    }
+
+    pub(super) async fn get_bucket_location(
+        &self,
+        request: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<GetBucketLocationOutput> {
+        self.bucket(&request.input.bucket)?;
+        Ok(GetBucketLocationOutput {
+            location_constraint: (self.region != DEFAULT_REGION)
+                .then(|| BucketLocationConstraint::from(self.region.clone())),
+        })
+    }
+
+    pub(super) async fn get_bucket_acl(&self, request: S3Request<GetBucketAclInput>) -> S3Result<GetBucketAclOutput> {
+        self.bucket(&request.input.bucket)?;
+        Ok(GetBucketAclOutput {
+            grants: Some(grants(Acl::Private)),
+            owner: Some(owner()),
+        })
+    }
+
+    /// No bucket is versioned: the answer for one that never was.
+    pub(super) async fn get_bucket_versioning(
+        &self,
+        request: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<GetBucketVersioningOutput> {
+        self.bucket(&request.input.bucket)?;
+        Ok(GetBucketVersioningOutput::default())
+    }
+}

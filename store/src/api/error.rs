@@ -1,0 +1,90 @@
+//! What happened on the disk, as the code and status that S3 has for it.
+
+use std::io::ErrorKind;
+
+use http::StatusCode;
+use s3s::{S3Error, S3ErrorCode};
+use tracing::error;
+
+use crate::disk::DiskError;
+
+/// Runs what blocks away from the threads that serve requests. What only the log may know is logged here.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+) -> Result<T, S3Error> {
+    let work = move || {
+        work().inspect_err(|failure| {
+            if let DiskError::Io { .. } = failure {
+                error!(error = failure as &dyn std::error::Error, "the disk failed a request");
+            }
+        })
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(to_s3),
+        Err(stopped) => Err(S3Error::with_source(S3ErrorCode::InternalError, Box::new(stopped))),
+    }
+}
+
+/// The code that S3 has for it (S3 API Reference, "Error responses"), with what happened as the message.
+pub(super) fn to_s3(failure: DiskError) -> S3Error {
+    let code = match &failure {
+        DiskError::NoSuchBucket => S3ErrorCode::NoSuchBucket,
+        DiskError::BucketNotEmpty => S3ErrorCode::BucketNotEmpty,
+        DiskError::NoSuchKey => S3ErrorCode::NoSuchKey,
+        DiskError::NoSuchUpload => S3ErrorCode::NoSuchUpload,
+        DiskError::InvalidPart(_) => S3ErrorCode::InvalidPart,
+        DiskError::InvalidPartOrder => S3ErrorCode::InvalidPartOrder,
+        DiskError::PartTooSmall { .. } => S3ErrorCode::EntityTooSmall,
+        DiskError::WrongObjectSize { .. } => S3ErrorCode::InvalidRequest,
+        DiskError::PreconditionFailed(_) => S3ErrorCode::PreconditionFailed,
+        DiskError::BadDigest | DiskError::BadChecksum(_) => S3ErrorCode::BadDigest,
+        DiskError::IncompleteBody { .. } => S3ErrorCode::IncompleteBody,
+        DiskError::Io { source, .. } => return from_system(source.kind()),
+    };
+    S3Error::with_message(code, failure.to_string())
+}
+
+/// Paths and the system's words stay in the log.
+fn from_system(kind: ErrorKind) -> S3Error {
+    if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        let mut full = S3Error::with_message(
+            S3ErrorCode::Custom("StorageFull".into()),
+            "the store's disk is full: nothing was stored",
+        );
+        full.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
+        return full;
+    }
+    S3Error::with_message(
+        S3ErrorCode::InternalError,
+        "the store's disk failed; see the store's log",
+    )
+}
+
+/// A body that stopped or was not what its signature said: the stream tells it as text only.
+pub(super) fn from_stream(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> S3Error {
+    let mut text = failure.to_string();
+    let mut cause = failure.source();
+    while let Some(next) = cause {
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    let (code, message) = if text.contains("Sha256Mismatch") {
+        let mut mismatch = S3Error::with_message(
+            S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into()),
+            "x-amz-content-sha256 is not the SHA-256 of the body that arrived",
+        );
+        mismatch.set_status_code(StatusCode::BAD_REQUEST);
+        return mismatch;
+    } else if text.contains("SignatureMismatch") {
+        (
+            S3ErrorCode::SignatureDoesNotMatch,
+            "a chunk's signature does not match its bytes",
+        )
+    } else {
+        (
+            S3ErrorCode::IncompleteBody,
+            "the body ended early or is not in the form that was announced",
+        )
+    };
+    S3Error::with_message(code, message)
+}

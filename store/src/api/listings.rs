@@ -1,0 +1,218 @@
+//! Listings of objects and of open uploads, page by page.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use s3s::dto::{
+    CommonPrefix, EncodingType, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput,
+    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, MultipartUpload, Object as Listed, ObjectStorageClass,
+    StorageClass,
+};
+use s3s::{S3Request, S3Result, s3_error};
+
+use crate::disk::{Listing, Object, Page, common_prefix};
+
+use super::Api;
+use super::access::owner;
+use super::meta::{etag, signed, timestamp};
+use super::uploads::page_size;
+
+/// What `encoding-type=url` leaves as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'/');
+
+/// How names are written in the answer: as they are, or percent-encoded so that XML can carry all of them.
+#[derive(Clone, Copy)]
+struct Encoding(bool);
+
+impl Encoding {
+    fn of(asked: Option<&EncodingType>) -> S3Result<Self> {
+        match asked.map(EncodingType::as_str) {
+            None => Ok(Self(false)),
+            Some(EncodingType::URL) => Ok(Self(true)),
+            Some(other) => Err(s3_error!(InvalidArgument, "encoding-type {other:?} is not url")),
+        }
+    }
+
+    fn text(self, name: impl Into<String>) -> String {
+        let name = name.into();
+        if self.0 {
+            utf8_percent_encode(&name, PLAIN).to_string()
+        } else {
+            name
+        }
+    }
+
+    fn prefixes(self, prefixes: Vec<String>) -> Vec<CommonPrefix> {
+        let told = prefixes.into_iter().map(|prefix| CommonPrefix {
+            prefix: Some(self.text(prefix)),
+        });
+        told.collect()
+    }
+
+    fn objects(self, objects: &[std::sync::Arc<Object>], with_owner: bool) -> Vec<Listed> {
+        let told = objects.iter().map(|object| Listed {
+            e_tag: Some(etag(&object.record.etag)),
+            key: Some(self.text(&object.record.key)),
+            last_modified: Some(timestamp(object.record.modified)),
+            owner: with_owner.then(owner),
+            size: Some(signed(object.record.size)),
+            storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+            ..Listed::default()
+        });
+        told.collect()
+    }
+}
+
+impl Api {
+    pub(super) async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<ListObjectsOutput> {
+        let input = request.input;
+        let bucket = self.bucket(&input.bucket)?;
+        let encoding = Encoding::of(input.encoding_type.as_ref())?;
+        let max = page_size(input.max_keys, "max-keys")?;
+        let listing = Listing {
+            prefix: input.prefix.as_deref().unwrap_or_default(),
+            delimiter: input.delimiter.as_deref(),
+            after: input.marker.as_deref(),
+            max: max.into(),
+        };
+        let page = bucket.with_objects(|objects| listing.page(objects));
+        Ok(ListObjectsOutput {
+            name: Some(input.bucket),
+            is_truncated: Some(page.next.is_some()),
+            max_keys: Some(max.into()),
+            contents: Some(encoding.objects(&page.items, true)),
+            common_prefixes: Some(encoding.prefixes(page.prefixes)),
+            next_marker: page.next.map(|next| encoding.text(next)),
+            prefix: Some(encoding.text(input.prefix.unwrap_or_default())),
+            marker: Some(encoding.text(input.marker.unwrap_or_default())),
+            delimiter: input.delimiter.map(|delimiter| encoding.text(delimiter)),
+            encoding_type: input.encoding_type,
+            ..ListObjectsOutput::default()
+        })
+    }
+
+    pub(super) async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<ListObjectsV2Output> {
+        let input = request.input;
+        let bucket = self.bucket(&input.bucket)?;
+        let encoding = Encoding::of(input.encoding_type.as_ref())?;
+        let max = page_size(input.max_keys, "max-keys")?;
+        let token = input.continuation_token.as_deref().map(untoken).transpose()?;
+        let listing = Listing {
+            prefix: input.prefix.as_deref().unwrap_or_default(),
+            delimiter: input.delimiter.as_deref(),
+            after: token.as_deref().or(input.start_after.as_deref()),
+            max: max.into(),
+        };
+        let page = bucket.with_objects(|objects| listing.page(objects));
+        let count = i32::try_from(page.items.len() + page.prefixes.len()).unwrap_or(i32::MAX);
+        Ok(ListObjectsV2Output {
+            name: Some(input.bucket),
+            is_truncated: Some(page.next.is_some()),
+            key_count: Some(count),
+            max_keys: Some(max.into()),
+            contents: Some(encoding.objects(&page.items, input.fetch_owner.unwrap_or_default())),
+            common_prefixes: Some(encoding.prefixes(page.prefixes)),
+            continuation_token: input.continuation_token,
+            next_continuation_token: page.next.map(|next| URL_SAFE_NO_PAD.encode(next)),
+            prefix: Some(encoding.text(input.prefix.unwrap_or_default())),
+            start_after: input.start_after.map(|after| encoding.text(after)),
+            delimiter: input.delimiter.map(|delimiter| encoding.text(delimiter)),
+            encoding_type: input.encoding_type,
+            ..ListObjectsV2Output::default()
+        })
+    }
+
+    pub(super) async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<ListMultipartUploadsOutput> {
+        let input = request.input;
+        let bucket = self.bucket(&input.bucket)?;
+        let encoding = Encoding::of(input.encoding_type.as_ref())?;
+        let max = page_size(input.max_uploads, "max-uploads")?;
+        let uploads = bucket.uploads();
+        let names = uploads.keys().map(|(key, id)| (key.as_str(), id.as_str()));
+        let page = uploads_page(names, &input, max.into());
+        let told = page.items.iter().map(|(key, id)| MultipartUpload {
+            initiated: uploads
+                .get(&(key.clone(), id.clone()))
+                .map(|upload| timestamp(upload.record.initiated)),
+            key: Some(encoding.text(key)),
+            owner: Some(owner()),
+            storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
+            upload_id: Some(id.clone()),
+            ..MultipartUpload::default()
+        });
+        let next_id = page.next.as_ref().map(|next| match page.items.last() {
+            Some((key, id)) if key == next => id.clone(),
+            Some(_) | None => String::new(),
+        });
+        Ok(ListMultipartUploadsOutput {
+            uploads: Some(told.collect()),
+            common_prefixes: Some(encoding.prefixes(page.prefixes)),
+            is_truncated: Some(page.next.is_some()),
+            max_uploads: Some(max.into()),
+            next_key_marker: page.next.map(|next| encoding.text(next)),
+            next_upload_id_marker: next_id,
+            bucket: Some(input.bucket),
+            prefix: Some(encoding.text(input.prefix.unwrap_or_default())),
+            key_marker: Some(encoding.text(input.key_marker.unwrap_or_default())),
+            upload_id_marker: input.upload_id_marker,
+            delimiter: input.delimiter.map(|delimiter| encoding.text(delimiter)),
+            encoding_type: input.encoding_type,
+            ..ListMultipartUploadsOutput::default()
+        })
+    }
+}
+
+/// One page of uploads. Several may be of one key: the marker is a key and an id (S3 API, ListMultipartUploads).
+fn uploads_page<'a>(
+    names: impl Iterator<Item = (&'a str, &'a str)>,
+    input: &ListMultipartUploadsInput,
+    max: usize,
+) -> Page<(String, String)> {
+    let prefix = input.prefix.as_deref().unwrap_or_default();
+    let key_marker = input.key_marker.as_deref().unwrap_or_default();
+    let id_marker = input.upload_id_marker.as_deref().unwrap_or_default();
+    let mut page = Page {
+        items: Vec::new(),
+        prefixes: Vec::<String>::new(),
+        next: None,
+    };
+    let mut last = None;
+    for (key, id) in names.filter(|(key, _)| key.starts_with(prefix)) {
+        let group = common_prefix(key, prefix, input.delimiter.as_deref());
+        let told = match group {
+            Some(group) => group <= key_marker || page.prefixes.last().is_some_and(|last| last == group),
+            None => key < key_marker || (key == key_marker && (id_marker.is_empty() || id <= id_marker)),
+        };
+        if told {
+            continue;
+        }
+        if page.items.len() + page.prefixes.len() == max {
+            page.next = last;
+            break;
+        }
+        last = Some(group.unwrap_or(key).to_owned());
+        match group {
+            Some(group) => page.prefixes.push(group.to_owned()),
+            None => page.items.push((key.to_owned(), id.to_owned())),
+        }
+    }
+    page
+}
+
+fn untoken(token: &str) -> S3Result<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok();
+    bytes
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| s3_error!(InvalidArgument, "the continuation token is not one of this store"))
+}

@@ -1,0 +1,256 @@
+//! Objects: put whole, read whole or in ranges, deleted.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures::stream;
+use s3s::dto::{
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETagCondition,
+    GetObjectAclInput, GetObjectAclOutput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
+    PutObjectInput, PutObjectOutput, Range as AskedRange, StreamingBlob, Timestamp,
+};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
+use time::OffsetDateTime;
+
+use crate::disk::{Acl, Condition, DiskError, Object, Reader};
+
+use super::Api;
+use super::access::{grants, owner};
+use super::error::{blocking, to_s3};
+use super::meta::{check_key, condition, etag, refuse_not_kept, said, signed, tag, tell_checksums, timestamp, told};
+use super::receive::{Declared, receive};
+
+/// Most keys of one DeleteObjects.
+const MAX_DELETED: usize = 1000;
+
+impl Api {
+    pub(super) async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<PutObjectOutput> {
+        let mut input = request.input;
+        let bucket = self.bucket(&input.bucket)?;
+        check_key(&input.key)?;
+        refuse_not_kept(&request.headers)?;
+        let meta = said!(input).into_meta()?;
+        let declared = Declared::of(
+            &request.headers,
+            input.content_length,
+            input.content_md5.as_deref(),
+            request.trailing_headers,
+        )?;
+        let draft = bucket.draft(declared.hasher()).map_err(to_s3)?;
+        let condition = condition(input.if_match, input.if_none_match);
+        let key = input.key;
+        let object = receive(input.body, draft, declared, move |written, checksums| {
+            bucket.put(key, meta, checksums, written, &condition)
+        })
+        .await?;
+        let mut output = PutObjectOutput {
+            e_tag: Some(etag(&object.record.etag)),
+            ..PutObjectOutput::default()
+        };
+        tell_checksums!(output, object.record.checksums);
+        Ok(output)
+    }
+
+    pub(super) async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<GetObjectOutput> {
+        let input = request.input;
+        let anonymous = request.credentials.is_none();
+        if anonymous && request.uri.query().is_some_and(|query| query.contains("response-")) {
+            return Err(s3_error!(
+                InvalidRequest,
+                "only a signed request may choose the answer's headers"
+            ));
+        }
+        let object = self.readable(&input.bucket, &input.key, anonymous)?;
+        let conditions = ReadConditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            if_modified_since: input.if_modified_since,
+            if_unmodified_since: input.if_unmodified_since,
+        };
+        conditions.check(&object)?;
+        let (range, partial) = part_of(&object, input.range, input.part_number)?;
+        let length = range.end - range.start;
+        let reader = Reader::new(Arc::clone(&object), range.clone());
+        let reader = blocking(move || reader.open()).await?;
+        let mut output: GetObjectOutput = told!(GetObjectOutput, object);
+        output.body = Some(body(reader));
+        output.content_length = Some(signed(length));
+        output.content_range = partial.then(|| content_range(&range, object.record.size));
+        output.parts_count = parts_count(&object, input.part_number);
+        if input.checksum_mode.is_some() && !partial {
+            tell_checksums!(output, object.record.checksums);
+        }
+        Ok(output)
+    }
+
+    pub(super) async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<HeadObjectOutput> {
+        let input = request.input;
+        let object = self.readable(&input.bucket, &input.key, request.credentials.is_none())?;
+        let conditions = ReadConditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            if_modified_since: input.if_modified_since,
+            if_unmodified_since: input.if_unmodified_since,
+        };
+        conditions.check(&object)?;
+        let (range, partial) = part_of(&object, input.range, input.part_number)?;
+        let mut output: HeadObjectOutput = told!(HeadObjectOutput, object);
+        output.content_length = Some(signed(range.end - range.start));
+        output.content_range = partial.then(|| content_range(&range, object.record.size));
+        output.parts_count = parts_count(&object, input.part_number);
+        if input.checksum_mode.is_some() && !partial {
+            tell_checksums!(output, object.record.checksums);
+        }
+        Ok(output)
+    }
+
+    pub(super) async fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<GetObjectAclOutput> {
+        let object = self.readable(&request.input.bucket, &request.input.key, false)?;
+        Ok(GetObjectAclOutput {
+            grants: Some(grants(object.record.meta.acl)),
+            owner: Some(owner()),
+            ..GetObjectAclOutput::default()
+        })
+    }
+
+    /// Deleting what is not there is a success (S3 API, DeleteObject).
+    pub(super) async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<DeleteObjectOutput> {
+        let input = request.input;
+        let bucket = self.bucket(&input.bucket)?;
+        let condition = condition(input.if_match, None);
+        blocking(move || bucket.delete(&input.key, &condition)).await?;
+        Ok(DeleteObjectOutput::default())
+    }
+
+    pub(super) async fn delete_objects(&self, request: S3Request<DeleteObjectsInput>) -> S3Result<DeleteObjectsOutput> {
+        let input = request.input;
+        let bucket = self.bucket(&input.bucket)?;
+        let keys: Vec<_> = input.delete.objects.into_iter().map(|object| object.key).collect();
+        if keys.len() > MAX_DELETED {
+            return Err(s3_error!(
+                MalformedXML,
+                "at most {MAX_DELETED} keys can be deleted at once"
+            ));
+        }
+        let quiet = input.delete.quiet.unwrap_or_default();
+        let deleted = blocking(move || {
+            for key in &keys {
+                bucket.delete(key, &Condition::default())?;
+            }
+            Ok(keys)
+        })
+        .await?;
+        let told = deleted.into_iter().filter(|_| !quiet).map(|key| DeletedObject {
+            key: Some(key),
+            ..DeletedObject::default()
+        });
+        Ok(DeleteObjectsOutput {
+            deleted: Some(told.collect()),
+            ..DeleteObjectsOutput::default()
+        })
+    }
+
+    /// The object, if the caller may read it. Who may not is not told whether it is there.
+    fn readable(&self, bucket: &str, key: &str, anonymous: bool) -> S3Result<Arc<Object>> {
+        let found = self.bucket(bucket).and_then(|bucket| bucket.object(key).map_err(to_s3));
+        if !anonymous {
+            return found;
+        }
+        match found {
+            Ok(object) if object.record.meta.acl == Acl::PublicRead => Ok(object),
+            Ok(_) | Err(_) => Err(s3_error!(AccessDenied, "the request is not signed")),
+        }
+    }
+}
+
+/// Conditions of a request that reads.
+struct ReadConditions {
+    if_match: Option<ETagCondition>,
+    if_none_match: Option<ETagCondition>,
+    if_modified_since: Option<Timestamp>,
+    if_unmodified_since: Option<Timestamp>,
+}
+
+impl ReadConditions {
+    /// In the order of RFC 9110 section 13.2.2: a tag counts before a date.
+    fn check(&self, object: &Object) -> S3Result<()> {
+        let names = |condition: &ETagCondition| tag(condition.clone()).names(&object.record.etag);
+        let modified = object.record.modified / 1000; // Dates in headers have whole seconds.
+        let seconds = |date: &Timestamp| OffsetDateTime::from(date.clone()).unix_timestamp();
+        let failed = |what| to_s3(DiskError::PreconditionFailed(what));
+        match (&self.if_match, &self.if_unmodified_since) {
+            (Some(condition), _) if !names(condition) => return Err(failed("If-Match")),
+            (None, Some(date)) if modified > seconds(date) => return Err(failed("If-Unmodified-Since")),
+            (Some(_) | None, _) => {}
+        }
+        let unchanged = match (&self.if_none_match, &self.if_modified_since) {
+            (Some(condition), _) => names(condition),
+            (None, Some(date)) => modified <= seconds(date),
+            (None, None) => false,
+        };
+        if !unchanged {
+            return Ok(());
+        }
+        let mut not_modified = S3Error::new(S3ErrorCode::NotModified);
+        let mut headers = http::HeaderMap::new();
+        if let Ok(value) = etag(&object.record.etag).to_http_header() {
+            headers.insert(http::header::ETAG, value);
+        }
+        not_modified.set_headers(headers);
+        Err(not_modified)
+    }
+}
+
+/// The bytes asked for, and whether they are told as a part of the object.
+fn part_of(object: &Object, range: Option<AskedRange>, number: Option<i32>) -> S3Result<(Range<u64>, bool)> {
+    match (range, number) {
+        (None, None) => Ok((0..object.record.size, false)),
+        (Some(range), None) => match range.check(object.record.size) {
+            Ok(range) => Ok((range, true)),
+            Err(_) => Err(s3_error!(InvalidRange, "the object has {} bytes", object.record.size)),
+        },
+        (None, Some(number)) => {
+            let number = u64::try_from(number).ok().and_then(|number| number.try_into().ok());
+            match number.and_then(|number| object.part_range(number)) {
+                Some(range) => Ok((range, object.record.size > 0)),
+                None => Err(no_such_part()),
+            }
+        }
+        (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "ask for a range or for a part, not for both")),
+    }
+}
+
+fn no_such_part() -> S3Error {
+    let code = S3ErrorCode::Custom("InvalidPartNumber".into());
+    let mut error = S3Error::with_message(code, "the object has no such part");
+    error.set_status_code(http::StatusCode::RANGE_NOT_SATISFIABLE);
+    error
+}
+
+fn parts_count(object: &Object, number: Option<i32>) -> Option<i32> {
+    number
+        .and_then(|_| i32::try_from(object.parts().len()).ok())
+        .filter(|count| *count > 0)
+}
+
+fn content_range(range: &Range<u64>, size: u64) -> String {
+    format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1))
+}
+
+/// Reads on as the client takes what was read.
+fn body(reader: Reader) -> StreamingBlob {
+    let chunks = stream::unfold(Some(reader), async |reader| {
+        let mut reader = reader?;
+        let next = blocking(move || {
+            let chunk = reader.read()?;
+            Ok((chunk, reader))
+        });
+        match next.await {
+            Ok((Some(chunk), reader)) => Some((Ok(chunk), Some(reader))),
+            Ok((None, _)) => None,
+            // The answer has begun; all that is left is to cut it off.
+            Err(failure) => Some((Err(failure), None)),
+        }
+    });
+    StreamingBlob::wrap(Box::pin(chunks))
+}

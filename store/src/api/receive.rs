@@ -1,0 +1,212 @@
+//! A request's body on its way to the disk: hashed as it comes, checked before anything of it can be seen.
+
+use std::mem;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use s3s::checksum::ChecksumHasher;
+use s3s::dto::{Checksum, StreamingBlob};
+use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
+use shared::Md5Digest;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::disk::{Checksums, DiskError, Draft, Written};
+
+use super::error::{blocking, from_stream};
+
+/// Bytes handed to the disk at once. Two such batches are in memory for each body: one arriving, one being written.
+const BATCH: usize = 512 * 1024;
+/// How long a body may stand still.
+const STALL: Duration = Duration::from_secs(60);
+
+/// What the request says of its body.
+#[derive(Debug, Default)]
+pub(super) struct Declared {
+    /// Bytes, after any chunk framing.
+    pub(super) length: Option<u64>,
+    pub(super) md5: Option<Md5Digest>,
+    pub(super) checksums: Checksums,
+    /// Where the checksums named by `x-amz-trailer` will be found.
+    pub(super) trailers: Option<TrailingHeaders>,
+    /// Algorithms to compute: those declared and those announced.
+    algorithms: Vec<Algorithm>,
+}
+
+/// The additional checksums of S3 (User Guide, "Checking object integrity"), each with its header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Algorithm {
+    Crc32,
+    Crc32c,
+    Crc64Nvme,
+    Sha1,
+    Sha256,
+}
+
+impl Algorithm {
+    const ALL: [Self; 5] = [Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
+
+    fn header(self) -> &'static str {
+        match self {
+            Self::Crc32 => "x-amz-checksum-crc32",
+            Self::Crc32c => "x-amz-checksum-crc32c",
+            Self::Crc64Nvme => "x-amz-checksum-crc64nvme",
+            Self::Sha1 => "x-amz-checksum-sha1",
+            Self::Sha256 => "x-amz-checksum-sha256",
+        }
+    }
+
+    fn computed(self, all: &Checksum) -> Option<&String> {
+        match self {
+            Self::Crc32 => all.checksum_crc32.as_ref(),
+            Self::Crc32c => all.checksum_crc32c.as_ref(),
+            Self::Crc64Nvme => all.checksum_crc64nvme.as_ref(),
+            Self::Sha1 => all.checksum_sha1.as_ref(),
+            Self::Sha256 => all.checksum_sha256.as_ref(),
+        }
+    }
+}
+
+impl Declared {
+    /// Reads it off the headers.
+    pub(super) fn of(
+        headers: &http::HeaderMap,
+        content_length: Option<i64>,
+        content_md5: Option<&str>,
+        trailers: Option<TrailingHeaders>,
+    ) -> S3Result<Self> {
+        let md5 = content_md5
+            .map(str::parse)
+            .transpose()
+            .map_err(|error: shared::part::Md5DigestError| {
+                S3Error::with_message(S3ErrorCode::InvalidDigest, format!("Content-MD5: {error}"))
+            })?;
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let announced = text("x-amz-trailer").unwrap_or_default();
+        let mut declared = Self {
+            length: content_length.and_then(|length| u64::try_from(length).ok()),
+            md5,
+            trailers,
+            ..Self::default()
+        };
+        for algorithm in Algorithm::ALL {
+            if let Some(value) = text(algorithm.header()) {
+                declared
+                    .checksums
+                    .insert(algorithm.header().to_owned(), value.to_owned());
+            } else if !announced
+                .split(',')
+                .any(|name| name.trim().eq_ignore_ascii_case(algorithm.header()))
+            {
+                continue;
+            }
+            declared.algorithms.push(algorithm);
+        }
+        Ok(declared)
+    }
+
+    /// What computes the checksums besides MD5.
+    pub(super) fn hasher(&self) -> ChecksumHasher {
+        use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
+        let wants = |algorithm| self.algorithms.contains(&algorithm);
+        ChecksumHasher {
+            crc32: wants(Algorithm::Crc32).then(Crc32::new),
+            crc32c: wants(Algorithm::Crc32c).then(Crc32c::new),
+            crc64nvme: wants(Algorithm::Crc64Nvme).then(Crc64Nvme::new),
+            sha1: wants(Algorithm::Sha1).then(Sha1::new),
+            sha256: wants(Algorithm::Sha256).then(Sha256::new),
+        }
+    }
+
+    /// Holds what arrived against what was said; the checksums, if all is as it was said.
+    fn check(mut self, written: &Written) -> Result<Checksums, DiskError> {
+        if let Some(declared) = self.length.filter(|length| *length != written.size) {
+            return Err(DiskError::IncompleteBody {
+                received: written.size,
+                declared,
+            });
+        }
+        if self.md5.is_some_and(|md5| md5 != written.md5) {
+            return Err(DiskError::BadDigest);
+        }
+        if let Some(trailers) = self.trailers.as_ref().and_then(TrailingHeaders::take) {
+            for algorithm in &self.algorithms {
+                if let Some(value) = trailers.get(algorithm.header()).and_then(|value| value.to_str().ok()) {
+                    self.checksums.insert(algorithm.header().to_owned(), value.to_owned());
+                }
+            }
+        }
+        for algorithm in self.algorithms {
+            // Announced for the trailer and then not there counts as wrong.
+            if self.checksums.get(algorithm.header()) != algorithm.computed(&written.checksums) {
+                return Err(DiskError::BadChecksum(algorithm.header()));
+            }
+        }
+        Ok(self.checksums)
+    }
+}
+
+/// Streams `body` into `draft`; once all of it is on the disk and as declared, `publish` makes it what it shall be.
+pub(super) async fn receive<T: Send + 'static>(
+    body: Option<StreamingBlob>,
+    draft: Draft,
+    declared: Declared,
+    publish: impl FnOnce(Written, Checksums) -> Result<T, DiskError> + Send + 'static,
+) -> S3Result<T> {
+    let mut writer = Writer::Idle(draft);
+    let (mut batch, mut batched, mut received) = (Vec::new(), 0, 0_u64);
+    let mut stream = body;
+    while let Some(body) = &mut stream {
+        let next = timeout(STALL, body.next())
+            .await
+            .map_err(|_| s3_error!(RequestTimeout, "no byte of the body arrived for a minute"))?;
+        let Some(chunk) = next else { break };
+        let chunk = chunk.map_err(|failure| from_stream(&*failure))?;
+        batched += chunk.len();
+        received += chunk.len() as u64;
+        batch.push(chunk);
+        if batched >= BATCH {
+            writer = writer.write(mem::take(&mut batch)).await?;
+            batched = 0;
+        }
+        if declared.length.is_some_and(|length| received > length) {
+            break; // More than was said: refused below without reading on.
+        }
+    }
+    let mut draft = writer.idle().await?;
+    blocking(move || {
+        draft.write(&batch)?;
+        let written = draft.finish()?;
+        let checksums = declared.check(&written)?;
+        publish(written, checksums)
+    })
+    .await
+}
+
+/// Writes one batch while the next one arrives. No thread waits for a slow client.
+enum Writer {
+    Idle(Draft),
+    Busy(JoinHandle<Result<Draft, DiskError>>),
+}
+
+impl Writer {
+    async fn write(self, batch: Vec<Bytes>) -> S3Result<Self> {
+        let mut draft = self.idle().await?;
+        Ok(Self::Busy(tokio::task::spawn_blocking(move || {
+            draft.write(&batch)?;
+            Ok(draft)
+        })))
+    }
+
+    async fn idle(self) -> S3Result<Draft> {
+        match self {
+            Self::Idle(draft) => Ok(draft),
+            Self::Busy(task) => match task.await {
+                Ok(Ok(draft)) => Ok(draft),
+                Ok(Err(failure)) => blocking(move || Err(failure)).await,
+                Err(stopped) => Err(S3Error::with_source(S3ErrorCode::InternalError, Box::new(stopped))),
+            },
+        }
+    }
+}

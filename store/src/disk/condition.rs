@@ -1,0 +1,44 @@
+//! `If-Match` and `If-None-Match` of a request that writes (RFC 9110 section 13.1).
+
+use super::error::DiskError;
+use super::object::Object;
+
+/// What must hold of the object there before another takes its place.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Condition {
+    pub(crate) if_match: Option<Tag>,
+    pub(crate) if_none_match: Option<Tag>,
+}
+
+/// Any version, or the one with this ETag, without quotes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Tag {
+    Any,
+    Is(String),
+}
+
+impl Tag {
+    /// Whether it names this version.
+    pub(crate) fn names(&self, etag: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Is(tag) => tag == etag,
+        }
+    }
+}
+
+impl Condition {
+    /// Checks it against what is there now.
+    pub(super) fn check(&self, current: Option<&Object>) -> Result<(), DiskError> {
+        let etag = current.map(|object| object.record.etag.as_str());
+        match (&self.if_match, etag) {
+            (Some(_), None) => return Err(DiskError::NoSuchKey),
+            (Some(tag), Some(etag)) if !tag.names(etag) => return Err(DiskError::PreconditionFailed("If-Match")),
+            (Some(_) | None, _) => {}
+        }
+        match (&self.if_none_match, etag) {
+            (Some(tag), Some(etag)) if tag.names(etag) => Err(DiskError::PreconditionFailed("If-None-Match")),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+}

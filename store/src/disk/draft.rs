@@ -1,0 +1,126 @@
+//! Bytes on their way in: written and hashed in one pass, gone again unless something comes of them.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use md5::{Digest as _, Md5};
+use s3s::checksum::ChecksumHasher;
+use shared::Md5Digest;
+
+use super::error::{DiskError, IoContext as _};
+use super::files::Files;
+
+/// A file being written. Dropped, it takes the file with it.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    file: DraftFile,
+    open: Option<File>,
+    hashes: Hashes,
+    size: u64,
+}
+
+struct Hashes {
+    md5: Md5,
+    others: ChecksumHasher,
+}
+
+impl std::fmt::Debug for Hashes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hashes")
+    }
+}
+
+/// All bytes of a body, on the disk, and what they hash to.
+#[derive(Debug)]
+pub(crate) struct Written {
+    file: DraftFile,
+    pub(crate) size: u64,
+    pub(crate) md5: Md5Digest,
+    pub(crate) checksums: s3s::dto::Checksum,
+}
+
+#[derive(Debug)]
+struct DraftFile {
+    path: PathBuf,
+    files: Files,
+    kept: bool,
+}
+
+impl Draft {
+    /// A file at `path`, made when the first bytes arrive; hashed with MD5 and with what `others` asks for.
+    pub(super) fn new(files: Files, path: PathBuf, others: ChecksumHasher) -> Self {
+        Self {
+            file: DraftFile {
+                path,
+                files,
+                kept: false,
+            },
+            open: None,
+            hashes: Hashes {
+                md5: Md5::new(),
+                others,
+            },
+            size: 0,
+        }
+    }
+
+    /// Hashes and writes what arrived.
+    pub(crate) fn write(&mut self, chunks: &[Bytes]) -> Result<(), DiskError> {
+        let Self {
+            file: DraftFile { path, .. },
+            open,
+            hashes,
+            size,
+        } = self;
+        let mut write = || -> io::Result<()> {
+            let file = match open {
+                Some(file) => file,
+                None => open.insert(File::create_new(&*path)?),
+            };
+            for chunk in chunks {
+                hashes.md5.update(chunk);
+                hashes.others.update(chunk);
+                file.write_all(chunk)?;
+                *size += chunk.len() as u64;
+            }
+            Ok(())
+        };
+        write().context("write", path)
+    }
+
+    /// Waits for the disk and gives the hashes.
+    pub(crate) fn finish(mut self) -> Result<Written, DiskError> {
+        self.write(&[])?; // An empty body is a file too.
+        if let Some(open) = &self.open {
+            self.file.files.sync_data(open).context("sync", &self.file.path)?;
+        }
+        Ok(Written {
+            file: self.file,
+            size: self.size,
+            md5: Md5Digest::from_bytes(self.hashes.md5.finalize().into()),
+            checksums: self.hashes.others.finalize(),
+        })
+    }
+}
+
+impl Written {
+    /// Where the bytes are now.
+    pub(super) fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Something names the file now, or may after a crash: it stays.
+    pub(super) fn keep(mut self) {
+        self.file.kept = true;
+    }
+}
+
+impl Drop for DraftFile {
+    fn drop(&mut self) {
+        if !self.kept && fs::exists(&self.path).unwrap_or(true) {
+            self.files.remove_later(std::mem::take(&mut self.path));
+        }
+    }
+}

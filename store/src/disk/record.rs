@@ -1,0 +1,191 @@
+//! What is written about an object or an upload: one JSON record each, which names the data.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use md5::{Digest as _, Md5};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use shared::{Md5Digest, PartNumber};
+
+/// Who may read an object besides its owner (S3 User Guide, "Canned ACL").
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Acl {
+    #[default]
+    Private,
+    PublicRead,
+}
+
+/// What the writer said about an object and every reader gets back.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Meta {
+    pub(crate) acl: Acl,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_control: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_disposition: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_encoding: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_language: Option<String>,
+    /// Seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<i64>,
+    /// Names without `x-amz-meta-`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) user: BTreeMap<String, String>,
+}
+
+/// Additional checksums of one body, base64 as S3 carries them, by the name S3 gives the algorithm.
+pub(crate) type Checksums = BTreeMap<String, String>;
+
+/// A part as it lies in its upload's directory.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Part {
+    pub(crate) number: PartNumber,
+    /// Grows with every part that arrives in the upload: of two files for one number, the higher counts.
+    pub(crate) seq: u64,
+    pub(crate) md5: Md5Digest,
+    pub(crate) size: u64,
+}
+
+impl Part {
+    /// The file that holds its bytes. The name says all but the size, so that one rename makes a part.
+    pub(super) fn file_name(&self) -> String {
+        format!("{:05}.{:016x}.{}", self.number.get(), self.seq, self.md5.to_hex())
+    }
+
+    /// The part that a file of this name and size holds.
+    pub(super) fn from_file_name(name: &str, size: u64) -> Option<Self> {
+        let mut fields = name.split('.');
+        let (number, seq, md5) = (fields.next()?, fields.next()?, fields.next()?);
+        let mut bytes = [0; Md5Digest::LEN];
+        bytes.copy_from_slice(&u128::from_str_radix(md5, 16).ok()?.to_be_bytes());
+        let part = Self {
+            number: number.parse::<u64>().ok()?.try_into().ok()?,
+            seq: u64::from_str_radix(seq, 16).ok()?,
+            md5: Md5Digest::from_bytes(bytes),
+            size,
+        };
+        (part.file_name() == name).then_some(part)
+    }
+}
+
+/// Where an object's bytes are.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Content {
+    /// In one file, `data/ID`.
+    File(String),
+    /// In the files of a completed upload, `uploads/ID/…`, one after the other.
+    Parts { upload: String, parts: Vec<Part> },
+}
+
+/// One object: written before it can be seen, never changed, replaced as a whole.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Record {
+    pub(crate) key: String,
+    pub(crate) size: u64,
+    /// Without quotes: the MD5 in hexadecimal, or for parts the MD5 of their MD5s and `-COUNT`.
+    pub(crate) etag: String,
+    /// Milliseconds since 1970.
+    pub(crate) modified: i64,
+    pub(crate) content: Content,
+    #[serde(default, skip_serializing_if = "Checksums::is_empty")]
+    pub(crate) checksums: Checksums,
+    pub(crate) meta: Meta,
+}
+
+/// An upload as it was created; the parts are told by the files beside it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct UploadRecord {
+    pub(crate) key: String,
+    /// Milliseconds since 1970.
+    pub(crate) initiated: i64,
+    pub(crate) meta: Meta,
+}
+
+/// A bucket.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct BucketRecord {
+    /// Milliseconds since 1970.
+    pub(crate) created: i64,
+}
+
+/// The record's file name: any key is legal, and none becomes a path.
+pub(super) fn record_name(key: &str) -> String {
+    Sha256::digest(key.as_bytes())
+        .iter()
+        .fold(String::with_capacity(64), |mut name, byte| {
+            name.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+            name.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+            name
+        })
+}
+
+/// The ETag of an object made of these parts.
+pub(super) fn etag_of_parts(parts: &[Part]) -> String {
+    let mut md5 = Md5::new();
+    for part in parts {
+        md5.update(part.md5.as_bytes());
+    }
+    format!(
+        "{}-{}",
+        Md5Digest::from_bytes(md5.finalize().into()).to_hex(),
+        parts.len()
+    )
+}
+
+/// Milliseconds since 1970, by the system's clock.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_told_from_its_file_name_and_size_alone() {
+        let part = Part {
+            number: PartNumber::try_from(7).unwrap(),
+            seq: 300,
+            md5: Md5Digest::EMPTY,
+            size: 5,
+        };
+        assert_eq!(
+            part.file_name(),
+            "00007.000000000000012c.d41d8cd98f00b204e9800998ecf8427e"
+        );
+        assert_eq!(Part::from_file_name(&part.file_name(), 5), Some(part));
+        for other in [
+            "upload.json",
+            "draft-00007",
+            "00000.0.0",
+            "7.12c.d41d8cd98f00b204e9800998ecf8427e",
+        ] {
+            assert_eq!(Part::from_file_name(other, 5), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_etag_of_parts_is_the_md5_of_their_md5s_and_their_count() {
+        // printf '\xd4\x1d…\xd4\x1d…' | md5sum, over two empty parts.
+        let empty = Part {
+            number: PartNumber::FIRST,
+            seq: 0,
+            md5: Md5Digest::EMPTY,
+            size: 0,
+        };
+        let expected = Md5Digest::from_bytes(Md5::digest([*Md5Digest::EMPTY.as_bytes(); 2].concat()).into());
+        assert_eq!(
+            etag_of_parts(&[empty.clone(), empty]),
+            format!("{}-2", expected.to_hex())
+        );
+    }
+}

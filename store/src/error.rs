@@ -1,0 +1,74 @@
+//! Everything that can keep a store from starting, each with what to do about it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why the store did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Somebody else listens there.
+    #[error("cannot listen on {address}: the port is taken; stop the other program, or choose another address")]
+    AddressInUse {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The system does not allow listening there.
+    #[error("cannot listen on {address}; choose an address of this machine and a port above 1023")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory cannot be used.
+    #[error("cannot {doing} {}; the store needs a directory that it may read and write", path.display())]
+    Directory {
+        /// What was tried.
+        doing: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process serves the same directory.
+    #[error("{} is served by another process; stop that one, or choose another directory", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The data were written by a later version of this program.
+    #[error("{} holds data of format {found:?}, this program knows {known:?}; use a newer version", dir.display())]
+    Format {
+        /// The directory.
+        dir: PathBuf,
+        /// What its `format` file says.
+        found: String,
+        /// What this program writes.
+        known: &'static str,
+    },
+    /// The directory has buckets in it, but not the file that says they are a store's.
+    #[error("{} holds a directory `buckets` that is not this program's; choose another directory", dir.display())]
+    NotAStore {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A bucket asked for cannot have that name.
+    #[error("{0:?} cannot be a bucket name: 3 to 63 of a-z, 0-9, - and ., beginning and ending with a letter or digit")]
+    BucketName(String),
+    /// The credentials file does not hold credentials.
+    #[error("{} holds no credentials; expected JSON with access_key_id (3 to 128 of A-Z, a-z, 0-9) and secret_access_key (8 or more of those and / + = _ - .)", path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes")]
+    Random(#[source] getrandom::Error),
+}

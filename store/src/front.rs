@@ -1,0 +1,262 @@
+//! From a request to an answer: counts and faults, the filter, the protocol layer, and what every answer carries.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use s3s::Body;
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::host::{S3Host, VirtualHost};
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::validation::NameValidation;
+use time::OffsetDateTime;
+use tracing::instrument::WithSubscriber as _;
+use tracing::{Dispatch, debug, error};
+
+use crate::api::{Access, Api, Keys, valid_bucket_name};
+use crate::body::Home;
+use crate::config::Credentials;
+use crate::disk::Disk;
+use crate::fault::{Fault, Faults};
+use crate::filter::{Expected, Refusal, refuse};
+use crate::sigv2::bucket_of_host;
+
+/// Largest XML body: a Complete of 10,000 parts with checksums has about 3 MB.
+const MAX_XML: usize = 8 << 20;
+/// Largest object that a form may post: the protocol layer holds it in memory.
+const MAX_FORM: u64 = 64 * shared::MIB;
+
+/// All that stands between a connection and the disk.
+pub(crate) struct Front {
+    service: S3Service,
+    expected: Expected,
+    disk: Arc<Disk>,
+    faults: Option<Arc<Faults>>,
+    requests: AtomicU64,
+}
+
+/// The connection ends here, without an answer: a fault that was asked for.
+#[derive(Debug)]
+pub(crate) struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection is cut by an injected fault")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+impl Front {
+    /// Serves `disk` to the holder of `credentials`.
+    pub(crate) fn new(disk: Arc<Disk>, credentials: Credentials, region: String, faults: Option<Arc<Faults>>) -> Self {
+        let mut config = S3Config::default();
+        config.xml_max_body_size = MAX_XML;
+        config.post_object_max_file_size = MAX_FORM;
+        let mut builder = S3ServiceBuilder::new(Api {
+            disk: Arc::clone(&disk),
+            region: region.clone(),
+        });
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        builder.set_auth(Keys(credentials.clone()));
+        builder.set_access(Access);
+        builder.set_host(Hosts);
+        builder.set_validation(Names);
+        let mut seed = [0; 8];
+        // Ids only have to differ within the log of one run; without random bytes they begin at 0.
+        let _ = getrandom::fill(&mut seed);
+        Self {
+            service: builder.build(),
+            expected: Expected { credentials, region },
+            disk,
+            faults,
+            requests: AtomicU64::new(u64::from_le_bytes(seed)),
+        }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Cut> {
+        let began = Instant::now();
+        let id = format!("{:016X}", self.requests.fetch_add(1, Ordering::Relaxed));
+        let (mut head, body) = request.into_parts();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let home = Home::default();
+        let strike = self.faults.as_ref().and_then(|faults| faults.arrival(&head));
+        let body = home.lend(body, matches!(strike, Some(Fault::FlipOneBit)));
+        let expects = head.headers.contains_key(header::EXPECT);
+        let empty = head
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .is_none_or(|length| length == "0");
+
+        let mut answer = match before(strike.as_ref(), &self.disk, &head).await? {
+            Some(answer) => {
+                drop(body);
+                answer
+            }
+            None => match self.expected.check(&mut head, OffsetDateTime::now_utc()) {
+                Err(refusal) => {
+                    drop(body);
+                    refused(&refusal)
+                }
+                Ok(()) => self.call(Request::from_parts(head, Body::http_body(body))).await,
+            },
+        };
+        after(strike.as_ref(), &self.disk, &path).await?;
+
+        let failed = !answer.status().is_success() && !answer.status().is_redirection();
+        if failed && !expects {
+            home.drain().await;
+        }
+        // A client that waits for "100 Continue" and gets an answer instead may go on to send its body or not; after an
+        // empty one, which hyper answers without the 100, botocore takes the next answer for the 100. Begin anew.
+        if expects && (failed || empty) {
+            answer
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        finish(&mut answer, &method, &path, &id);
+        debug!(
+            request.id = id,
+            %method,
+            path,
+            status = answer.status().as_u16(),
+            elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "answered"
+        );
+        Ok(answer)
+    }
+
+    async fn call(&self, request: Request<Body>) -> Response<Body> {
+        // The protocol layer logs whole requests and signatures: it gets no subscriber. What the disk has to say is
+        // logged on its own threads.
+        match self.service.call(request).with_subscriber(Dispatch::none()).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                let failure: s3s::StdError = failure.into();
+                error!(
+                    error = &*failure as &dyn std::error::Error,
+                    "the protocol layer could not answer"
+                );
+                refused(&INTERNAL_ERROR)
+            }
+        }
+    }
+}
+
+const INTERNAL_ERROR: Refusal = refuse(
+    StatusCode::INTERNAL_SERVER_ERROR,
+    "InternalError",
+    "We encountered an internal error. Please try again.",
+);
+const SLOW_DOWN: Refusal = refuse(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "SlowDown",
+    "Please reduce your request rate.",
+);
+
+/// What a fault does before the request has any effect; an answer, if it is to have none.
+async fn before(strike: Option<&Fault>, disk: &Arc<Disk>, head: &Parts) -> Result<Option<Response<Body>>, Cut> {
+    match strike {
+        Some(Fault::CutConnection) => Err(Cut),
+        Some(Fault::SlowDown { retry_after }) => {
+            let mut answer = refused(&SLOW_DOWN);
+            if let Some(seconds) = retry_after.map(|after| after.as_secs()) {
+                answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            }
+            Ok(Some(answer))
+        }
+        Some(Fault::InternalError) => Ok(Some(refused(&INTERNAL_ERROR))),
+        Some(Fault::ErrorIn200) => {
+            let mut answer = refused(&INTERNAL_ERROR);
+            *answer.status_mut() = StatusCode::OK;
+            Ok(Some(answer))
+        }
+        Some(Fault::Delay(time)) => {
+            tokio::time::sleep(*time).await;
+            Ok(None)
+        }
+        Some(Fault::Forget) => {
+            Faults::forget(Arc::clone(disk), head.uri.path().to_owned()).await;
+            Ok(None)
+        }
+        Some(Fault::FlipOneBit | Fault::CutAfterEffect) | None => Ok(None),
+    }
+}
+
+/// What a fault does once the request has had its effect.
+async fn after(strike: Option<&Fault>, disk: &Arc<Disk>, path: &str) -> Result<(), Cut> {
+    match strike {
+        Some(Fault::CutAfterEffect) => Err(Cut),
+        // For a create the upload to forget is there only now.
+        Some(Fault::Forget) => {
+            Faults::forget(Arc::clone(disk), path.to_owned()).await;
+            Ok(())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Response<Body> {
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message></Error>",
+        refusal.code, refusal.message
+    );
+    let mut answer = Response::new(Body::from(text));
+    *answer.status_mut() = refusal.status;
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    answer
+}
+
+/// Gives the answer its id, and an error also where it happened (S3 API Reference, "REST error responses").
+fn finish(answer: &mut Response<Body>, method: &Method, path: &str, id: &str) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        answer.headers_mut().insert("x-amz-request-id", value);
+    }
+    if answer.status() == StatusCode::NOT_MODIFIED || method == Method::HEAD {
+        // Neither has a body (RFC 9110 sections 9.3.2 and 15.4.5), nor may it tell the length of an error's.
+        if !answer.status().is_success() {
+            *answer.body_mut() = Body::empty();
+            answer.headers_mut().remove(header::CONTENT_TYPE);
+        }
+        return;
+    }
+    let Some(text) = answer.body().bytes().filter(|text| text.ends_with(b"</Error>")) else {
+        return;
+    };
+    let mut told = Vec::with_capacity(text.len() + path.len() + 96);
+    told.extend_from_slice(text.strip_suffix(b"</Error>").unwrap_or_default());
+    // The path is percent-encoded, so of XML's own characters it can only hold `&` and `'`.
+    let resource = path.replace('&', "&amp;");
+    told.extend_from_slice(format!("<Resource>{resource}</Resource><RequestId>{id}</RequestId></Error>").as_bytes());
+    answer.headers_mut().remove(header::CONTENT_LENGTH);
+    *answer.body_mut() = Body::from(told);
+}
+
+/// `BUCKET.localhost` is a bucket's own address; every other name is the store's.
+struct Hosts;
+
+impl S3Host for Hosts {
+    fn parse_host_header<'a>(&'a self, host: &'a str) -> s3s::S3Result<VirtualHost<'a>> {
+        let found = VirtualHost::new(host);
+        Ok(match bucket_of_host(host) {
+            Some(bucket) => found.with_bucket(bucket),
+            None => found,
+        })
+    }
+}
+
+/// Names that a bucket may have.
+struct Names;
+
+impl NameValidation for Names {
+    fn validate_bucket_name(&self, name: &str) -> bool {
+        valid_bucket_name(name)
+    }
+}

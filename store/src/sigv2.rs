@@ -1,0 +1,171 @@
+//! SigV2: checked here in constant time and with either spelling of a bucket's path, then once more by the protocol layer.
+//!
+//! S3 User Guide, "Signing and authenticating REST requests".
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, Uri, header};
+use sha1::Sha1;
+use subtle::ConstantTimeEq as _;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use crate::config::Credentials;
+use crate::filter::{Query, Refusal, one, refuse};
+
+/// Query parameters that belong to the resource, in the order in which they are signed.
+const SUB_RESOURCES: [&str; 35] = [
+    "accelerate",
+    "acl",
+    "analytics",
+    "cors",
+    "defaultObjectAcl",
+    "delete",
+    "inventory",
+    "lifecycle",
+    "location",
+    "logging",
+    "metrics",
+    "notification",
+    "object-lock",
+    "partNumber",
+    "policy",
+    "replication",
+    "requestPayment",
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+    "response-content-language",
+    "response-content-type",
+    "response-expires",
+    "restore",
+    "select",
+    "select-type",
+    "storageClass",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versionId",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// Domain below which the first label is a bucket: `BUCKET.localhost`.
+const DOMAIN: &str = ".localhost";
+
+/// The bucket that a `Host` header names, if it names one.
+pub(crate) fn bucket_of_host(host: &str) -> Option<&str> {
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    name.strip_suffix(DOMAIN).filter(|bucket| !bucket.is_empty())
+}
+
+/// A date as SigV2 headers carry it: RFC 1123 with a zone, `GMT` or `+0000`.
+pub(crate) fn parse_date(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc2822).ok()
+}
+
+/// Checks a signature; where it fits the other spelling of a bucket's path, `/bucket` or `/bucket/`, the URI so spelt.
+pub(crate) fn verify(
+    credentials: &Credentials,
+    head: &Parts,
+    query: &Query,
+    key: &str,
+    signature: &str,
+) -> Result<Option<Uri>, Refusal> {
+    if !bool::from(key.as_bytes().ct_eq(credentials.access_key_id.as_bytes())) {
+        return Err(refuse(
+            StatusCode::FORBIDDEN,
+            "InvalidAccessKeyId",
+            "this store does not know the access key id",
+        ));
+    }
+    let fits = |path: &str| {
+        let signed = string_to_sign(head.method.as_str(), path, &head.headers, query);
+        let expected = sign(&credentials.secret_access_key, &signed);
+        bool::from(expected.as_bytes().ct_eq(signature.as_bytes()))
+    };
+    let path = head.uri.path();
+    if fits(path) {
+        return Ok(None);
+    }
+    let other = other_spelling(path).filter(|other| fits(other));
+    match other.and_then(|other| respell(&head.uri, &other)) {
+        Some(uri) => Ok(Some(uri)),
+        None => Err(refuse(
+            StatusCode::FORBIDDEN,
+            "SignatureDoesNotMatch",
+            "the signature is not the one computed from the request and the secret key",
+        )),
+    }
+}
+
+fn sign(secret: &str, text: &str) -> String {
+    // A key of any length is a key to HMAC; an error cannot come, and if it did no signature would fit.
+    let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(secret.as_bytes()) else {
+        return String::new();
+    };
+    mac.update(text.as_bytes());
+    BASE64.encode(mac.finalize().into_bytes())
+}
+
+/// Tools disagree on whether the path of a bucket ends with a slash.
+fn other_spelling(path: &str) -> Option<String> {
+    let bucket = path.strip_prefix('/')?;
+    match bucket.strip_suffix('/') {
+        Some(bare) if !bare.is_empty() && !bare.contains('/') => Some(format!("/{bare}")),
+        None if !bucket.is_empty() && !bucket.contains('/') => Some(format!("/{bucket}/")),
+        Some(_) | None => None,
+    }
+}
+
+fn respell(uri: &Uri, path: &str) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    let target = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    parts.path_and_query = Some(target.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+fn string_to_sign(method: &str, path: &str, headers: &HeaderMap, query: &Query) -> String {
+    let utf8 = |value: &'_ http::HeaderValue| str::from_utf8(value.as_bytes()).unwrap_or_default().trim().to_owned();
+    let text = |name: &str| headers.get(name).map(utf8).unwrap_or_default();
+    let date = match one(query, "Expires") {
+        Some(expires) if one(query, "Signature").is_some() => expires.to_owned(),
+        Some(_) | None if headers.contains_key("x-amz-date") => String::new(),
+        Some(_) | None => text(header::DATE.as_str()),
+    };
+    let mut signed = format!("{method}\n{}\n{}\n{date}\n", text("content-md5"), text("content-type"));
+    let mut names: Vec<_> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-amz-"))
+        .collect();
+    names.sort_unstable_by_key(|name| name.as_str());
+    for name in names {
+        let values: Vec<_> = headers.get_all(name).iter().map(utf8).collect();
+        signed.push_str(&format!("{name}:{}\n", values.join(",")));
+    }
+    if let Some(bucket) = bucket_of_host(&text(header::HOST.as_str())) {
+        signed.push('/');
+        signed.push_str(bucket);
+    }
+    signed.push_str(path);
+    let mut separator = '?';
+    for name in SUB_RESOURCES {
+        if let Some(value) = one(query, name) {
+            signed.push(separator);
+            signed.push_str(name);
+            if !value.is_empty() {
+                signed.push('=');
+                signed.push_str(value);
+            }
+            separator = '&';
+        }
+    }
+    signed
+}
