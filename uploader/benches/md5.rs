@@ -15,7 +15,12 @@ fn md5(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("md5, 16 x 64 KiB");
     group.throughput(Throughput::Bytes((STREAMS * CHUNK) as u64));
     group.bench_function("md-5", |bencher| {
-        bencher.iter(|| chunks.iter().map(|chunk| Md5::digest(black_box(chunk))).collect::<Vec<_>>());
+        bencher.iter(|| {
+            chunks
+                .iter()
+                .map(|chunk| Md5::digest(black_box(chunk)))
+                .collect::<Vec<_>>()
+        });
     });
     for kernel in Kernel::available() {
         group.bench_function(kernel.name(), |bencher| {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ pub(crate) struct Meter {
     /// Nanoseconds from `started` to the last byte taken by the network.
     last: AtomicU64,
     sent: AtomicU64,
-    failed: OnceLock<SourceError>,
+    failed: Mutex<Option<SourceError>>,
 }
 
 impl Meter {
@@ -73,7 +73,7 @@ impl Meter {
             started: Instant::now(),
             last: AtomicU64::new(0),
             sent: AtomicU64::new(0),
-            failed: OnceLock::new(),
+            failed: Mutex::default(),
         })
     }
 
@@ -83,13 +83,8 @@ impl Meter {
     }
 
     /// Why the file could not be read to the part's end, if that is what ended the body.
-    pub(crate) fn source_error(self: Arc<Self>) -> Option<SourceError> {
-        Arc::into_inner(self).and_then(|meter| meter.failed.into_inner())
-    }
-
-    /// Whether the file could not be read to the part's end.
-    pub(crate) fn source_failed(&self) -> bool {
-        self.failed.get().is_some()
+    pub(crate) fn source_error(&self) -> Option<SourceError> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn took(&self, bytes: u64) {
@@ -103,7 +98,11 @@ impl Meter {
     pub(crate) async fn stalled(&self, length: u64, allowed: Duration) {
         loop {
             let last = Duration::from_nanos(self.last.load(Ordering::Relaxed));
-            let extra = if self.sent() >= length { last.max(allowed) } else { Duration::ZERO };
+            let extra = if self.sent() >= length {
+                last.max(allowed)
+            } else {
+                Duration::ZERO
+            };
             let end = self.started + last + allowed + extra;
             if Instant::now() >= end {
                 return;
@@ -199,8 +198,7 @@ impl Body for PartBody {
             match ready!(self.chunks.poll_recv(cx)) {
                 Some(Ok(chunk)) => self.current = chunk,
                 Some(Err(error)) => {
-                    // Only this body sets it, and only once.
-                    let _ = self.meter.failed.set(error);
+                    *self.meter.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     return Poll::Ready(Some(Err(BodyCut)));
                 }
                 None => return Poll::Ready(Some(Err(BodyCut))),

@@ -74,7 +74,11 @@ impl Broker {
     }
 
     /// Opens an upload, or finds the one that is open for the same file.
-    pub(crate) async fn create(&self, asked: &CreateUpload, progress: &dyn Progress) -> Result<UploadCreated, UploadError> {
+    pub(crate) async fn create(
+        &self,
+        asked: &CreateUpload,
+        progress: &dyn Progress,
+    ) -> Result<UploadCreated, UploadError> {
         let doing = "create the upload";
         self.ask(doing, Method::POST, "v1/uploads", Some(asked), progress).await
     }
@@ -88,7 +92,8 @@ impl Broker {
     ) -> Result<SignedParts, UploadError> {
         let path = format!("v1/uploads/{id}/parts");
         let asked = SignParts { parts };
-        self.ask("have parts signed", Method::POST, &path, Some(&asked), progress).await
+        self.ask("have parts signed", Method::POST, &path, Some(&asked), progress)
+            .await
     }
 
     /// Where an upload stands.
@@ -99,7 +104,11 @@ impl Broker {
     }
 
     /// Has the store join the parts; waits while another request is at it.
-    pub(crate) async fn complete(&self, id: &UploadId, progress: &dyn Progress) -> Result<CompletedObject, UploadError> {
+    pub(crate) async fn complete(
+        &self,
+        id: &UploadId,
+        progress: &dyn Progress,
+    ) -> Result<CompletedObject, UploadError> {
         let doing = "complete the upload";
         let path = format!("v1/uploads/{id}/complete");
         let asked = CompleteUpload::default();
@@ -163,7 +172,11 @@ impl Broker {
             doing,
             broker: self.address(),
             // Only the place: the text around it may be a URL.
-            what: format!("{} with a body that breaks off or differs at column {}", answer.status, error.column()),
+            what: format!(
+                "{} with a body that breaks off or differs at column {}",
+                answer.status,
+                error.column()
+            ),
         })
     }
 
@@ -176,7 +189,12 @@ impl Broker {
                     Err(trouble) => trouble,
                 },
                 Err(error) => Trouble {
-                    what: if error.is_timeout() { "did not answer in time" } else { "did not answer" }.into(),
+                    what: if error.is_timeout() {
+                        "did not answer in time"
+                    } else {
+                        "did not answer"
+                    }
+                    .into(),
                     retry_after: None,
                     cause: Some(error.into()),
                     problem: None,

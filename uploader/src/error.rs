@@ -139,7 +139,11 @@ pub enum UploadError {
 }
 
 fn resume(resumable: bool) -> &'static str {
-    if resumable { ". What arrived is kept: run the same command again to continue" } else { "" }
+    if resumable {
+        ". What arrived is kept: run the same command again to continue"
+    } else {
+        ""
+    }
 }
 
 fn ended(state: UploadState) -> &'static str {

@@ -83,13 +83,18 @@ mod tests {
     async fn each_range_of_a_file_gets_its_own_digest() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        let bytes: Vec<u8> = (0..1_000_003_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let bytes: Vec<u8> = (0..1_000_003_u32)
+            .map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
         std::fs::write(&path, &bytes).unwrap();
         let source = Arc::new(Source::open(&path).unwrap());
         for part in [33_000, 70_000, 400_000, 2_000_000] {
             let starts = (0..bytes.len()).step_by(part);
             let ranges: Vec<_> = starts.map(|start| start..bytes.len().min(start + part)).collect();
-            let asked = ranges.iter().map(|range| range.start as u64..range.end as u64).collect();
+            let asked = ranges
+                .iter()
+                .map(|range| range.start as u64..range.end as u64)
+                .collect();
             let digests = hash(source.clone(), asked).await.unwrap();
             let expected: Vec<_> = ranges
                 .into_iter()

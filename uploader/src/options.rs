@@ -26,7 +26,8 @@ pub(crate) struct Token(HeaderValue);
 
 impl Token {
     pub(crate) fn new(text: &str) -> Result<Self, UploadError> {
-        let unusable = |_| UploadError::Settings("the token has characters that no header can carry; copy it again".into());
+        let unusable =
+            |_| UploadError::Settings("the token has characters that no header can carry; copy it again".into());
         let mut header = HeaderValue::try_from(format!("Bearer {}", text.trim())).map_err(unusable)?;
         header.set_sensitive(true);
         Ok(Self(header))
@@ -62,7 +63,9 @@ pub(crate) fn broker_url(text: &str) -> Result<Url, UploadError> {
         return Err(wrong("does not begin with http:// or https:// and a host"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("has a user or password in it; give a token by UPLOADER_TOKEN instead"));
+        return Err(wrong(
+            "has a user or password in it; give a token by UPLOADER_TOKEN instead",
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("has a query or fragment"));
@@ -145,7 +148,13 @@ mod tests {
         ] {
             assert_eq!(broker_url(text).unwrap().as_str(), expected);
         }
-        for bad in ["127.0.0.1:5000", "", "ftp://host", "http://user:very-secret@host", "http://host/?a=very-secret"] {
+        for bad in [
+            "127.0.0.1:5000",
+            "",
+            "ftp://host",
+            "http://user:very-secret@host",
+            "http://host/?a=very-secret",
+        ] {
             let error = broker_url(bad).unwrap_err().to_string();
             assert!(!error.contains("very-secret"), "{error}");
         }
@@ -158,13 +167,19 @@ mod tests {
         std::fs::write(&path, "x").unwrap();
         let source = Source::open(&path).unwrap();
         let plain = PutOptions::default().request(&source).unwrap();
-        assert_eq!((plain.name.as_str(), plain.content_type.as_deref()), ("page.html", Some("text/html")));
+        assert_eq!(
+            (plain.name.as_str(), plain.content_type.as_deref()),
+            ("page.html", Some("text/html"))
+        );
         let other = PutOptions {
             metadata: [("k".to_owned(), "v".to_owned())].into(),
             ..PutOptions::default()
         };
         assert_ne!(plain.fingerprint, other.request(&source).unwrap().fingerprint);
-        assert_eq!(plain.fingerprint, PutOptions::default().request(&source).unwrap().fingerprint);
+        assert_eq!(
+            plain.fingerprint,
+            PutOptions::default().request(&source).unwrap().fingerprint
+        );
     }
 
     #[test]

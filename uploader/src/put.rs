@@ -1,7 +1,6 @@
 //! One part to its URL, again and again until the store has it or will not have it.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Body;

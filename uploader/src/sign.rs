@@ -100,9 +100,16 @@ mod tests {
 
     #[test]
     fn a_url_does_not_show_its_signature() {
-        let url = PartUrl::new(signed("http://store:9000/bucket/key?X-Amz-Signature=secret", 1), Instant::now()).unwrap();
+        let url = PartUrl::new(
+            signed("http://store:9000/bucket/key?X-Amz-Signature=secret", 1),
+            Instant::now(),
+        )
+        .unwrap();
         let shown = format!("{url:?} {}", url.store());
-        assert!(shown.contains("http://store:9000") && shown.contains("/bucket/key"), "{shown}");
+        assert!(
+            shown.contains("http://store:9000") && shown.contains("/bucket/key"),
+            "{shown}"
+        );
         assert!(!shown.contains("secret"), "{shown}");
     }
 

@@ -275,18 +275,33 @@ mod tests {
     #[test]
     fn each_kind_of_change_is_told_apart() {
         let (_directory, path, source) = file();
-        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"!").unwrap();
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"!")
+            .unwrap();
         assert_eq!(change(&source), Some(Change::Grown { from: 10, to: 11 }));
 
         let (_directory, path, source) = file();
-        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4).unwrap();
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(4)
+            .unwrap();
         assert_eq!(change(&source), Some(Change::Shrunk { from: 10, to: 4 }));
         let error = source.read_exact_at(&mut [0; 8], 0).unwrap_err();
         assert!(error.to_string().ends_with("shrank from 10 to 4 bytes"), "{error}");
 
         let (_directory, path, source) = file();
         let earlier = std::time::SystemTime::UNIX_EPOCH;
-        fs::OpenOptions::new().write(true).open(&path).unwrap().set_modified(earlier).unwrap();
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(earlier)
+            .unwrap();
         assert_eq!(change(&source), Some(Change::Modified));
 
         let (directory, path, source) = file();
@@ -303,7 +318,10 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_is_refused_with_its_reason() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(matches!(Source::open(directory.path()), Err(SourceError::Directory { .. })));
+        assert!(matches!(
+            Source::open(directory.path()),
+            Err(SourceError::Directory { .. })
+        ));
         assert!(matches!(
             Source::open(&directory.path().join("none")),
             Err(SourceError::Missing { .. })

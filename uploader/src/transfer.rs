@@ -76,7 +76,10 @@ pub(crate) async fn put(
 
 impl Upload {
     /// Sends what the store does not hold, and completes; also says how many bytes it held.
-    async fn run(self: &Arc<Self>, stored: Vec<StoredPart>) -> Result<(shared::api::CompletedObject, u64), UploadError> {
+    async fn run(
+        self: &Arc<Self>,
+        stored: Vec<StoredPart>,
+    ) -> Result<(shared::api::CompletedObject, u64), UploadError> {
         let parts: Vec<_> = self.plan.parts().collect();
         let kept_bytes = self.send_parts(&parts, stored).await?;
         Ok((self.complete().await?, kept_bytes))
@@ -108,7 +111,9 @@ impl Upload {
             let mut todo = self.hash_window(&window).await?;
             todo.retain(|part| {
                 let size = part.range.end - part.range.start;
-                let kept = stored.get(&part.number).is_some_and(|held| plan::is_kept(held, size, &part.digest));
+                let kept = stored
+                    .get(&part.number)
+                    .is_some_and(|held| plan::is_kept(held, size, &part.digest));
                 if kept {
                     kept_bytes += size;
                     let number = part.number;
@@ -213,5 +218,9 @@ impl Upload {
 
 /// A part's result; a part whose task ended otherwise has failed too.
 fn part_done(done: Result<Result<(), UploadError>, JoinError>) -> Result<(), UploadError> {
-    done.unwrap_or_else(|error| Err(UploadError::Contradiction(format!("a part's task ended early: {error}"))))
+    done.unwrap_or_else(|error| {
+        Err(UploadError::Contradiction(format!(
+            "a part's task ended early: {error}"
+        )))
+    })
 }

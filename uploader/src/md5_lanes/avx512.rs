@@ -1,5 +1,6 @@
 //! Sixteen MD5 states at once, one to each 32-bit lane of AVX-512 registers.
 
+use core::arch::asm;
 use core::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_loadu_si512, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_shuffle_i32x4,
     _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
@@ -28,6 +29,15 @@ fn splat(constant: u32) -> __m512i {
 #[target_feature(enable = "avx512f")]
 fn rotate<const LEFT: i32, const RIGHT: i32>(x: __m512i) -> __m512i {
     _mm512_rol_epi32::<LEFT>(x)
+}
+
+/// The same vector, of which the compiler forgets how it was made.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn settled(mut x: __m512i) -> __m512i {
+    // SAFETY: there is no instruction in it, only a register that goes in and comes out.
+    unsafe { asm!("/* {0} */", inout(zmm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
+    x
 }
 
 // The four functions of RFC 1321 section 3.4. The immediate is the truth table read down from x = y = z = 1.
@@ -95,8 +105,14 @@ fn gather_words(rows: [__m512i; 4]) -> [__m512i; 4] {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn gather_quarters(x0: __m512i, x1: __m512i, x2: __m512i, x3: __m512i) -> [__m512i; 4] {
-    let (even01, odd01) = (_mm512_shuffle_i32x4::<0x88>(x0, x1), _mm512_shuffle_i32x4::<0xdd>(x0, x1));
-    let (even23, odd23) = (_mm512_shuffle_i32x4::<0x88>(x2, x3), _mm512_shuffle_i32x4::<0xdd>(x2, x3));
+    let (even01, odd01) = (
+        _mm512_shuffle_i32x4::<0x88>(x0, x1),
+        _mm512_shuffle_i32x4::<0xdd>(x0, x1),
+    );
+    let (even23, odd23) = (
+        _mm512_shuffle_i32x4::<0x88>(x2, x3),
+        _mm512_shuffle_i32x4::<0xdd>(x2, x3),
+    );
     [
         _mm512_shuffle_i32x4::<0x88>(even01, even23),
         _mm512_shuffle_i32x4::<0x88>(odd01, odd23),

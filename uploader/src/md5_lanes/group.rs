@@ -105,7 +105,9 @@ impl<const LANES: usize> Group<LANES> {
         let padded = self.tails.map(|tail| tail.padded());
         self.advance(std::array::from_fn(|lane| {
             let padded = padded.get(lane);
-            padded.and_then(|(blocks, count)| blocks.get(..*count)).unwrap_or_default()
+            padded
+                .and_then(|(blocks, count)| blocks.get(..*count))
+                .unwrap_or_default()
         }));
         let [a, b, c, d] = self.state;
         std::array::from_fn(|lane| {
@@ -120,7 +122,12 @@ impl<const LANES: usize> Group<LANES> {
 
     /// Hashes each lane's blocks, all lanes that still have some in lockstep.
     fn advance(&mut self, mut lanes: [&[Block]; LANES]) {
-        while let Some(shortest) = lanes.iter().copied().filter(|lane| !lane.is_empty()).min_by_key(|lane| lane.len()) {
+        while let Some(shortest) = lanes
+            .iter()
+            .copied()
+            .filter(|lane| !lane.is_empty())
+            .min_by_key(|lane| lane.len())
+        {
             let before = self.state;
             // A lane with nothing to do reads along with another, and its state is put back.
             let active = lanes.map(|lane| !lane.is_empty());

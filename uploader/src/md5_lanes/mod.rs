@@ -118,7 +118,10 @@ impl Md5Lanes {
             Engine::Avx512(groups) => update_groups(groups, chunks),
             #[cfg(target_arch = "x86_64")]
             Engine::Avx2(groups) => update_groups(groups, chunks),
-            Engine::Portable(hashers) => hashers.iter_mut().zip(chunks).for_each(|(md5, chunk)| md5.update(chunk)),
+            Engine::Portable(hashers) => hashers
+                .iter_mut()
+                .zip(chunks)
+                .for_each(|(md5, chunk)| md5.update(chunk)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 /// Runs the four rounds over one block of every lane: `$a`..`$d` are the state, `$w0`..`$w15` the block's words.
 ///
-/// The including module brings `add`, `splat`, `rotate::<LEFT, RIGHT>` and the functions `f`, `g`, `h`, `i` of RFC 1321.
+/// The including module brings `add`, `splat`, `settled`, `rotate::<LEFT, RIGHT>` and the functions `f`, `g`, `h`, `i` of RFC 1321.
 macro_rules! four_rounds {
     ($a:ident $b:ident $c:ident $d:ident; $w0:ident $w1:ident $w2:ident $w3:ident $w4:ident $w5:ident $w6:ident $w7:ident
      $w8:ident $w9:ident $w10:ident $w11:ident $w12:ident $w13:ident $w14:ident $w15:ident) => {
@@ -77,10 +77,11 @@ macro_rules! four_rounds {
     };
 }
 
-/// `a = b + ((a + F(b, c, d) + word + constant) <<< left)`; the sum of word and constant is off the critical path.
+/// `a = b + ((a + F(b, c, d) + word + constant) <<< left)`. Word and constant are summed behind `settled`, or the compiler
+/// would add the constant last, on the chain that every step waits for.
 macro_rules! step {
     ($f:ident, $a:ident, $b:ident, $c:ident, $d:ident, $word:ident, $constant:literal, $left:literal) => {
-        $a = add($a, add(splat($constant), $word));
+        $a = add($a, settled(add(splat($constant), $word)));
         $a = add($a, $f($b, $c, $d));
         $a = add(rotate::<$left, { 32 - $left }>($a), $b);
     };

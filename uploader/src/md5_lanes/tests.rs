@@ -13,7 +13,9 @@ fn reference(stream: &[u8]) -> Md5Digest {
 fn stream(seed: usize, length: usize) -> Vec<u8> {
     let mut state = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as u8
     };
     std::iter::repeat_with(next).take(length).collect()
@@ -59,7 +61,9 @@ fn the_published_examples_come_out() {
 
 #[test]
 fn every_count_of_lanes_and_every_edge_of_a_block_agrees_with_the_reference() {
-    let lengths = [0, 1, 55, 56, 57, 63, 64, 65, 119, 120, 127, 128, 129, 191, 1000, 4096, 4100];
+    let lengths = [
+        0, 1, 55, 56, 57, 63, 64, 65, 119, 120, 127, 128, 129, 191, 1000, 4096, 4100,
+    ];
     for kernel in Kernel::available() {
         for count in 0..=34 {
             let streams: Vec<_> = (0..count)
@@ -68,7 +72,11 @@ fn every_count_of_lanes_and_every_edge_of_a_block_agrees_with_the_reference() {
             let expected: Vec<_> = streams.iter().map(|stream| reference(stream)).collect();
             for step in [1, 63, 64, 100, 8192] {
                 let name = kernel.name();
-                assert_eq!(lanes(kernel, &streams, step), expected, "{count} lanes by {name}, {step} at a time");
+                assert_eq!(
+                    lanes(kernel, &streams, step),
+                    expected,
+                    "{count} lanes by {name}, {step} at a time"
+                );
             }
         }
     }
