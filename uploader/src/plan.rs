@@ -70,7 +70,7 @@ mod tests {
     fn a_plan_that_does_not_cover_the_file_is_refused() {
         let created = |part_size: u64, part_count: u16| -> UploadCreated {
             let json = format!(
-                r#"{{"upload_id": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "key": "k", "part_size": {part_size},
+                r#"{{"upload_id": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "state": "open", "key": "k", "part_size": {part_size},
                     "part_count": {part_count}, "integrity": "content_md5", "expires_at": "2026-01-01T00:00:00Z",
                     "expires_in": 1, "server_time": "2026-01-01T00:00:00Z", "parts": []}}"#
             );

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use shared::api::{PartToSign, StoredPart};
+use shared::api::{CompletedObject, PartToSign, StoredPart, UploadState};
 use shared::{PartNumber, PartPlan, UploadId};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -53,7 +53,12 @@ pub(crate) async fn put(
         id: created.upload_id,
         progress,
     });
-    match upload.run(created.parts).await {
+    let result = match created.state {
+        // Every part had arrived, and an earlier run's completion was cut short.
+        UploadState::Completing => upload.complete().await.map(|object| (object, plan.size())),
+        _ => upload.run(created.parts).await,
+    };
+    match result {
         Ok((object, kept_bytes)) => {
             let uploaded = Uploaded {
                 upload_id: upload.id.clone(),
@@ -76,10 +81,7 @@ pub(crate) async fn put(
 
 impl Upload {
     /// Sends what the store does not hold, and completes; also says how many bytes it held.
-    async fn run(
-        self: &Arc<Self>,
-        stored: Vec<StoredPart>,
-    ) -> Result<(shared::api::CompletedObject, u64), UploadError> {
+    async fn run(self: &Arc<Self>, stored: Vec<StoredPart>) -> Result<(CompletedObject, u64), UploadError> {
         let parts: Vec<_> = self.plan.parts().collect();
         let kept_bytes = self.send_parts(&parts, stored).await?;
         Ok((self.complete().await?, kept_bytes))
