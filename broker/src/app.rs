@@ -99,12 +99,8 @@ impl Broker {
 
     /// A name that nobody else has.
     pub fn random_name(&self) -> String {
-        hex(&random::<16>())
+        format!("{:032x}", u128::from_be_bytes(random()))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Random bytes from the operating system.
@@ -161,7 +157,7 @@ pub async fn tell(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
-    let request_id = hex(&random::<8>());
+    let request_id = format!("{:016x}", u64::from_be_bytes(random()));
     // The path may hold an upload id, which is worthless to anyone but its owner; queries are never logged.
     let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = %request.path());
     let log = span.clone();

@@ -91,7 +91,7 @@ pub fn judge(plan: &Plan, digests: &Digests, listed: &[StoredPart], etag_is_md5:
 /// # Errors
 /// Why there is no object, and whether the upload can still be completed.
 pub async fn complete(broker: Data<Broker>, session: Session, size: Option<u64>) -> Result<Completion, ApiError> {
-    actix_web::rt::spawn(async move { Completing { broker, session }.run(size).await })
+    actix_web::rt::spawn(Box::pin(async move { Completing { broker, session }.run(size).await }))
         .await
         .map_err(|_| ApiError::Interrupted)?
 }
@@ -132,15 +132,18 @@ impl Completing {
             LeaseOutcome::Ended(UploadState::Expired) => return Err(ApiError::NoSuchUpload),
             LeaseOutcome::Ended(state) => return Err(ApiError::UploadEnded(state)),
         };
-        match self.while_held(&lease, self.join(&plan, lease.outcome_unknown)).await {
+        match self
+            .while_held(&lease, Box::pin(self.join(&plan, lease.outcome_unknown)))
+            .await
+        {
             Ok(object) => {
                 // The object is there whatever the ledger says now: it will be found again by its write token.
                 ledger.finish(&lease, &object).await?;
                 tracing::info!(upload = %self.session.id, key = %self.session.key, size = object.size, "upload completed");
                 Ok(Completion::Done(object))
             }
-            Err((error, leave)) => {
-                match leave {
+            Err((error, then)) => {
+                match then {
                     Leave::Open => ledger.give_back(&lease).await?,
                     Leave::Unknown => ledger.leave_unknown(&lease).await?,
                     Leave::Lost => {

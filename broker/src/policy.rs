@@ -162,14 +162,13 @@ impl Policy {
             part_size,
         } = request;
         let max = self.destination.max_size;
-        let plan = match size {
-            Some(size) => Plan::Sized(PartPlan::for_size(size, part_size, max)?),
-            None => {
-                let part_size = part_size.unwrap_or(GROWING_PART_SIZE);
-                // Any one part of this size has to be possible.
-                PartPlan::for_size(part_size, Some(part_size), plan::MAX_PART_SIZE)?;
-                Plan::Growing { part_size }
-            }
+        let plan = if let Some(size) = size {
+            Plan::Sized(PartPlan::for_size(size, part_size, max)?)
+        } else {
+            let part_size = part_size.unwrap_or(GROWING_PART_SIZE);
+            // Any one part of this size has to be possible.
+            PartPlan::for_size(part_size, Some(part_size), plan::MAX_PART_SIZE)?;
+            Plan::Growing { part_size }
         };
         if let Some(destination) = destination.filter(|name| *name != self.destination.name) {
             return Err(ApiError::NoSuchDestination {
@@ -278,7 +277,7 @@ impl Policy {
             acl,
             metadata,
             fingerprint,
-            write_token: random.token.iter().map(|byte| format!("{byte:02x}")).collect(),
+            write_token: format!("{:032x}", u128::from_be_bytes(random.token)),
             created_at: now,
             expires_at: now + self.upload_life,
             _made_here: (),

@@ -1,6 +1,6 @@
 //! `POST /v1/uploads`: admits an upload, or finds the one that the caller has open for the same content.
 
-use actix_web::web::{Json, Payload};
+use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use shared::UploadId;
 use shared::api::{CreateUpload, Integrity, StoredPart, UploadCreated, UploadState};
@@ -118,7 +118,7 @@ async fn resumable(
 
 fn answer(broker: &Broker, session: &Session, parts: Vec<StoredPart>) -> UploadCreated {
     let now = broker.clock.now();
-    let Json(created) = Json(UploadCreated {
+    UploadCreated {
         upload_id: session.id.clone(),
         state: session.state,
         key: session.key.clone(),
@@ -129,6 +129,5 @@ fn answer(broker: &Broker, session: &Session, parts: Vec<StoredPart>) -> UploadC
         expires_in: u64::try_from((session.expires_at - now).whole_seconds()).unwrap_or_default(),
         server_time: now,
         parts,
-    });
-    created
+    }
 }

@@ -182,18 +182,9 @@ fn parse_presign(fields: Vec<(String, String)>) -> Result<FormUpload, ApiError> 
             }
             other => {
                 let lower = other.to_ascii_lowercase();
-                match lower.strip_prefix("x-amz-meta-") {
-                    Some(meta) => {
-                        form.metadata.insert(meta.to_owned(), value);
-                    }
-                    None => {
-                        let reason = format!(
-                            "{:?} is not a field of this form; known are keyname, expires, contenttype, x-amz-acl, \
-                             x-amz-meta-* and the parts' numbers",
-                            other.chars().take(64).collect::<String>()
-                        );
-                        return Err(ApiError::InvalidField { field: "form:", reason });
-                    }
+                // The original ignored fields that it did not know, so its clients may send some.
+                if let Some(meta) = lower.strip_prefix("x-amz-meta-") {
+                    form.metadata.insert(meta.to_owned(), value);
                 }
             }
         }
@@ -246,6 +237,7 @@ mod tests {
             ("expires", "3600"),
             ("contenttype", "text/plain"),
             ("X-Amz-Meta-Colour", "blue"),
+            ("submit", "a field of the client's own"),
             ("2", EMPTY),
             ("1", EMPTY),
         ])
@@ -266,7 +258,6 @@ mod tests {
         assert_eq!(code(&[("1", "MTIzNDU2Nzg5MDEyMzQ1")]), "invalid_digest");
         assert_eq!(code(&[("1", EMPTY), ("1", EMPTY)]), "part_twice");
         assert_eq!(code(&[("1", EMPTY), ("3", EMPTY)]), "part_gap");
-        assert_eq!(code(&[("contentype", "text/plain")]), "invalid_field");
         assert_eq!(parse(&[("expires", "60")]).unwrap_err().code(), "missing_field");
         assert_eq!(parse(&[("keyname", "k")]).unwrap_err().code(), "missing_field");
         assert_eq!(

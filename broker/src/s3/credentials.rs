@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use crate::sign::Credentials;
 
 /// Temporary credentials are fetched anew when they have this long to live.
-const RENEW_BEFORE: Duration = Duration::from_secs(300);
+const RENEW_BEFORE: Duration = Duration::from_mins(5);
 
 /// No key to sign with.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,8 @@
 //! declared one, and for V4 `Content-Length` where the size is known.
 
 mod encode;
+#[cfg(test)]
+mod oracle;
 pub mod target;
 pub mod v2;
 pub mod v4;
@@ -27,7 +29,7 @@ pub use target::{Addressing, Endpoint, EndpointError, Target};
 use crate::policy::PartsGrant;
 
 /// The longest life of a V4 URL: 7 days (Signature Version 4, "Authenticating Requests: Using Query Parameters").
-pub const MAX_URL_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const MAX_URL_LIFE: Duration = Duration::from_hours(7 * 24);
 
 /// Which signature the store understands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum, serde::Deserialize)]

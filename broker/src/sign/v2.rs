@@ -4,6 +4,7 @@
 //! S3 developer guide. The part's `Content-MD5` stands at the start of the string to sign, so only the HMAC key can be
 //! kept from part to part; the string is short enough that this matters little.
 
+use hmac::digest::array::Array;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
@@ -48,11 +49,8 @@ impl PartSigner {
             encode::query(token, &mut url_end);
         }
         url_end.push_str("&Signature=");
-        // As for V4, no key length can fail.
-        let mac = HmacSha1::new_from_slice(credentials.secret_access_key.as_bytes())
-            .unwrap_or_else(|_| HmacSha1::new(&Default::default()));
         Self {
-            mac,
+            mac: keyed(credentials),
             // An empty line: parts are sent without a Content-Type.
             middle: format!("\n\n{expires}\n{amz_headers}{}?partNumber=", target.v2_resource),
             // Sub-resource values are signed as they are meant, not as they are escaped.
@@ -77,9 +75,7 @@ impl PartSigner {
         text.extend_from_slice(number);
         text.extend_from_slice(self.end.as_bytes());
 
-        let mut mac = self.mac.clone();
-        mac.update(text);
-        let signature: [u8; 20] = mac.finalize().into_bytes().into();
+        let signature = signature(&self.mac, text);
 
         out.extend_from_slice(self.url_start.as_bytes());
         out.extend_from_slice(number);
@@ -94,5 +90,39 @@ impl PartSigner {
                 letter_or_digit => out.push(*letter_or_digit),
             }
         }
+    }
+}
+
+/// As for V4, no key length can fail.
+fn keyed(credentials: &Credentials) -> HmacSha1 {
+    HmacSha1::new_from_slice(credentials.secret_access_key.as_bytes())
+        .unwrap_or_else(|_| HmacSha1::new(&Array::default()))
+}
+
+fn signature(key: &HmacSha1, string_to_sign: &[u8]) -> [u8; 20] {
+    let mut mac = key.clone();
+    mac.update(string_to_sign);
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The query string example of "Signing and Authenticating REST Requests", S3 developer guide.
+    #[test]
+    fn the_published_example_has_the_published_signature() {
+        let credentials = Credentials {
+            access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+            secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+            session_token: None,
+        };
+        let signature = signature(
+            &keyed(&credentials),
+            b"GET\n\n\n1175139620\n/johnsmith/photos/puppy.jpg",
+        );
+        let mut text = Vec::new();
+        super::super::push_base64(&signature, &mut text);
+        assert_eq!(text, b"NpgCjnDzrM+WFzoENXmpNDUsSn8=");
     }
 }

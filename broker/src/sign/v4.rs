@@ -10,6 +10,7 @@
 //! number is the same for a window of parts. Its SHA-256 state is kept and cloned, and so is the HMAC state that has
 //! already taken in the constant start of the string to sign: what is left for a part is about eight hash blocks.
 
+use hmac::digest::array::Array;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -48,7 +49,7 @@ impl SigningKey {
 
 /// HMAC takes keys of any length, so this cannot fail; a signature by the empty key would be refused by any store.
 fn keyed(key: &[u8]) -> HmacSha256 {
-    HmacSha256::new_from_slice(key).unwrap_or_else(|_| HmacSha256::new(&Default::default()))
+    HmacSha256::new_from_slice(key).unwrap_or_else(|_| HmacSha256::new(&Array::default()))
 }
 
 fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
@@ -117,10 +118,8 @@ impl PartSigner {
         query.push_str("&X-Amz-SignedHeaders=");
         let mut upload_id = String::with_capacity(store_upload_id.len());
         encode::query(store_upload_id, &mut upload_id);
-        let mut string_to_sign = key.mac.clone();
-        string_to_sign.update(format!("AWS4-HMAC-SHA256\n{timestamp}\n{}\n", key.scope).as_bytes());
         Self {
-            string_to_sign,
+            string_to_sign: string_to_sign(key, &timestamp),
             request: Request {
                 url: target.url(),
                 path: target.path.clone(),
@@ -166,18 +165,28 @@ impl PartSigner {
 
         let mut canonical_request = shape.canonical_start.clone();
         canonical_request.update(&*tail);
-        let hash: [u8; 32] = canonical_request.finalize().into();
-        let mut mac = self.string_to_sign.clone();
-        mac.update(&encode::hex(&hash));
-        let signature: [u8; 32] = mac.finalize().into_bytes().into();
+        let signature = signature(&self.string_to_sign, canonical_request);
 
         out.extend_from_slice(shape.url_start.as_bytes());
         out.extend_from_slice(number);
         out.extend_from_slice(b"&uploadId=");
         out.extend_from_slice(self.request.upload_id.as_bytes());
         out.extend_from_slice(b"&X-Amz-Signature=");
-        out.extend_from_slice(&encode::hex(&signature));
+        out.extend_from_slice(&signature);
     }
+}
+
+/// The string to sign up to the canonical request's hash, taken in by the signing key.
+fn string_to_sign(key: &SigningKey, timestamp: &str) -> HmacSha256 {
+    let mut mac = key.mac.clone();
+    mac.update(format!("AWS4-HMAC-SHA256\n{timestamp}\n{}\n", key.scope).as_bytes());
+    mac
+}
+
+fn signature(string_to_sign: &HmacSha256, canonical_request: Sha256) -> [u8; 64] {
+    let mut mac = string_to_sign.clone();
+    mac.update(&encode::hex(&canonical_request.finalize().into()));
+    encode::hex(&mac.finalize().into_bytes().into())
 }
 
 impl Request {
@@ -198,5 +207,35 @@ impl Request {
             canonical_end: format!("host:{host}\n\n{signed_headers}\nUNSIGNED-PAYLOAD"),
             url_start: format!("{url}?{query}{escaped}&partNumber="),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    /// The GET of test.txt in "Authenticating Requests: Using Query Parameters", S3 API Reference.
+    #[test]
+    fn the_published_example_has_the_published_signature() {
+        let credentials = Credentials {
+            access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+            secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+            session_token: None,
+        };
+        let at = datetime!(2013-05-24 0:00 UTC);
+        let key = SigningKey::new(&credentials, "us-east-1", at);
+        let mut canonical_request = Sha256::new();
+        canonical_request.update(
+            "GET\n/test.txt\nX-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1\
+             %2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\n\
+             host:examplebucket.s3.amazonaws.com\n\nhost\nUNSIGNED-PAYLOAD",
+        );
+        let signature = signature(&string_to_sign(&key, &timestamp(at)), canonical_request);
+        assert_eq!(
+            std::str::from_utf8(&signature),
+            Ok("aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
+        );
     }
 }
