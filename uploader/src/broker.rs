@@ -23,9 +23,9 @@ const LONGEST_ANSWER: usize = 16 << 20;
 /// A broker that was never reached is given fewer tries: most likely it is not there.
 const FIRST_CONTACT_TRIES: u32 = 4;
 /// How long one request may take; a store may need minutes to join parts, and the broker answers before that.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long to wait in all for a completion that another request is at.
-const COMPLETING_TIMEOUT: Duration = Duration::from_secs(1800);
+const COMPLETING_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// Speaks the JSON protocol with one broker, trying again what may pass by itself.
 #[derive(Debug)]

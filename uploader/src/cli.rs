@@ -189,7 +189,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Does what was asked; what went wrong is told on standard error and shows in the exit code.
-pub(crate) fn run(cli: Cli) -> ExitCode {
+pub(crate) fn run(cli: &Cli) -> ExitCode {
     let screen = Screen::new(cli.common.json, cli.common.quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -204,7 +204,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     };
     let code = runtime.block_on(async {
         tokio::select! {
-            code = execute(&cli, &screen) => code,
+            code = execute(cli, &screen) => code,
             () = interrupted() => {
                 screen.clear();
                 screen.error("interrupted; what arrived is kept, and the same command continues");

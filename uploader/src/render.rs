@@ -73,11 +73,12 @@ impl Screen {
             Style::Quiet => {}
             Style::Json => print_json(&json!(json)),
             Style::Bar | Style::Lines => {
-                let text: String = lines
-                    .iter()
-                    .map(|(name, value)| format!("{name:<12} {value}\n"))
-                    .collect();
-                print(&text);
+                for (name, value) in lines {
+                    print(&format!(
+                        "{name:<12} {value}
+"
+                    ));
+                }
             }
         }
     }
@@ -249,7 +250,7 @@ fn summary(file: &str, uploaded: &Uploaded) -> String {
         clippy::cast_sign_loss
     )]
     let rate = (uploaded.sent_bytes as f64 / seconds) as u64;
-    let mut text = format!(
+    let text = format!(
         "{file}\n  key   {}\n  size  {} bytes ({})\n  etag  {}\n  time  {seconds:.2} s ({}/s)\n",
         object.key,
         object.size,
@@ -257,11 +258,13 @@ fn summary(file: &str, uploaded: &Uploaded) -> String {
         object.etag,
         HumanBytes(rate),
     );
-    if uploaded.kept_bytes > 0 {
-        text.push_str(&format!(
-            "  kept  {} bytes that an earlier run had sent\n",
-            uploaded.kept_bytes
-        ));
+    match uploaded.kept_bytes {
+        0 => text,
+        kept => {
+            text + &format!(
+                "  kept  {kept} bytes that an earlier run had sent
+"
+            )
+        }
     }
-    text
 }

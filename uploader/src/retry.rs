@@ -25,7 +25,7 @@ impl Default for RetryPolicy {
 }
 
 /// Longest `Retry-After` that is waited for.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 impl RetryPolicy {
     /// How long to wait after try number `done` (from 1) has failed, or nothing when no try is left. `random` is from

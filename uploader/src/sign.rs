@@ -29,7 +29,7 @@ pub(crate) struct UnusableUrl {
 
 impl PartUrl {
     /// Takes the broker's answer, which arrived at `now`.
-    pub(crate) fn new(part: SignedPart, now: Instant) -> Result<Self, UnusableUrl> {
+    pub(crate) fn new(part: &SignedPart, now: Instant) -> Result<Self, UnusableUrl> {
         let unusable = |what| UnusableUrl {
             number: part.number,
             what,
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_url_is_old_after_four_fifths_of_its_life() {
         let now = Instant::now();
-        let url = PartUrl::new(signed("http://store/key?sig", 100), now).unwrap();
+        let url = PartUrl::new(&signed("http://store/key?sig", 100), now).unwrap();
         assert!(!url.is_old(now + Duration::from_secs(79)));
         assert!(url.is_old(now + Duration::from_secs(80)));
     }
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_url_does_not_show_its_signature() {
         let url = PartUrl::new(
-            signed("http://store:9000/bucket/key?X-Amz-Signature=secret", 1),
+            &signed("http://store:9000/bucket/key?X-Amz-Signature=secret", 1),
             Instant::now(),
         )
         .unwrap();
@@ -124,7 +124,7 @@ mod tests {
                 ..signed("http://store/secret", 1)
             },
         ] {
-            let error = PartUrl::new(part, Instant::now()).unwrap_err().to_string();
+            let error = PartUrl::new(&part, Instant::now()).unwrap_err().to_string();
             assert!(error.starts_with("the broker's answer for part 1 has a"), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }

@@ -168,7 +168,7 @@ impl Upload {
                 let missing = || UploadError::Contradiction(format!("no URL came for part {}", part.number));
                 let signed = urls.remove(&part.number).ok_or_else(missing)?;
                 let unusable = |error: UnusableUrl| UploadError::Contradiction(error.to_string());
-                let url = PartUrl::new(signed, now).map_err(unusable)?;
+                let url = PartUrl::new(&signed, now).map_err(unusable)?;
                 Ok((part, url))
             })
             .collect()

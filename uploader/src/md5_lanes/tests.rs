@@ -16,7 +16,7 @@ fn stream(seed: usize, length: usize) -> Vec<u8> {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u8
+        state.to_be_bytes()[2]
     };
     std::iter::repeat_with(next).take(length).collect()
 }

@@ -1,0 +1,139 @@
+//! The command line as a script sees it: exit codes, where text goes, and what is never in it.
+
+mod double;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use double::{Double, Reply, completed, problem};
+
+fn uploader(broker: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_uploader"))
+        .args(arguments)
+        .env("UPLOADER_BROKER", broker)
+        .env("UPLOADER_TOKEN", "very-secret-token")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn file(directory: &Path, name: &str) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, "hello").unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn sound() -> Double {
+    Double::start(|request| match request.path.ends_with("/complete") {
+        true => Reply::Answer(200, vec![], completed(5)),
+        false => Reply::Normal,
+    })
+}
+
+#[test]
+fn an_uploaded_file_is_told_with_key_size_etag_and_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file(directory.path(), "ünï cödé +&=%.bin");
+    let double = sound();
+    let output = uploader(&double.address, &["put", &file]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let shown = text(&output.stdout);
+    for expected in ["key   key", "size  5 bytes", "etag  \"e-1\"", "time  "] {
+        assert!(shown.contains(expected), "{shown}");
+    }
+    let create = &double.seen()[0];
+    assert!(text(&create.body).contains(r#""name":"ünï cödé +&=%.bin""#));
+    assert_eq!(create.headers["authorization"], "Bearer very-secret-token");
+}
+
+#[test]
+fn json_is_one_event_a_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = uploader(&sound().address, &["--json", "put", &file(directory.path(), "a")]);
+    let events: Vec<serde_json::Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["started", "part", "completing", "completed"]);
+    assert_eq!(events[3]["key"], "key");
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn quiet_is_silent_when_all_is_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = uploader(&sound().address, &["put", "--quiet", &file(directory.path(), "a")]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn files_that_cannot_be_sent_do_not_stop_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = file(directory.path(), "good");
+    let bad = directory.path().to_str().unwrap();
+    let output = uploader(&sound().address, &["put", bad, "/no/such/file", "/dev/null", &good]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let errors = text(&output.stderr);
+    for expected in ["is a directory", "there is no such file", "is not a regular file"] {
+        assert!(errors.contains(expected), "{errors}");
+    }
+    assert!(text(&output.stdout).contains("key   key"));
+}
+
+#[test]
+fn each_kind_of_failure_has_its_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file(directory.path(), "a");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let output = uploader(&format!("http://{closed}"), &["put", "--tries", "1", &file]);
+    assert_eq!(output.status.code(), Some(75));
+    let errors = text(&output.stderr);
+    assert!(
+        errors.contains("Is it running?") && errors.contains(&closed.to_string()),
+        "{errors}"
+    );
+
+    let double = Double::start(|_| Reply::Answer(401, vec![], problem(401, "unauthorized", &[])));
+    assert_eq!(uploader(&double.address, &["put", &file]).status.code(), Some(3));
+    assert_eq!(uploader(&double.address, &["whoami"]).status.code(), Some(3));
+    for usage in [
+        &["put"][..],
+        &["put", "--part-size", "8MB", &file],
+        &["put", "--concurrency", "0", &file],
+        &["put", "--name", "x", &file, &file],
+        &["put", "--broker", "nonsense", &file],
+        &["status", "not-an-id"],
+    ] {
+        assert_eq!(uploader(&double.address, usage).status.code(), Some(2), "{usage:?}");
+    }
+}
+
+#[test]
+fn neither_help_nor_errors_show_the_token() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for arguments in [
+        &["--help"][..],
+        &["put", "--help"],
+        &["put"],
+        &["whoami", "--tries", "1"],
+        &["--broker", "nonsense", "whoami"],
+    ] {
+        let output = uploader(&format!("http://{closed}"), arguments);
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        assert!(
+            !shown.is_empty() && !shown.contains("very-secret"),
+            "{arguments:?}: {shown}"
+        );
+    }
+}

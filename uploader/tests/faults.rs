@@ -1,0 +1,342 @@
+//! What the uploader does when broker, store, network or the file itself misbehave at an exact place.
+
+mod double;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use double::{Double, PART_SIZE, Reply, Request, STORE_SECRET, completed, created, problem, s3_error};
+use serde_json::json;
+use uploader::{Change, ErrorKind, Event, Progress, PutOptions, RetryPolicy, Silent, UploadError, Uploaded, Uploader};
+
+const SIZE: u64 = 3 * PART_SIZE - 1000;
+
+struct File {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+}
+
+/// A file of three parts.
+fn file() -> File {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file.bin");
+    let bytes: Vec<u8> = (0..SIZE)
+        .map(|place| (place.wrapping_mul(0x9e37_79b9) >> 13).to_le_bytes()[0])
+        .collect();
+    std::fs::write(&path, bytes).unwrap();
+    File {
+        _directory: directory,
+        path,
+    }
+}
+
+fn uploader(double: &Double) -> Uploader {
+    let retry = RetryPolicy {
+        tries: 4,
+        base: Duration::from_millis(1),
+        cap: Duration::from_millis(5),
+    };
+    Uploader::builder()
+        .broker(&double.address)
+        .token("very-secret-token")
+        .retry(retry)
+        .build()
+        .unwrap()
+}
+
+async fn put(double: &Double, path: &Path) -> Result<Uploaded, UploadError> {
+    uploader(double).put(path, &PutOptions::default(), Silent).await
+}
+
+/// A script in which completing answers with the right size and everything else is up to `fault`.
+fn with(mut fault: impl FnMut(&Request) -> Option<Reply> + Send + 'static) -> Double {
+    Double::start(move |request| match fault(request) {
+        Some(reply) => reply,
+        None if request.path.ends_with("/complete") => Reply::Answer(200, vec![], completed(SIZE)),
+        None => Reply::Normal,
+    })
+}
+
+/// The first sending of part 2 meets `reply`.
+fn first_of_part_2(reply: Reply) -> Double {
+    let mut reply = Some(reply);
+    with(move |request| (request.part() == Some(2)).then(|| reply.take()).flatten())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_sent_with_its_length_and_the_signed_headers_only() {
+    let (double, file) = (with(|_| None), file());
+    let uploaded = put(&double, &file.path).await.unwrap();
+    assert_eq!((uploaded.sent_bytes, uploaded.kept_bytes), (SIZE, 0));
+    let bytes = std::fs::read(&file.path).unwrap();
+    for number in 1..=3 {
+        let seen = double.seen();
+        let part = seen.iter().find(|request| request.part() == Some(number)).unwrap();
+        let start = usize::try_from((number - 1) * PART_SIZE).unwrap();
+        let end = bytes.len().min(usize::try_from(number * PART_SIZE).unwrap());
+        assert_eq!(part.body, bytes[start..end]);
+        assert_eq!(part.headers["content-length"], (end - start).to_string());
+        let mut names: Vec<_> = part.headers.keys().map(String::as_str).collect();
+        names.retain(|name| {
+            !matches!(
+                *name,
+                "host" | "content-length" | "content-md5" | "user-agent" | "accept"
+            )
+        });
+        assert!(names.is_empty(), "also sent: {names:?}");
+    }
+    assert_eq!(double.asked("POST", "/parts"), 1, "one request signs the whole window");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_whose_connection_is_cut_is_sent_again() {
+    let (double, file) = (first_of_part_2(Reply::Cut), file());
+    put(&double, &file.path).await.unwrap();
+    assert_eq!([1, 2, 3].map(|number| double.sendings(number)), [1, 2, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_never_answered_is_sent_again() {
+    let (double, file) = (first_of_part_2(Reply::Silence), file());
+    let uploader = Uploader::builder()
+        .broker(&double.address)
+        .stall_timeout(Duration::from_millis(200))
+        .build()
+        .unwrap();
+    uploader.put(&file.path, &PutOptions::default(), Silent).await.unwrap();
+    assert!(double.sendings(2) >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_has_too_much_to_do_is_asked_again() {
+    let slow_down = Reply::Answer(503, vec![("Retry-After", "0".into())], s3_error("SlowDown"));
+    let (double, file) = (first_of_part_2(slow_down), file());
+    put(&double, &file.path).await.unwrap();
+    assert_eq!(double.sendings(2), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_refused_before_the_body_is_read_gets_one_fresh_url() {
+    let (double, file) = (first_of_part_2(Reply::Early(403, s3_error("AccessDenied"))), file());
+    put(&double, &file.path).await.unwrap();
+    assert!(double.sendings(2) >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_refused_by_every_url_is_a_refusal_and_not_a_network_fault() {
+    let double = with(|request| (request.part() == Some(2)).then(|| Reply::Early(403, s3_error("AccessDenied"))));
+    let error = put(&double, &file().path).await.unwrap_err();
+    assert!(matches!(error, UploadError::StoreRefused { .. }), "{error}");
+    assert!(error.to_string().contains("403"), "{error}");
+    assert_eq!(double.asked("POST", "/complete"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_damaged_on_the_way_is_sent_again_but_not_for_ever() {
+    let bad_digest = || Reply::Answer(400, vec![], s3_error("BadDigest"));
+    let (double, file) = (first_of_part_2(bad_digest()), file());
+    put(&double, &file.path).await.unwrap();
+    assert_eq!(double.sendings(2), 2);
+
+    let double = with(move |request| (request.part() == Some(2)).then(bad_digest));
+    let error = put(&double, &file.path).await.unwrap_err();
+    assert!(matches!(error, UploadError::Damaged { times: 4, .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_bytes_change_unseen_is_a_changed_source() {
+    let file = file();
+    let path = file.path.clone();
+    let double = with(move |request| {
+        (request.part() == Some(2)).then(|| {
+            // Other bytes under the old modification time: only reading again can tell.
+            let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+            let opened = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&opened, b"other", PART_SIZE).unwrap();
+            opened.set_modified(modified).unwrap();
+            Reply::Answer(400, vec![], s3_error("BadDigest"))
+        })
+    });
+    let error = put(&double, &file.path).await.unwrap_err();
+    let changed = matches!(
+        &error,
+        UploadError::SourceChanged {
+            change: Change::Content,
+            aborted: true,
+            ..
+        }
+    );
+    assert!(changed, "{error}");
+    assert_eq!(
+        (
+            double.asked("POST", "/complete"),
+            double.seen().last().unwrap().method.as_str()
+        ),
+        (0, "DELETE")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_shrinks_while_it_is_sent_ends_in_no_object_and_an_aborted_upload() {
+    let file = file();
+    let path = file.path.clone();
+    let double = with(move |request| {
+        if request.part().is_some() {
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_len(SIZE - PART_SIZE)
+                .unwrap();
+        }
+        None
+    });
+    let error = put(&double, &file.path).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceChanged, "{error}");
+    assert!(error.to_string().contains("shrank from"), "{error}");
+    assert_eq!(double.asked("POST", "/complete"), 0);
+    assert_eq!(double.seen().last().unwrap().method, "DELETE");
+}
+
+/// Remembers which parts were kept.
+#[derive(Default)]
+struct Kept(Mutex<Vec<u16>>);
+
+impl Progress for Kept {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::PartKept { number, .. } = event {
+            self.0.lock().unwrap().push(number.get());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_the_store_holds_are_compared_and_only_the_right_ones_kept() {
+    use md5::Digest as _;
+    let file = file();
+    let bytes = std::fs::read(&file.path).unwrap();
+    let part_size = usize::try_from(PART_SIZE).unwrap();
+    let first: String = md5::Md5::digest(&bytes[..part_size])
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let stored = json!([
+        {"number": 1, "size": PART_SIZE, "etag": format!("\"{first}\"")},
+        {"number": 2, "size": PART_SIZE, "etag": format!("\"{first}\"")},
+    ]);
+    let double = with(move |request| {
+        let create = request.path.ends_with("/uploads");
+        create.then(|| Reply::Answer(200, vec![], created(SIZE, &stored)))
+    });
+    let kept = Arc::new(Kept::default());
+    let uploaded = uploader(&double)
+        .put(&file.path, &PutOptions::default(), kept.clone())
+        .await
+        .unwrap();
+    assert_eq!(*kept.0.lock().unwrap(), [1]);
+    assert_eq!(
+        (uploaded.kept_bytes, uploaded.sent_bytes),
+        (PART_SIZE, SIZE - PART_SIZE)
+    );
+    assert_eq!([1, 2, 3].map(|number| double.sendings(number)), [0, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_the_broker_misses_are_sent_again_before_it_completes() {
+    let mut missing = Some(Reply::Answer(409, vec![], problem(409, "parts_missing", &[3])));
+    let double = with(move |request| request.path.ends_with("/complete").then(|| missing.take()).flatten());
+    put(&double, &file().path).await.unwrap();
+    assert_eq!([1, 2, 3].map(|number| double.sendings(number)), [1, 1, 2]);
+
+    let double = with(|request| {
+        let complete = request.path.ends_with("/complete");
+        complete.then(|| Reply::Answer(409, vec![], problem(409, "parts_missing", &[3])))
+    });
+    let error = put(&double, &file().path).await.unwrap_err();
+    assert!(matches!(error, UploadError::PartsMissing(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_that_another_request_is_at_is_waited_for() {
+    let mut waiting = Some(Reply::Answer(
+        202,
+        vec![],
+        r#"{"state": "completing", "retry_after": 0}"#.into(),
+    ));
+    let double = with(move |request| request.path.ends_with("/complete").then(|| waiting.take()).flatten());
+    put(&double, &file().path).await.unwrap();
+    assert_eq!(double.asked("POST", "/complete"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_says_no_is_quoted_and_not_asked_again() {
+    for (status, kind) in [(401, ErrorKind::Auth), (403, ErrorKind::Auth), (422, ErrorKind::Failed)] {
+        let double = with(move |_| Some(Reply::Answer(status, vec![], problem(status, "not_so", &[]))));
+        let error = put(&double, &file().path).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (kind, "not_so"));
+        assert!(error.to_string().contains("it is not_so"), "{error}");
+        assert_eq!(double.seen().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_server_that_is_no_broker_is_called_that() {
+    let double = with(|_| Some(Reply::Answer(404, vec![], "<html>no such page</html>".into())));
+    let error = put(&double, &file().path).await.unwrap_err();
+    assert!(matches!(error, UploadError::NotABroker { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_error_shows_a_token_or_a_signature() {
+    let file = file();
+    let mut errors = Vec::new();
+    // The store's answer never comes; its text is hostile; the broker's is cut short; nobody listens.
+    let double = with(|request| request.part().map(|_| Reply::Cut));
+    errors.push(put(&double, &file.path).await.unwrap_err());
+    let double = with(|request| request.part().map(|_| Reply::Early(403, s3_error("AccessDenied"))));
+    errors.push(put(&double, &file.path).await.unwrap_err());
+    let double = with(|request| {
+        let url = format!(r#"{{"parts": "http://store/?{STORE_SECRET}"}}"#);
+        request
+            .path
+            .ends_with("/parts")
+            .then(|| Reply::Answer(200, vec![], url))
+    });
+    errors.push(put(&double, &file.path).await.unwrap_err());
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let double = with(move |request| {
+        let part = json!({"number": 1, "method": "PUT", "url": format!("http://{closed}/key?sig={STORE_SECRET}"),
+            "headers": {}, "expires_at": "2026-01-01T00:00:00Z", "expires_in": 900});
+        let parts: Vec<_> = (1..=3)
+            .map(|number| {
+                let mut part = part.clone();
+                part["number"] = json!(number);
+                part
+            })
+            .collect();
+        let answer = json!({"server_time": "2026-01-01T00:00:00Z", "parts": parts}).to_string();
+        request
+            .path
+            .ends_with("/parts")
+            .then(|| Reply::Answer(200, vec![], answer))
+    });
+    errors.push(put(&double, &file.path).await.unwrap_err());
+    for error in errors {
+        let mut texts = vec![format!("{error} {error:?}")];
+        let mut cause = std::error::Error::source(&error);
+        while let Some(source) = cause {
+            texts.push(format!("{source} {source:?}"));
+            cause = source.source();
+        }
+        for text in texts {
+            assert!(
+                !text.contains(STORE_SECRET) && !text.contains("very-secret-token"),
+                "{text}"
+            );
+        }
+    }
+}
