@@ -12,9 +12,11 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-/// Most bytes read away for one refusal, and how long that may take: past it the connection is cut.
+/// Most bytes read away for one refusal, how long that may take, and how long it waits for the next of them. Past that
+/// the answer goes out and the connection closes.
 const DRAIN_SIZE: u64 = 64 * shared::MIB;
 const DRAIN_TIME: Duration = Duration::from_secs(20);
+const DRAIN_PAUSE: Duration = Duration::from_secs(2);
 
 /// Where an unread body comes back to.
 #[derive(Clone, Debug, Default)]
@@ -42,9 +44,12 @@ impl Home {
     /// Reads away what is left of the body, so that a client which sends first and reads then gets to read the answer.
     pub(crate) async fn drain(&self) {
         let Some(mut body) = self.0.lock().take() else { return };
+        if body.size_hint().lower() > DRAIN_SIZE {
+            return;
+        }
         let read_away = async {
             let mut left = DRAIN_SIZE;
-            while let Some(Ok(frame)) = body.frame().await {
+            while let Ok(Some(Ok(frame))) = timeout(DRAIN_PAUSE, body.frame()).await {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 match left.checked_sub(length) {
                     Some(rest) => left = rest,

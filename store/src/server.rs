@@ -25,7 +25,7 @@ use crate::front::Front;
 /// Connections served at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
 /// How long a connection may take to send a request's head, or stay idle between two requests.
-const HEAD_TIME: Duration = Duration::from_secs(60);
+const HEAD_TIME: Duration = Duration::from_mins(1);
 /// How long requests under way may take once the store shall stop.
 const STOP_TIME: Duration = Duration::from_secs(10);
 

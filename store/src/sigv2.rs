@@ -148,7 +148,9 @@ fn string_to_sign(method: &str, path: &str, headers: &HeaderMap, query: &Query) 
     names.sort_unstable_by_key(|name| name.as_str());
     for name in names {
         let values: Vec<_> = headers.get_all(name).iter().map(utf8).collect();
-        signed.push_str(&format!("{name}:{}\n", values.join(",")));
+        for text in [name.as_str(), ":", &values.join(","), "\n"] {
+            signed.push_str(text);
+        }
     }
     if let Some(bucket) = bucket_of_host(&text(header::HOST.as_str())) {
         signed.push('/');

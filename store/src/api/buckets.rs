@@ -25,7 +25,7 @@ pub(crate) fn valid_bucket_name(name: &str) -> bool {
 }
 
 impl Api {
-    pub(super) async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> S3Result<ListBucketsOutput> {
+    pub(super) fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> S3Result<ListBucketsOutput> {
         let buckets = self.disk.buckets().into_iter().map(|(name, created)| Bucket {
             bucket_region: None,
             creation_date: Some(timestamp(created)),
@@ -68,7 +68,7 @@ impl Api {
         })
     }
 
-    pub(super) async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<HeadBucketOutput> {
+    pub(super) fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<HeadBucketOutput> {
         self.bucket(&request.input.bucket)?;
         Ok(HeadBucketOutput {
             bucket_region: Some(self.region.clone()),
@@ -82,7 +82,7 @@ impl Api {
         Ok(DeleteBucketOutput::default())
     }
 
-    pub(super) async fn get_bucket_location(
+    pub(super) fn get_bucket_location(
         &self,
         request: S3Request<GetBucketLocationInput>,
     ) -> S3Result<GetBucketLocationOutput> {
@@ -93,7 +93,7 @@ impl Api {
         })
     }
 
-    pub(super) async fn get_bucket_acl(&self, request: S3Request<GetBucketAclInput>) -> S3Result<GetBucketAclOutput> {
+    pub(super) fn get_bucket_acl(&self, request: S3Request<GetBucketAclInput>) -> S3Result<GetBucketAclOutput> {
         self.bucket(&request.input.bucket)?;
         Ok(GetBucketAclOutput {
             grants: Some(grants(Acl::Private)),
@@ -102,7 +102,7 @@ impl Api {
     }
 
     /// No bucket is versioned: the answer for one that never was.
-    pub(super) async fn get_bucket_versioning(
+    pub(super) fn get_bucket_versioning(
         &self,
         request: S3Request<GetBucketVersioningInput>,
     ) -> S3Result<GetBucketVersioningOutput> {

@@ -69,7 +69,7 @@ impl Encoding {
 }
 
 impl Api {
-    pub(super) async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<ListObjectsOutput> {
+    pub(super) fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<ListObjectsOutput> {
         let input = request.input;
         let bucket = self.bucket(&input.bucket)?;
         let encoding = Encoding::of(input.encoding_type.as_ref())?;
@@ -96,10 +96,7 @@ impl Api {
         })
     }
 
-    pub(super) async fn list_objects_v2(
-        &self,
-        request: S3Request<ListObjectsV2Input>,
-    ) -> S3Result<ListObjectsV2Output> {
+    pub(super) fn list_objects_v2(&self, request: S3Request<ListObjectsV2Input>) -> S3Result<ListObjectsV2Output> {
         let input = request.input;
         let bucket = self.bucket(&input.bucket)?;
         let encoding = Encoding::of(input.encoding_type.as_ref())?;
@@ -130,7 +127,7 @@ impl Api {
         })
     }
 
-    pub(super) async fn list_multipart_uploads(
+    pub(super) fn list_multipart_uploads(
         &self,
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<ListMultipartUploadsOutput> {

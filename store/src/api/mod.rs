@@ -1,5 +1,8 @@
 //! The operations of S3, each from its input to the disk and back; what is not here is answered 501 NotImplemented.
 
+// Operations have the form that the protocol layer's trait gives them.
+#![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
+
 mod access;
 mod buckets;
 mod error;
@@ -44,39 +47,47 @@ impl Api {
 
 /// The protocol layer's trait, each operation answered by the method of the same name in one of the files beside.
 macro_rules! operations {
-    ($($operation:ident: $input:ty => $output:ty;)*) => {
+    (from memory { $($told:ident: $ask:ty => $tell:ty;)* } with the disk { $($done:ident: $input:ty => $output:ty;)* }) => {
         #[async_trait::async_trait]
         impl S3 for Api {
-            $(async fn $operation(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
-                Api::$operation(self, request).await.map(S3Response::new)
+            $(async fn $told(&self, request: S3Request<$ask>) -> S3Result<S3Response<$tell>> {
+                Api::$told(self, request).map(S3Response::new)
+            })*
+            $(async fn $done(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                Api::$done(self, request).await.map(S3Response::new)
             })*
         }
     };
 }
 
 operations! {
-    list_buckets: ListBucketsInput => ListBucketsOutput;
-    create_bucket: CreateBucketInput => CreateBucketOutput;
-    head_bucket: HeadBucketInput => HeadBucketOutput;
-    delete_bucket: DeleteBucketInput => DeleteBucketOutput;
-    get_bucket_location: GetBucketLocationInput => GetBucketLocationOutput;
-    get_bucket_acl: GetBucketAclInput => GetBucketAclOutput;
-    get_bucket_versioning: GetBucketVersioningInput => GetBucketVersioningOutput;
+    from memory {
+        list_buckets: ListBucketsInput => ListBucketsOutput;
+        head_bucket: HeadBucketInput => HeadBucketOutput;
+        get_bucket_location: GetBucketLocationInput => GetBucketLocationOutput;
+        get_bucket_acl: GetBucketAclInput => GetBucketAclOutput;
+        get_bucket_versioning: GetBucketVersioningInput => GetBucketVersioningOutput;
 
-    list_objects: ListObjectsInput => ListObjectsOutput;
-    list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
-    list_multipart_uploads: ListMultipartUploadsInput => ListMultipartUploadsOutput;
+        list_objects: ListObjectsInput => ListObjectsOutput;
+        list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
+        list_multipart_uploads: ListMultipartUploadsInput => ListMultipartUploadsOutput;
 
-    put_object: PutObjectInput => PutObjectOutput;
-    get_object: GetObjectInput => GetObjectOutput;
-    head_object: HeadObjectInput => HeadObjectOutput;
-    get_object_acl: GetObjectAclInput => GetObjectAclOutput;
-    delete_object: DeleteObjectInput => DeleteObjectOutput;
-    delete_objects: DeleteObjectsInput => DeleteObjectsOutput;
+        head_object: HeadObjectInput => HeadObjectOutput;
+        get_object_acl: GetObjectAclInput => GetObjectAclOutput;
+        list_parts: ListPartsInput => ListPartsOutput;
+    }
+    with the disk {
+        create_bucket: CreateBucketInput => CreateBucketOutput;
+        delete_bucket: DeleteBucketInput => DeleteBucketOutput;
 
-    create_multipart_upload: CreateMultipartUploadInput => CreateMultipartUploadOutput;
-    upload_part: UploadPartInput => UploadPartOutput;
-    list_parts: ListPartsInput => ListPartsOutput;
-    complete_multipart_upload: CompleteMultipartUploadInput => CompleteMultipartUploadOutput;
-    abort_multipart_upload: AbortMultipartUploadInput => AbortMultipartUploadOutput;
+        put_object: PutObjectInput => PutObjectOutput;
+        get_object: GetObjectInput => GetObjectOutput;
+        delete_object: DeleteObjectInput => DeleteObjectOutput;
+        delete_objects: DeleteObjectsInput => DeleteObjectsOutput;
+
+        create_multipart_upload: CreateMultipartUploadInput => CreateMultipartUploadOutput;
+        upload_part: UploadPartInput => UploadPartOutput;
+        complete_multipart_upload: CompleteMultipartUploadInput => CompleteMultipartUploadOutput;
+        abort_multipart_upload: AbortMultipartUploadInput => AbortMultipartUploadOutput;
+    }
 }

@@ -62,10 +62,10 @@ impl Api {
         }
         let object = self.readable(&input.bucket, &input.key, anonymous)?;
         let conditions = ReadConditions {
-            if_match: input.if_match,
-            if_none_match: input.if_none_match,
-            if_modified_since: input.if_modified_since,
-            if_unmodified_since: input.if_unmodified_since,
+            matches: input.if_match,
+            none_matches: input.if_none_match,
+            modified_since: input.if_modified_since,
+            unmodified_since: input.if_unmodified_since,
         };
         conditions.check(&object)?;
         let (range, partial) = part_of(&object, input.range, input.part_number)?;
@@ -83,14 +83,14 @@ impl Api {
         Ok(output)
     }
 
-    pub(super) async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<HeadObjectOutput> {
+    pub(super) fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<HeadObjectOutput> {
         let input = request.input;
         let object = self.readable(&input.bucket, &input.key, request.credentials.is_none())?;
         let conditions = ReadConditions {
-            if_match: input.if_match,
-            if_none_match: input.if_none_match,
-            if_modified_since: input.if_modified_since,
-            if_unmodified_since: input.if_unmodified_since,
+            matches: input.if_match,
+            none_matches: input.if_none_match,
+            modified_since: input.if_modified_since,
+            unmodified_since: input.if_unmodified_since,
         };
         conditions.check(&object)?;
         let (range, partial) = part_of(&object, input.range, input.part_number)?;
@@ -104,7 +104,7 @@ impl Api {
         Ok(output)
     }
 
-    pub(super) async fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<GetObjectAclOutput> {
+    pub(super) fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<GetObjectAclOutput> {
         let object = self.readable(&request.input.bucket, &request.input.key, false)?;
         Ok(GetObjectAclOutput {
             grants: Some(grants(object.record.meta.acl)),
@@ -163,12 +163,12 @@ impl Api {
     }
 }
 
-/// Conditions of a request that reads.
+/// The `If-…` headers of a request that reads.
 struct ReadConditions {
-    if_match: Option<ETagCondition>,
-    if_none_match: Option<ETagCondition>,
-    if_modified_since: Option<Timestamp>,
-    if_unmodified_since: Option<Timestamp>,
+    matches: Option<ETagCondition>,
+    none_matches: Option<ETagCondition>,
+    modified_since: Option<Timestamp>,
+    unmodified_since: Option<Timestamp>,
 }
 
 impl ReadConditions {
@@ -178,12 +178,12 @@ impl ReadConditions {
         let modified = object.record.modified / 1000; // Dates in headers have whole seconds.
         let seconds = |date: &Timestamp| OffsetDateTime::from(date.clone()).unix_timestamp();
         let failed = |what| to_s3(DiskError::PreconditionFailed(what));
-        match (&self.if_match, &self.if_unmodified_since) {
+        match (&self.matches, &self.unmodified_since) {
             (Some(condition), _) if !names(condition) => return Err(failed("If-Match")),
             (None, Some(date)) if modified > seconds(date) => return Err(failed("If-Unmodified-Since")),
             (Some(_) | None, _) => {}
         }
-        let unchanged = match (&self.if_none_match, &self.if_modified_since) {
+        let unchanged = match (&self.none_matches, &self.modified_since) {
             (Some(condition), _) => names(condition),
             (None, Some(date)) => modified <= seconds(date),
             (None, None) => false,

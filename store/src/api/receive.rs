@@ -19,7 +19,7 @@ use super::error::{blocking, from_stream};
 /// Bytes handed to the disk at once. Two such batches are in memory for each body: one arriving, one being written.
 const BATCH: usize = 512 * 1024;
 /// How long a body may stand still.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 
 /// What the request says of its body.
 #[derive(Debug, Default)]
@@ -154,7 +154,7 @@ pub(super) async fn receive<T: Send + 'static>(
     declared: Declared,
     publish: impl FnOnce(Written, Checksums) -> Result<T, DiskError> + Send + 'static,
 ) -> S3Result<T> {
-    let mut writer = Writer::Idle(draft);
+    let mut writer = Writer::Idle(Box::new(draft));
     let (mut batch, mut batched, mut received) = (Vec::new(), 0, 0_u64);
     let mut stream = body;
     while let Some(body) = &mut stream {
@@ -186,8 +186,8 @@ pub(super) async fn receive<T: Send + 'static>(
 
 /// Writes one batch while the next one arrives. No thread waits for a slow client.
 enum Writer {
-    Idle(Draft),
-    Busy(JoinHandle<Result<Draft, DiskError>>),
+    Idle(Box<Draft>),
+    Busy(JoinHandle<Result<Box<Draft>, DiskError>>),
 }
 
 impl Writer {
@@ -199,7 +199,7 @@ impl Writer {
         })))
     }
 
-    async fn idle(self) -> S3Result<Draft> {
+    async fn idle(self) -> S3Result<Box<Draft>> {
         match self {
             Self::Idle(draft) => Ok(draft),
             Self::Busy(task) => match task.await {

@@ -82,7 +82,8 @@ impl Files {
     }
 }
 
-fn remove(path: &Path) {
+/// Removes a file, or a directory with all in it. What cannot be removed is in nobody's way.
+pub(super) fn remove(path: &Path) {
     let removed = if path.is_dir() {
         fs::remove_dir_all(path)
     } else {

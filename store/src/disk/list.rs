@@ -58,7 +58,7 @@ impl Listing<'_> {
                         page.next = (self.max > 0).then_some(last);
                         break 'seek;
                     }
-                    last = group.unwrap_or(key).to_owned();
+                    group.unwrap_or(key).clone_into(&mut last);
                     match group {
                         Some(group) => page.prefixes.push(group.to_owned()),
                         None => page.items.push(item.clone()),

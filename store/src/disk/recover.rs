@@ -14,7 +14,7 @@ use crate::error::StoreError;
 
 use super::Disk;
 use super::bucket::{Bucket, Objects, Uploads};
-use super::files::{DRAFT, Files};
+use super::files::{DRAFT, Files, remove};
 use super::object::{Object, data_path};
 use super::record::{BucketRecord, Part, Record, UploadRecord, record_name};
 use super::upload::{StoredPart, UPLOAD_RECORD, Upload};
@@ -55,7 +55,7 @@ impl Disk {
         }
         let mut tally = Tally::default();
         for entry in entries(&root.join("trash"))? {
-            files.remove_later(entry.path());
+            remove(&entry.path());
             tally.leftovers += 1;
         }
         let mut buckets = BTreeMap::new();
@@ -70,7 +70,7 @@ impl Disk {
                 }
                 // Its creation was cut off, or its record is damaged; only the former has nothing in it.
                 None if entries(&entry.path().join("objects")).is_ok_and(|objects| objects.is_empty()) => {
-                    files.remove_later(entry.path());
+                    remove(&entry.path());
                     tally.leftovers += 1;
                 }
                 None => warn!(
@@ -174,7 +174,9 @@ fn open_bucket(record: BucketRecord, path: PathBuf, files: &Files, tally: &mut T
     leftovers.extend(data.iter().map(DirEntry::path).filter(|path| !named.contains_key(path)));
     if damaged == 0 {
         tally.leftovers += leftovers.len();
-        leftovers.into_iter().for_each(|path| files.remove_later(path));
+        for path in leftovers {
+            remove(&path);
+        }
     } else {
         warn!(bucket = %path.display(), damaged, "records that cannot be read; nothing is removed, in case they name it");
     }

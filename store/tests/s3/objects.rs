@@ -1,0 +1,237 @@
+//! Objects: what is put is what is read, whole, by anybody who may.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use md5::{Digest as _, Md5};
+use store::DevStore;
+
+use crate::bytes;
+use crate::client::{Client, elements, hex, md5_base64};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_key_that_s3_allows_is_one_of_its_own() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let long = "k".repeat(1024);
+    let keys = [
+        "a",
+        "a/b",
+        "x/",
+        "..",
+        "../uploads/a",
+        "./a",
+        "a//b",
+        "/a",
+        "a b",
+        "a+b",
+        "a%2Fb",
+        "a&b=c",
+        "ünï/日本",
+        "(a)!*'",
+        &long,
+    ];
+    for key in keys {
+        let put = client.put(key, key.as_bytes());
+        assert_eq!(put.status, 200, "{key}: {}", put.text());
+        assert_eq!(put.etag(), format!("\"{}\"", hex(&Md5::digest(key))));
+    }
+    for key in keys {
+        assert_eq!(client.get(key).body, key.as_bytes(), "{key}");
+    }
+    let mut expected = keys.map(str::to_owned);
+    expected.sort();
+    let listed = client.ask("GET", "", &[("list-type", "2")], b"");
+    assert_eq!(elements(&listed.text(), "Key"), expected);
+    assert_eq!(client.put(&"k".repeat(1025), b"").element("Code"), "KeyTooLongError");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listing_urls_are_encoded_on_request_and_pages_add_up() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    for key in ["a b/1", "a b/2", "c+d", "e"] {
+        client.put(key, b"");
+    }
+    let query = [
+        ("delimiter", "/"),
+        ("encoding-type", "url"),
+        ("list-type", "2"),
+        ("max-keys", "2"),
+    ];
+    let first = client.ask("GET", "", &query, b"");
+    assert_eq!(elements(&first.text(), "Prefix").last().unwrap(), "a%20b/");
+    assert_eq!(elements(&first.text(), "Key"), ["c%2Bd"]);
+    assert_eq!(first.element("IsTruncated"), "true");
+    let token = first.element("NextContinuationToken");
+    let second = client.ask("GET", "", &[("continuation-token", &token), ("list-type", "2")], b"");
+    assert_eq!(elements(&second.text(), "Key"), ["e"]);
+    assert_eq!(second.element("IsTruncated"), "false");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_not_what_was_said_changes_nothing() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("key", b"old");
+    let md5 = md5_base64(b"new");
+    for (header, value, code) in [
+        ("content-md5", md5.as_str(), "BadDigest"),
+        ("content-md5", "not an MD5", "InvalidDigest"),
+        ("x-amz-checksum-crc32", "AAAAAA==", "BadDigest"),
+        ("x-amz-checksum-sha256", "AAAA", "BadDigest"),
+    ] {
+        let target = client.v4("PUT", "key", &[], &[(header, value)]);
+        let answer = client.send("PUT", &target, &[(header, value)], b"damaged");
+        assert_eq!(
+            (answer.status, answer.element("Code").as_str()),
+            (400, code),
+            "{header}"
+        );
+    }
+    assert_eq!(client.get("key").body, b"old");
+    let target = client.v4("PUT", "key", &[], &[("content-md5", &md5)]);
+    assert_eq!(
+        client.send("PUT", &target, &[("content-md5", &md5)], b"new").status,
+        200
+    );
+    assert_eq!(client.get("key").body, b"new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_writer_said_comes_back_and_ranges_are_of_the_bytes() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let said = [
+        ("cache-control", "no-cache"),
+        ("content-type", "text/x"),
+        ("x-amz-meta-token", "t1"),
+    ];
+    let target = client.v4("PUT", "key", &[], &said);
+    assert_eq!(client.send("PUT", &target, &said, b"0123456789").status, 200);
+    let head = client.ask("HEAD", "key", &[], b"");
+    for (name, value) in said {
+        assert_eq!(head.header(name).as_deref(), Some(value));
+    }
+    assert_eq!(head.header("content-length").as_deref(), Some("10"));
+    for (range, part) in [
+        ("bytes=0-0", "0"),
+        ("bytes=7-", "789"),
+        ("bytes=-2", "89"),
+        ("bytes=8-99", "89"),
+    ] {
+        let answer = client.send("GET", &client.v4("GET", "key", &[], &[]), &[("range", range)], b"");
+        assert_eq!((answer.status, answer.text().as_str()), (206, part), "{range}");
+    }
+    let answer = client.send(
+        "GET",
+        &client.v4("GET", "key", &[], &[]),
+        &[("range", "bytes=10-")],
+        b"",
+    );
+    assert_eq!((answer.status, answer.element("Code").as_str()), (416, "InvalidRange"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anybody_reads_what_is_public_and_nothing_else() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("private", b"");
+    let acl = [("x-amz-acl", "public-read")];
+    let target = client.v4("PUT", "public", &[], &acl);
+    assert_eq!(client.send("PUT", &target, &acl, b"for all").status, 200);
+    assert_eq!(client.send("GET", "/uploads/public", &[], b"").body, b"for all");
+    for (method, path) in [
+        ("GET", "/uploads/private"),
+        ("GET", "/uploads/absent"),
+        ("GET", "/uploads/public?response-content-type=text/html"),
+        ("PUT", "/uploads/public"),
+        ("DELETE", "/uploads/public"),
+        ("GET", "/uploads/"),
+        ("GET", "/"),
+        ("POST", "/uploads/public?uploads"),
+    ] {
+        let answer = client.send(method, path, &[], b"");
+        assert!(
+            (400..404).contains(&answer.status),
+            "{method} {path}: {}",
+            answer.status
+        );
+    }
+    assert_eq!(
+        elements(&client.ask("GET", "public", &[("acl", "")], b"").text(), "Grant").len(),
+        2
+    );
+    let wrong = [("x-amz-acl", "for-me")];
+    let answer = client.send("PUT", &client.v4("PUT", "other", &[], &wrong), &wrong, b"");
+    assert_eq!(answer.element("Code"), "InvalidArgument");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_does_not_do_it_says() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("source", b"secret");
+    for header in [
+        ("x-amz-copy-source", "/uploads/source"),
+        ("x-amz-server-side-encryption", "AES256"),
+        ("x-amz-tagging", "a=b"),
+    ] {
+        let answer = client.send("PUT", &client.v4("PUT", "key", &[], &[header]), &[header], b"");
+        assert_eq!(
+            (answer.status, answer.element("Code").as_str()),
+            (501, "NotImplemented"),
+            "{header:?}"
+        );
+    }
+    assert_eq!(client.get("key").element("Code"), "NoSuchKey");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_sees_one_version_whole_however_often_it_is_replaced() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    // Larger than a socket's buffers, so that a replacement falls into the middle of an answer.
+    let versions: Vec<_> = (0..4).map(|seed| bytes(3 << 20, seed)).collect();
+    client.put("key", &versions[0]);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut read = 0;
+                    while !done.load(Ordering::Relaxed) || read == 0 {
+                        let answer = client.get("key");
+                        assert_eq!(answer.etag(), format!("\"{}\"", hex(&Md5::digest(&answer.body))));
+                        read += 1;
+                    }
+                })
+            })
+            .collect();
+        for round in 0..20 {
+            assert_eq!(client.put("key", &versions[round % versions.len()]).status, 200);
+        }
+        done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_goes_when_it_is_empty_and_not_before() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("key", b"");
+    let id = client.create("other");
+    let refused = client.ask("DELETE", "", &[], b"");
+    assert_eq!(
+        (refused.status, refused.element("Code").as_str()),
+        (409, "BucketNotEmpty")
+    );
+    assert_eq!(client.ask("DELETE", "key", &[], b"").status, 204);
+    assert_eq!(client.ask("DELETE", "key", &[], b"").status, 204);
+    assert_eq!(client.ask("DELETE", "", &[], b"").status, 204);
+    assert_eq!(client.part("other", &id, 1, b"late").element("Code"), "NoSuchBucket");
+    assert_eq!(client.ask("HEAD", "", &[], b"").status, 404);
+}
