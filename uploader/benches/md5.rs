@@ -8,10 +8,19 @@ use uploader::md5_lanes::{Kernel, Md5Lanes};
 
 const STREAMS: usize = 16;
 const CHUNK: usize = 64 * 1024;
+const LINE: usize = 64;
 
 fn md5(criterion: &mut Criterion) {
-    let buffers: Vec<Vec<u8>> = (0..STREAMS).map(|lane| vec![lane.to_le_bytes()[0]; CHUNK]).collect();
-    let chunks: Vec<&[u8]> = buffers.iter().map(Vec::as_slice).collect();
+    // Laid out as the uploader lays them out: aligned, each a cache line further on.
+    let memory: Vec<u8> = (0..(STREAMS + 1) * (CHUNK + LINE))
+        .map(|place| place.to_le_bytes()[0])
+        .collect();
+    let (_, aligned) = memory.split_at(memory.as_ptr().align_offset(LINE).min(LINE));
+    let chunks: Vec<&[u8]> = aligned
+        .chunks(CHUNK + LINE)
+        .filter_map(|buffer| buffer.get(..CHUNK))
+        .take(STREAMS)
+        .collect();
     let mut group = criterion.benchmark_group("md5, 16 x 64 KiB");
     group.throughput(Throughput::Bytes((STREAMS * CHUNK) as u64));
     group.bench_function("md-5", |bencher| {

@@ -54,7 +54,7 @@ struct Common {
     json: bool,
 
     /// Show neither progress nor result; errors are still told on standard error
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, conflicts_with = "json")]
     quiet: bool,
 
     /// Tries of one part or one request before giving up, 1 to 20

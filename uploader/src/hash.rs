@@ -13,6 +13,10 @@ use crate::source::{Source, SourceError};
 
 /// Bytes read for each lane at a time: sixteen of these stay in a core's own cache.
 const CHUNK: usize = 64 * 1024;
+/// Bytes of a cache line, which is also a block of MD5.
+const LINE: usize = 64;
+/// From one lane's buffer to the next.
+const STRIDE: usize = CHUNK + LINE;
 
 /// Hashes `ranges` of the file, one digest each, without holding up the caller's thread. Dropping the future stops the
 /// work at the next chunk.
@@ -56,10 +60,13 @@ fn hash_group(
 ) -> Result<Vec<Md5Digest>, SourceError> {
     let mut md5 = Md5Lanes::new(kernel, ranges.len());
     let mut left = ranges.to_vec();
-    let mut buffers = vec![0; ranges.len() * CHUNK];
+    // Each lane's buffer begins a cache line later than the one before, or all sixteen would contend for the same places.
+    let mut memory = vec![0; ranges.len() * STRIDE + LINE];
+    let aligned = memory.as_ptr().align_offset(LINE).min(LINE);
+    let (_, buffers) = memory.split_at_mut(aligned);
     while left.iter().any(|range| !range.is_empty()) && !cancelled() {
         let mut chunks = Vec::with_capacity(ranges.len());
-        for (range, buffer) in left.iter_mut().zip(buffers.chunks_mut(CHUNK)) {
+        for (range, buffer) in left.iter_mut().zip(buffers.chunks_mut(STRIDE)) {
             let length = CHUNK.min(usize::try_from(range.end - range.start).unwrap_or(CHUNK));
             let (chunk, _) = buffer.split_at_mut(length);
             source.read_exact_at(chunk, range.start)?;

@@ -12,24 +12,24 @@ use serde_json::{Value, json};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub method: String,
-    pub path: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
     /// Names in lower case.
-    pub headers: BTreeMap<String, String>,
-    pub body: Vec<u8>,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
     /// The part that it carries, if it is one.
-    pub fn part(&self) -> Option<u64> {
+    pub(crate) fn part(&self) -> Option<u64> {
         let (_, rest) = self.path.split_once("partNumber=")?;
         rest.split('&').next()?.parse().ok()
     }
 }
 
 /// What the script does with a request.
-pub enum Reply {
+pub(crate) enum Reply {
     /// Read it all, then answer.
     Answer(u16, Vec<(&'static str, String)>, String),
     /// Answer by the head alone and close, the body unread.
@@ -42,21 +42,21 @@ pub enum Reply {
     Normal,
 }
 
-pub const STORE_SECRET: &str = "very-secret-signature";
+pub(crate) const STORE_SECRET: &str = "very-secret-signature";
 const UPLOAD_ID: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-pub const PART_SIZE: u64 = 5 << 20;
+pub(crate) const PART_SIZE: u64 = 5 << 20;
 
 type Script = dyn FnMut(&Request) -> Reply + Send;
 
 /// The double, for as long as the test runs.
-pub struct Double {
-    pub address: String,
+pub(crate) struct Double {
+    pub(crate) address: String,
     seen: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Double {
     /// `script` is asked first for every request, with its body still unread.
-    pub fn start(script: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+    pub(crate) fn start(script: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::<Mutex<Vec<Request>>>::default();
@@ -79,12 +79,12 @@ impl Double {
     }
 
     /// Every request so far, with its body where it was read.
-    pub fn seen(&self) -> Vec<Request> {
+    pub(crate) fn seen(&self) -> Vec<Request> {
         self.seen.lock().unwrap().clone()
     }
 
     /// How often part `number` was sent.
-    pub fn sendings(&self, number: u64) -> usize {
+    pub(crate) fn sendings(&self, number: u64) -> usize {
         self.seen()
             .iter()
             .filter(|request| request.part() == Some(number))
@@ -92,7 +92,7 @@ impl Double {
     }
 
     /// How often this was asked.
-    pub fn asked(&self, method: &str, path_end: &str) -> usize {
+    pub(crate) fn asked(&self, method: &str, path_end: &str) -> usize {
         let asked = |request: &&Request| request.method == method && request.path.ends_with(path_end);
         self.seen().iter().filter(asked).count()
     }
@@ -167,11 +167,14 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Request> {
 }
 
 fn answer(stream: &mut TcpStream, status: u16, headers: &[(&str, String)], body: &str) -> Option<()> {
-    let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    stream.write_all(format!("{head}\r\n{body}").as_bytes()).ok()
+    let mut head = vec![
+        format!("HTTP/1.1 {status} X"),
+        format!("Content-Length: {}", body.len()),
+    ];
+    head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    stream
+        .write_all(format!("{}\r\n\r\n{body}", head.join("\r\n")).as_bytes())
+        .ok()
 }
 
 /// What the broker of one upload, and its store, would answer.
@@ -200,7 +203,7 @@ fn sound_answer(request: &Request, address: &str) -> (u16, String) {
 }
 
 /// The answer to create, for a file of `size` bytes of which the store holds `parts`.
-pub fn created(size: u64, parts: &Value) -> String {
+pub(crate) fn created(size: u64, parts: &Value) -> String {
     let time = "2026-01-01T00:00:00Z";
     json!({"upload_id": UPLOAD_ID, "state": "open", "key": "key", "part_size": PART_SIZE,
         "part_count": size.div_ceil(PART_SIZE), "integrity": "content_md5", "expires_at": time, "expires_in": 900,
@@ -209,18 +212,18 @@ pub fn created(size: u64, parts: &Value) -> String {
 }
 
 /// The answer to complete.
-pub fn completed(size: u64) -> String {
+pub(crate) fn completed(size: u64) -> String {
     json!({"key": "key", "etag": "\"e-1\"", "size": size, "location": "http://store/bucket/key"}).to_string()
 }
 
 /// A problem document.
-pub fn problem(status: u16, code: &str, parts: &[u64]) -> String {
+pub(crate) fn problem(status: u16, code: &str, parts: &[u64]) -> String {
     json!({"type": "about:blank", "title": code, "status": status, "detail": format!("it is {code}"), "code": code,
         "request_id": "r1", "parts": parts})
     .to_string()
 }
 
 /// S3's error document.
-pub fn s3_error(code: &str) -> String {
+pub(crate) fn s3_error(code: &str) -> String {
     format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>no</Message></Error>")
 }
