@@ -69,6 +69,7 @@ impl Expected {
     /// Checks the head of a request, and spells its path as the protocol layer needs it.
     pub(crate) fn check(&self, head: &mut Parts, now: OffsetDateTime) -> Result<(), Refusal> {
         check_form(head)?;
+        refuse_forms(head)?;
         let query = parse_query(&head.uri)?;
         check_length(&head.method, &head.uri, &head.headers)?;
         let respelt = match signature(&head.headers, &query)? {
@@ -138,6 +139,23 @@ impl Expected {
             )),
         }
     }
+}
+
+/// The protocol layer reads a posted form into memory before it looks at its signature. Not before there is a use for it.
+fn refuse_forms(head: &Parts) -> Result<(), Refusal> {
+    let kind = head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    if head.method == Method::POST && kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("multipart/form-data"))
+    {
+        return Err(refuse(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "this store does not take uploads by HTML forms; use a presigned PUT",
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses what could be read in two ways.

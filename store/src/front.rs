@@ -27,8 +27,6 @@ use crate::sigv2::bucket_of_host;
 
 /// Largest XML body: a Complete of 10,000 parts with checksums has about 3 MB.
 const MAX_XML: usize = 8 << 20;
-/// Largest object that a form may post: the protocol layer holds it in memory.
-const MAX_FORM: u64 = 64 * shared::MIB;
 
 /// All that stands between a connection and the disk.
 pub(crate) struct Front {
@@ -56,7 +54,7 @@ impl Front {
     pub(crate) fn new(disk: Arc<Disk>, credentials: Credentials, region: String, faults: Option<Arc<Faults>>) -> Self {
         let mut config = S3Config::default();
         config.xml_max_body_size = MAX_XML;
-        config.post_object_max_file_size = MAX_FORM;
+        config.post_object_max_file_size = 0; // The filter refuses forms.
         let mut builder = S3ServiceBuilder::new(Api {
             disk: Arc::clone(&disk),
             region: region.clone(),

@@ -171,3 +171,77 @@ fn string_to_sign(method: &str, path: &str, headers: &HeaderMap, query: &Query) 
     }
     signed
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    /// The key pair of the User Guide's examples.
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+    fn signature(method: &str, target: &str, headers: &[(&str, &str)]) -> String {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let query = serde_urlencoded::from_str(head.uri.query().unwrap_or_default()).unwrap();
+        sign(SECRET, &string_to_sign(method, head.uri.path(), &head.headers, &query))
+    }
+
+    #[test]
+    fn the_published_examples_have_their_published_signatures() {
+        // S3 User Guide, "Signing and authenticating REST requests", "Authentication examples".
+        for (method, target, headers, expected) in [
+            (
+                "GET",
+                "/awsexamplebucket1/photos/puppy.jpg",
+                vec![("date", "Tue, 27 Mar 2007 19:36:42 +0000")],
+                "qgk2+6Sv9/oM7G3qLEjTH1a1l1g=",
+            ),
+            (
+                "PUT",
+                "/awsexamplebucket1/photos/puppy.jpg",
+                vec![
+                    ("content-type", "image/jpeg"),
+                    ("date", "Tue, 27 Mar 2007 21:15:45 +0000"),
+                ],
+                "iqRzw+ileNPu1fhspnRs8nOjjIA=",
+            ),
+            (
+                "GET",
+                "/awsexamplebucket1/?prefix=photos&max-keys=50&marker=puppy",
+                vec![("date", "Tue, 27 Mar 2007 19:42:41 +0000")],
+                "m0WP8eCtspQl5Ahe6L1SozdX9YA=",
+            ),
+            (
+                "GET",
+                "/awsexamplebucket1/?acl",
+                vec![("date", "Tue, 27 Mar 2007 19:44:46 +0000")],
+                "82ZHiFIjc+WbcwFKGUVEQspPn+0=",
+            ),
+        ] {
+            assert_eq!(signature(method, target, &headers), expected, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_of_its_own_host_is_part_of_the_resource() {
+        let date = ("date", "Tue, 27 Mar 2007 19:36:42 +0000");
+        assert_eq!(
+            signature("GET", "/puppy.jpg", &[date, ("host", "photos.localhost:5001")]),
+            signature("GET", "/photos/puppy.jpg", &[date, ("host", "localhost:5001")]),
+        );
+    }
+
+    #[test]
+    fn only_the_path_of_a_bucket_has_another_spelling() {
+        assert_eq!(other_spelling("/bucket").as_deref(), Some("/bucket/"));
+        assert_eq!(other_spelling("/bucket/").as_deref(), Some("/bucket"));
+        for path in ["/", "", "/bucket/key", "/bucket/key/", "//"] {
+            assert_eq!(other_spelling(path), None, "{path:?}");
+        }
+    }
+}

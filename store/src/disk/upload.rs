@@ -144,7 +144,9 @@ impl Upload {
         let published = publish(parts)?;
         state.open = false;
         for stored in state.parts.values() {
-            if !listed.iter().any(|listed| listed.number == stored.part.number) {
+            // `check` has seen that the list is in order.
+            let number = stored.part.number;
+            if listed.binary_search_by_key(&number, |listed| listed.number).is_err() {
                 self.files.remove_later(self.path.join(stored.part.file_name()));
             }
         }

@@ -2,7 +2,7 @@
 
 // Helpers of tests may fail as tests do; clippy knows only the functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-#![allow(clippy::format_push_string, unreachable_pub)]
+#![allow(clippy::format_push_string, clippy::format_collect)]
 
 mod client;
 mod faults;

@@ -54,10 +54,10 @@ async fn objects_and_open_uploads_survive_a_restart() {
     assert_eq!(client.get("joined").body, b"part");
     assert_eq!(client.complete("joined", &done, &[(7, &etag)]).status, 200);
     let uploads = client.ask("GET", "", &[("uploads", "")], b"").text();
-    assert_eq!(elements(&uploads, "UploadId"), [open.clone()]);
+    assert_eq!(elements(&uploads, "UploadId"), [open.as_str()]);
     assert_eq!(
         elements(&client.list_parts("open", &open, "0").text(), "ETag"),
-        [newest.clone()]
+        [newest.as_str()]
     );
     assert_eq!(client.complete("open", &open, &[(2, &newest)]).status, 200);
     assert_eq!(client.get("open").body, b"new");
