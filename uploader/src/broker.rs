@@ -262,6 +262,8 @@ impl Broker {
         }
         let problem = serde_json::from_slice::<Problem>(&answer.body).ok().map(Box::new);
         match (status.as_u16(), problem) {
+            // A 502 in the broker's own words is its store's refusal, which stays; without them a proxy misses the broker.
+            (502, Some(problem)) => Err(UploadError::Refused { doing, problem }),
             (408 | 429 | 502..=504, problem) => Ok(Err(Trouble {
                 what: match &problem {
                     Some(problem) => format!("answered {status}: {}", problem.detail),

@@ -154,15 +154,15 @@ Examples:
   uploader --json put backup.tar | jq -r 'select(.event == \"completed\").key'";
 
 const PUT_HELP: &str = "\
-Events printed with --json, one object a line; more kinds and fields may come:
-  {\"event\":\"started\",\"file\":…,\"upload_id\":…,\"key\":…,\"size\":…,\"part_size\":…,\"part_count\":…,\"stored_parts\":…}
-  {\"event\":\"part\",\"file\":…,\"number\":…,\"size\":…,\"kept\":…}      kept: the store held it from an earlier run
-  {\"event\":\"retry\",\"file\":…,\"what\":…,\"after_seconds\":…,\"attempt\":…}
-  {\"event\":\"completing\",\"file\":…}
-  {\"event\":\"completed\",\"file\":…,\"upload_id\":…,\"key\":…,\"etag\":…,\"size\":…,\"version_id\":…,\"location\":…,
-   \"sent_bytes\":…,\"kept_bytes\":…,\"seconds\":…}                 version_id: on versioned buckets only
-  {\"event\":\"failed\",\"file\":…,\"code\":…,\"exit_status\":…,\"error\":…}
-Sizes are bytes; `file` is the path as it was given.
+Events printed with --json, one object a line, each with `event` and `file`, the path as it was given:
+  started     upload_id, key, size, part_size, part_count, stored_parts
+  part        number, size, kept: true where the store held it from an earlier run
+  retry       what, after_seconds, attempt
+  completing
+  completed   upload_id, key, etag, size, version_id (on versioned buckets), location,
+              sent_bytes, kept_bytes, seconds
+  failed      code, exit_status, error
+More kinds and fields may come. Sizes are bytes.
 
 Exit status: see `uploader --help`.";
 

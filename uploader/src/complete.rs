@@ -58,5 +58,5 @@ impl Upload {
 
 /// Whether sending the parts that the problem names again may help.
 fn is_about_parts(problem: &Problem) -> bool {
-    problem.status == 409 && !problem.parts.is_empty()
+    matches!(problem.code.as_str(), "parts_missing" | "parts_wrong") && !problem.parts.is_empty()
 }

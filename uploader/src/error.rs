@@ -191,7 +191,7 @@ impl UploadError {
             }
             Self::Refused { problem, .. } => match problem.status {
                 401 | 403 => ErrorKind::Auth,
-                408 | 429 | 500..=599 => ErrorKind::Temporary,
+                408 | 429 | 503 | 504 => ErrorKind::Temporary,
                 _ => ErrorKind::Failed,
             },
             Self::Source(_)

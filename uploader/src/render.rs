@@ -62,9 +62,9 @@ impl Screen {
         }
     }
 
-    /// An error with all its causes.
+    /// An error with its cause.
     pub(crate) fn failure(&self, error: &UploadError) {
-        self.error(&with_causes(error));
+        self.error(&with_cause(error));
     }
 
     /// The answer to a question, as lines or as JSON.
@@ -93,21 +93,16 @@ fn print_json(value: &Value) {
     print(&format!("{value}\n"));
 }
 
-fn with_causes(error: &UploadError) -> String {
-    let mut text = error.to_string();
+/// The error, and what lies at the bottom of it: the layers between repeat one or the other.
+fn with_cause(error: &UploadError) -> String {
     let mut cause = error.source();
-    let mut last = text.clone();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // Wrappers often repeat what they wrap.
-        if words != last {
-            text.push_str("\n  because: ");
-            text.push_str(&words);
-        }
-        last = words;
-        cause = error.source();
+    while let Some(deeper) = cause.and_then(Error::source) {
+        cause = Some(deeper);
     }
-    text
+    match cause {
+        Some(cause) => format!("{error}\n  because: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 /// Shows one file's upload.
@@ -129,7 +124,7 @@ impl Render {
     pub(crate) fn failed(&self, error: &UploadError, exit_status: u8) {
         self.screen.clear();
         if self.screen.style == Style::Json {
-            let text = with_causes(error);
+            let text = with_cause(error);
             print_json(&json!({
                 "event": "failed", "file": self.file, "code": error.code(), "exit_status": exit_status, "error": text,
             }));

@@ -13,7 +13,7 @@ use double::{Double, PART_SIZE, Reply, Request, STORE_SECRET, completed, created
 use serde_json::json;
 use uploader::{Change, ErrorKind, Event, Progress, PutOptions, RetryPolicy, Silent, UploadError, Uploaded, Uploader};
 
-const SIZE: u64 = 3 * PART_SIZE - 1000;
+const SIZE: u64 = 2 * PART_SIZE + 1000;
 
 struct File {
     _directory: tempfile::TempDir,
@@ -24,9 +24,10 @@ struct File {
 fn file() -> File {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file.bin");
-    let bytes: Vec<u8> = (0..SIZE)
-        .map(|place| (place.wrapping_mul(0x9e37_79b9) >> 13).to_le_bytes()[0])
-        .collect();
+    // No two parts alike: the pattern's length divides no part's.
+    let pattern: Vec<u8> = (0..1009_u32).map(|place| (place * place).to_le_bytes()[1]).collect();
+    let mut bytes = pattern.repeat(usize::try_from(SIZE).unwrap() / pattern.len() + 1);
+    bytes.truncate(usize::try_from(SIZE).unwrap());
     std::fs::write(&path, bytes).unwrap();
     File {
         _directory: directory,
@@ -220,10 +221,7 @@ async fn parts_that_the_store_holds_are_compared_and_only_the_right_ones_kept() 
     let file = file();
     let bytes = std::fs::read(&file.path).unwrap();
     let part_size = usize::try_from(PART_SIZE).unwrap();
-    let first: String = md5::Md5::digest(&bytes[..part_size])
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let first = shared::Md5Digest::from_bytes(md5::Md5::digest(&bytes[..part_size]).into()).to_hex();
     let stored = json!([
         {"number": 1, "size": PART_SIZE, "etag": format!("\"{first}\"")},
         {"number": 2, "size": PART_SIZE, "etag": format!("\"{first}\"")},
@@ -274,13 +272,70 @@ async fn a_completion_that_another_request_is_at_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_says_no_is_quoted_and_not_asked_again() {
-    for (status, kind) in [(401, ErrorKind::Auth), (403, ErrorKind::Auth), (422, ErrorKind::Failed)] {
+    let statuses = [
+        (401, ErrorKind::Auth),
+        (403, ErrorKind::Auth),
+        (422, ErrorKind::Failed),
+        (502, ErrorKind::Failed),
+    ];
+    for (status, kind) in statuses {
         let double = with(move |_| Some(Reply::Answer(status, vec![], problem(status, "not_so", &[]))));
         let error = put(&double, &file().path).await.unwrap_err();
         assert_eq!((error.kind(), error.code()), (kind, "not_so"));
         assert!(error.to_string().contains("it is not_so"), "{error}");
         assert_eq!(double.seen().len(), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_away_for_a_moment_is_asked_again() {
+    let unavailable = || Reply::Answer(503, vec![], problem(503, "store_unavailable", &[]));
+    let mut away = vec![
+        unavailable(),
+        Reply::Answer(502, vec![], "<html>Bad gateway</html>".into()),
+        Reply::Cut,
+    ];
+    let double = with(move |request| request.path.ends_with("/parts").then(|| away.pop()).flatten());
+    put(&double, &file().path).await.unwrap();
+    assert_eq!(double.asked("POST", "/parts"), 4);
+
+    let double = with(move |_| Some(unavailable()));
+    let error = put(&double, &file().path).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::Temporary, "store_unavailable")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_completion_was_cut_short_is_completed_without_sending() {
+    let double = with(|request| {
+        let completing = created(SIZE, &json!([])).replace(r#""state":"open""#, r#""state":"completing""#);
+        request
+            .path
+            .ends_with("/uploads")
+            .then(|| Reply::Answer(200, vec![], completing))
+    });
+    let uploaded = put(&double, &file().path).await.unwrap();
+    assert_eq!((uploaded.kept_bytes, uploaded.sent_bytes), (SIZE, 0));
+    assert_eq!(double.asked("POST", "/parts"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_ended_behind_our_back_is_told_as_such() {
+    let double = with(|request| match request.method.as_str() {
+        "PUT" => Some(Reply::Answer(404, vec![], s3_error("NoSuchUpload"))),
+        "GET" => {
+            let time = "2026-01-01T00:00:00Z";
+            let status = json!({"upload_id": "A".repeat(32), "state": "aborted", "name": "n", "key": "k",
+                "expires_at": time, "server_time": time, "parts": []});
+            Some(Reply::Answer(200, vec![], status.to_string()))
+        }
+        _ => None,
+    });
+    let error = put(&double, &file().path).await.unwrap_err();
+    assert!(matches!(error, UploadError::Gone(_)), "{error}");
+    assert!(error.to_string().contains("was aborted"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
