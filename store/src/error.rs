@@ -62,6 +62,9 @@ pub enum StoreError {
     /// A bucket asked for cannot have that name.
     #[error("{0:?} cannot be a bucket name: 3 to 63 of a-z, 0-9, - and ., beginning and ending with a letter or digit")]
     BucketName(String),
+    /// A region cannot have that name.
+    #[error("{0:?} cannot be a region: letters, digits and -, such as us-east-1")]
+    Region(String),
     /// The credentials file does not hold credentials.
     #[error("{} holds no credentials; expected JSON with access_key_id (3 to 128 of A-Z, a-z, 0-9) and secret_access_key (8 or more of those and / + = _ - .)", path.display())]
     Credentials {

@@ -32,11 +32,18 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) message: &'static str,
+    /// The region to sign for instead: clients sign anew when they are told.
+    pub(crate) region: Option<String>,
 }
 
 /// A refusal of this kind.
 pub(crate) const fn refuse(status: StatusCode, code: &'static str, message: &'static str) -> Refusal {
-    Refusal { status, code, message }
+    Refusal {
+        status,
+        code,
+        message,
+        region: None,
+    }
 }
 
 /// What the store expects of signatures.
@@ -105,12 +112,16 @@ impl Expected {
                 "the credential scope names another service than s3",
             ));
         }
-        if region != Some(self.region.as_str()) {
-            return Err(refuse(
-                StatusCode::BAD_REQUEST,
-                "AuthorizationHeaderMalformed",
-                "the credential scope names another region than this store's; GetBucketLocation tells it",
-            ));
+        // Where a bucket is may be asked with the signature of any region (S3 API, GetBucketLocation).
+        if region != Some(self.region.as_str()) && one(query, "location").is_none() {
+            return Err(Refusal {
+                region: Some(self.region.clone()),
+                ..refuse(
+                    StatusCode::BAD_REQUEST,
+                    "AuthorizationHeaderMalformed",
+                    "the credential scope names another region than this store's",
+                )
+            });
         }
         let is_signed = |name: &str| signed.split(';').any(|listed| listed == name);
         if !is_signed("host") || signed.split(';').any(|listed| !headers.contains_key(listed)) {

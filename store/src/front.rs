@@ -200,9 +200,13 @@ async fn after(strike: Option<&Fault>, disk: &Arc<Disk>, path: &str) -> Result<(
 }
 
 fn refused(refusal: &Refusal) -> Response<Body> {
+    let Refusal { code, message, .. } = refusal;
+    let region = refusal.region.as_ref();
+    let region = region
+        .map(|region| format!("<Region>{region}</Region>"))
+        .unwrap_or_default();
     let text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message></Error>",
-        refusal.code, refusal.message
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>{region}</Error>"
     );
     let mut answer = Response::new(Body::from(text));
     *answer.status_mut() = refusal.status;

@@ -60,6 +60,9 @@ impl Store {
         if let Some(name) = buckets.iter().find(|name| !valid_bucket_name(name)) {
             return Err(StoreError::BucketName(name.clone()));
         }
+        if region.is_empty() || !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(StoreError::Region(region));
+        }
         // First the address: a second server started by mistake is told that before it touches the data.
         let listener = TcpListener::bind(listen).await.map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => StoreError::AddressInUse {

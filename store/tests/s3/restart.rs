@@ -149,6 +149,10 @@ async fn a_directory_of_a_newer_format_or_of_somebody_else_is_left_alone() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let refused = Store::start(config(file.path(), &credentials)).await;
     assert!(matches!(refused, Err(StoreError::Directory { .. })), "{refused:?}");
+    let mut nowhere = config(newer.path(), &credentials);
+    nowhere.region = "us east".to_owned();
+    let refused = Store::start(nowhere).await;
+    assert!(matches!(refused, Err(StoreError::Region(_))), "{refused:?}");
     let mut named = config(newer.path(), &credentials);
     named.buckets.push("../up".to_owned());
     let refused = Store::start(named).await;
