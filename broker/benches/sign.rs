@@ -59,7 +59,7 @@ fn target() -> Target {
 fn validity() -> Validity {
     Validity {
         signed_at: OffsetDateTime::UNIX_EPOCH,
-        expires_in: Duration::from_secs(900),
+        expires_in: Duration::from_mins(15),
     }
 }
 
@@ -166,7 +166,7 @@ fn signing(criterion: &mut Criterion) {
                 for part in parts.iter().take(1_000) {
                     let presigning = aws_sdk_s3::presigning::PresigningConfig::builder()
                         .start_time(SystemTime::UNIX_EPOCH)
-                        .expires_in(Duration::from_secs(900))
+                        .expires_in(Duration::from_mins(15))
                         .build()
                         .unwrap();
                     let request = client

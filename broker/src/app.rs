@@ -117,6 +117,8 @@ fn random<const N: usize>() -> [u8; N] {
 /// The route table.
 pub fn routes(config: &mut ServiceConfig) {
     config
+        // An id that is not even text is as unknown as any other.
+        .app_data(web::PathConfig::default().error_handler(|_, _| ApiError::NoSuchUpload.into()))
         .service(resource("/presign").route(web::post().to(handlers::form::presign)))
         .service(resource("/complete").route(web::post().to(handlers::form::complete)))
         .service(resource("/abort").route(web::post().to(handlers::form::abort)))
@@ -160,26 +162,22 @@ pub async fn tell(
     let request_id = format!("{:016x}", u64::from_be_bytes(random()));
     // The path may hold an upload id, which is worthless to anyone but its owner; queries are never logged.
     let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = %request.path());
-    let log = span.clone();
     async move {
-        let mut response = next.call(request).await?;
-        let failure = response
+        let response = next.call(request).await?;
+        let answer = response
             .response()
             .error()
-            .and_then(|error| error.as_error::<ApiError>());
-        let mut response = if let Some(failure) = failure {
-            let answer = problem(failure, &request_id);
-            log.in_scope(|| log_failure(failure));
-            response.into_response(answer).map_into_right_body()
-        } else {
-            let status = response.status();
-            if status.is_client_error() || status.is_server_error() {
-                // A request that the HTTP layer itself refused.
-                let refused = ApiError::InvalidForm("the request is not valid HTTP for this path".into());
-                response = response.map_body(|_, body| body);
-                log.in_scope(|| log_failure(&refused));
-            }
-            response.map_into_left_body()
+            .map(|error| match error.as_error::<ApiError>() {
+                Some(failure) => problem(failure, &request_id),
+                // What the HTTP layer itself refused.
+                None => problem(
+                    &ApiError::BadRequest(error.as_response_error().status_code()),
+                    &request_id,
+                ),
+            });
+        let mut response = match answer {
+            Some(answer) => response.into_response(answer).map_into_right_body(),
+            None => response.map_into_left_body(),
         };
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response
@@ -193,6 +191,7 @@ pub async fn tell(
 }
 
 fn problem(failure: &ApiError, request_id: &str) -> HttpResponse {
+    log_failure(failure);
     let mut answer = HttpResponse::build(failure.status());
     answer.content_type("application/problem+json");
     if let Some(seconds) = failure.retry_after() {

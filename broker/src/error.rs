@@ -25,6 +25,8 @@ pub enum ApiError {
         "there is nothing at this path; /v1/me, /v1/uploads, /presign and /complete are where uploads begin and end"
     )]
     NoSuchRoute,
+    #[error("the request cannot be understood ({0})")]
+    BadRequest(StatusCode),
     #[error("this path does not take the method {method}")]
     MethodNotAllowed { method: String },
     #[error("the request body has the media type {given:?}; this path takes {expected}")]
@@ -163,6 +165,8 @@ impl ApiError {
         match self {
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             Self::NoSuchRoute => (StatusCode::NOT_FOUND, "no_such_route"),
+            Self::BadRequest(status) if status.is_client_error() => (*status, "bad_request"),
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::UnsupportedMediaType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::ContentEncoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding"),

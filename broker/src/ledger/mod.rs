@@ -5,6 +5,8 @@
 mod digests;
 mod lease;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::time::Duration;

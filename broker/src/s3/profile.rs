@@ -77,7 +77,7 @@ impl Profile {
                 max_object_size: TEN_THOUSAND_LARGEST_PARTS,
                 ..base
             },
-            ProfileName::Ceph => Self {
+            ProfileName::Ceph | ProfileName::Embedded => Self {
                 v2: true,
                 etag_is_md5: true,
                 acl: true,
@@ -97,23 +97,12 @@ impl Profile {
                 max_object_size: 10 * TIB,
                 ..base
             },
-            ProfileName::Gcs => Self {
-                v2: true,
-                acl: true,
-                ..base
-            },
             ProfileName::Cos | ProfileName::Oss | ProfileName::Bos => Self {
                 addressing: Virtual,
                 acl: true,
                 ..base
             },
-            ProfileName::Embedded => Self {
-                v2: true,
-                etag_is_md5: true,
-                acl: true,
-                ..base
-            },
-            ProfileName::Generic => Self {
+            ProfileName::Gcs | ProfileName::Generic => Self {
                 v2: true,
                 acl: true,
                 ..base

@@ -139,7 +139,10 @@ fn the_sdks(case: &Case) -> String {
         .expires_in(Duration::from_secs(case.expires_in))
         .build()
         .unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     runtime
         .block_on(
             Client::from_conf(config)

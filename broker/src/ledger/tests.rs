@@ -1,0 +1,281 @@
+//! What every ledger has to do, whatever database is behind it.
+
+use std::time::Duration;
+
+use shared::api::{CreateUpload, UploadState};
+use shared::{ETag, MIB, Md5Digest, PartNumber, UploadId};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+use super::{Digests, Lease, LeaseOutcome, Ledger, StoredObject, sqlite_url};
+use crate::policy::{CreateGrant, Destination, Policy, UploadRandom};
+use crate::principal::Principal;
+
+const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+/// A ledger in a directory of its own, which goes with it.
+struct Fresh {
+    ledger: Ledger,
+    dir: TempDir,
+}
+
+impl Fresh {
+    async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&sqlite_url(&dir.path().join("ledger.db"))).await.unwrap();
+        Self { ledger, dir }
+    }
+
+    /// As after a restart of the broker.
+    async fn reopened(self) -> Self {
+        self.ledger.close().await;
+        let ledger = Ledger::open(&sqlite_url(&self.dir.path().join("ledger.db")))
+            .await
+            .unwrap();
+        Self { ledger, dir: self.dir }
+    }
+
+    async fn admit(&self) -> UploadId {
+        let id = UploadId::from_random([7; 24]);
+        self.ledger
+            .admit(&id, &grant(), Some("store-id"), &Digests::default())
+            .await
+            .unwrap();
+        id
+    }
+
+    async fn lease(&self, id: &UploadId, holder: &str, now: OffsetDateTime) -> Lease {
+        match self.ledger.take_lease(id, holder, now).await.unwrap() {
+            LeaseOutcome::Taken(lease) => lease,
+            other => panic!("no lease for {holder}: {other:?}"),
+        }
+    }
+}
+
+fn grant() -> CreateGrant {
+    let policy = Policy {
+        destination: Destination {
+            name: "default".into(),
+            bucket: "uploads".into(),
+            key_template: "{name}".parse().unwrap(),
+            acls: Vec::new(),
+            max_size: shared::plan::MAX_OBJECT_SIZE,
+        },
+        url_life: Duration::from_mins(15),
+        max_url_life: Duration::from_hours(1),
+        upload_life: Duration::from_hours(1),
+        zero_byte_part: true,
+    };
+    let request = CreateUpload {
+        name: "a/b.bin".into(),
+        size: Some(20 * MIB),
+        content_type: Some("text/plain".into()),
+        metadata: [("colour".to_owned(), "blue".to_owned())].into_iter().collect(),
+        fingerprint: Some("print".into()),
+        ..CreateUpload::default()
+    };
+    policy
+        .admit_create(
+            &alice(),
+            request,
+            NOW,
+            UploadRandom {
+                uuid: [1; 16],
+                token: [2; 16],
+            },
+        )
+        .unwrap()
+}
+
+fn alice() -> Principal {
+    Principal::named("alice")
+}
+
+fn object() -> StoredObject {
+    StoredObject {
+        etag: ETag::new("\"e-3\""),
+        size: 20 * MIB,
+        version_id: Some("v1".into()),
+    }
+}
+
+fn part(number: u64) -> PartNumber {
+    number.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn what_was_admitted_is_found_again_after_a_restart() {
+    let fresh = Fresh::open().await;
+    let id = fresh.admit().await;
+    let fresh = fresh.reopened().await;
+    let session = fresh.ledger.find(&id).await.unwrap().unwrap();
+    assert_eq!(session.owner, alice());
+    assert_eq!((session.name.as_str(), session.key.as_str()), ("a/b.bin", "a/b.bin"));
+    assert_eq!(session.store_upload_id.as_deref(), Some("store-id"));
+    assert_eq!(session.plan, grant().plan);
+    assert_eq!(session.metadata, grant().metadata);
+    assert_eq!(session.write_token, "02".repeat(16));
+    assert_eq!(session.state, UploadState::Open);
+    assert_eq!(session.expires_at, NOW + Duration::from_hours(1));
+    assert!(
+        fresh
+            .ledger
+            .find(&UploadId::from_random([8; 24]))
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn an_upload_is_resumed_only_by_its_owner_with_the_same_fingerprint_and_in_time() {
+    let fresh = Fresh::open().await;
+    let id = fresh.admit().await;
+    let find = async |owner: &Principal, fingerprint: &str, now| {
+        fresh
+            .ledger
+            .find_resumable(owner, "default", "a/b.bin", fingerprint, now)
+            .await
+            .unwrap()
+            .map(|found| found.id)
+    };
+    assert_eq!(find(&alice(), "print", NOW).await, Some(id));
+    assert_eq!(find(&Principal::named("bob"), "print", NOW).await, None);
+    assert_eq!(find(&alice(), "other", NOW).await, None);
+    assert_eq!(find(&alice(), "print", NOW + Duration::from_hours(1)).await, None);
+}
+
+#[tokio::test]
+async fn one_lease_at_a_time_until_it_runs_out() {
+    let fresh = Fresh::open().await;
+    let id = fresh.admit().await;
+    let first = fresh.lease(&id, "first", NOW).await;
+    assert!(!first.outcome_unknown);
+    assert!(matches!(
+        fresh.ledger.take_lease(&id, "second", NOW).await.unwrap(),
+        LeaseOutcome::Busy
+    ));
+
+    let renewed = NOW + Lease::LIFE / 2;
+    assert!(fresh.ledger.renew_lease(&first, renewed).await.unwrap());
+    let later = NOW + Lease::LIFE;
+    assert!(matches!(
+        fresh.ledger.take_lease(&id, "second", later).await.unwrap(),
+        LeaseOutcome::Busy
+    ));
+
+    let second = fresh.lease(&id, "second", renewed + Lease::LIFE).await;
+    assert!(second.outcome_unknown, "the first holder may have had the parts joined");
+    assert!(!fresh.ledger.renew_lease(&first, later).await.unwrap());
+    assert!(
+        !fresh.ledger.give_back(&first).await.unwrap(),
+        "what was taken over cannot be given back"
+    );
+}
+
+#[tokio::test]
+async fn of_many_who_ask_at_once_one_gets_the_lease() {
+    let fresh = Fresh::open().await;
+    let id = fresh.admit().await;
+    let mut asking = tokio::task::JoinSet::new();
+    for holder in 0..32 {
+        let (ledger, id) = (fresh.ledger.clone(), id.clone());
+        asking.spawn(async move { ledger.take_lease(&id, &holder.to_string(), NOW).await.unwrap() });
+    }
+    let outcomes = asking.join_all().await;
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, LeaseOutcome::Taken(_)))
+            .count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not() {
+    let fresh = Fresh::open().await;
+    let id = fresh.admit().await;
+    let lease = fresh.lease(&id, "first", NOW).await;
+    assert!(fresh.ledger.give_back(&lease).await.unwrap());
+    assert_eq!(fresh.ledger.find(&id).await.unwrap().unwrap().state, UploadState::Open);
+
+    let lease = fresh.lease(&id, "second", NOW).await;
+    assert!(!lease.outcome_unknown);
+    assert!(fresh.ledger.leave_unknown(&lease).await.unwrap());
+    assert_eq!(
+        fresh.ledger.abort(&id).await.unwrap(),
+        Some(UploadState::Completing),
+        "no abort while unknown"
+    );
+    assert!(fresh.lease(&id, "third", NOW).await.outcome_unknown);
+}
+
+#[tokio::test]
+async fn a_finished_upload_stays_finished() {
+    let fresh = Fresh::open().await;
+    let id = fresh.admit().await;
+    let lease = fresh.lease(&id, "first", NOW).await;
+    fresh.ledger.finish(&lease, &object()).await.unwrap();
+    let session = fresh.ledger.find(&id).await.unwrap().unwrap();
+    assert_eq!(
+        (session.state, session.object),
+        (UploadState::Completed, Some(object()))
+    );
+    assert_eq!(fresh.ledger.abort(&id).await.unwrap(), Some(UploadState::Completed));
+    let again = fresh.ledger.take_lease(&id, "second", NOW).await.unwrap();
+    assert!(matches!(again, LeaseOutcome::Ended(UploadState::Completed)));
+}
+
+#[tokio::test]
+async fn an_aborted_or_expired_upload_is_not_completed() {
+    let fresh = Fresh::open().await;
+    let id = fresh.admit().await;
+    let late = fresh
+        .ledger
+        .take_lease(&id, "late", NOW + Duration::from_hours(1))
+        .await
+        .unwrap();
+    assert!(matches!(late, LeaseOutcome::Ended(UploadState::Expired)));
+    assert_eq!(fresh.ledger.abort(&id).await.unwrap(), Some(UploadState::Aborted));
+    assert_eq!(fresh.ledger.abort(&id).await.unwrap(), Some(UploadState::Aborted));
+    let lease = fresh.ledger.take_lease(&id, "first", NOW).await.unwrap();
+    assert!(matches!(lease, LeaseOutcome::Ended(UploadState::Aborted)));
+}
+
+#[tokio::test]
+async fn windows_declared_at_once_lose_nothing() {
+    let fresh = Fresh::open().await;
+    let id = fresh.admit().await;
+    let digest = |number: u64| Md5Digest::from_bytes([u8::try_from(number % 255).unwrap() + 1; 16]);
+    let mut declaring = tokio::task::JoinSet::new();
+    for window in 0..40_u64 {
+        let (ledger, id) = (fresh.ledger.clone(), id.clone());
+        let window: Digests = (window * 16 + 1..=window * 16 + 16)
+            .map(|number| (part(number), digest(number)))
+            .collect();
+        declaring.spawn(async move { ledger.declare(&id, &window).await.unwrap() });
+    }
+    declaring.join_all().await;
+    fresh
+        .ledger
+        .declare(&id, &[(part(5), Md5Digest::EMPTY)].into_iter().collect())
+        .await
+        .unwrap();
+
+    let declared = fresh.ledger.digests(&id).await.unwrap();
+    assert_eq!(declared.get(part(5)), Some(Md5Digest::EMPTY), "the last word counts");
+    for number in (1..=640).filter(|number| *number != 5) {
+        assert_eq!(declared.get(part(number)), Some(digest(number)), "part {number}");
+    }
+    assert_eq!(declared.get(part(641)), None);
+}
+
+#[tokio::test]
+async fn a_url_that_is_no_ledger_is_refused_without_its_password() {
+    let error = Ledger::open("mysql://user:hunter2@host/db")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("mysql") && !error.contains("hunter2"), "{error}");
+}
