@@ -1,0 +1,258 @@
+//! The JSON protocol: what each route answers, and what it refuses.
+
+use serde_json::{Value, json};
+use shared::MIB;
+use shared::api::{CompletedObject, Me, UploadCreated, UploadState, UploadStatus};
+use tests::{Answer, Stack, multipart_etag, pattern, put, random_bytes};
+
+const PART: u64 = 5 * MIB;
+
+#[tokio::test]
+async fn a_file_goes_up_in_planned_parts_and_is_described_when_complete() {
+    let stack = Stack::start().await;
+    let bytes = random_bytes(2 * PART + 1);
+    let asked = json!({"name": "film.mp4", "size": bytes.len(), "part_size": PART, "content_type": "video/mp4",
+        "metadata": {"camera": "left"}});
+
+    let answer = stack.api.post("/v1/uploads", &asked).await;
+    let upload: UploadCreated = answer.expect(201);
+    assert_eq!((upload.part_size, upload.part_count), (PART, Some(3)));
+    assert!(upload.parts.is_empty());
+    assert!(upload.expires_in > 0);
+    stack.api.send_parts(&upload, &bytes, [3, 1, 2]).await;
+    let object: CompletedObject = stack.api.complete(&upload.upload_id).await.expect(200);
+
+    assert_eq!(object.key, upload.key);
+    assert_eq!(object.size, bytes.len() as u64);
+    let stored = stack.bucket.get(upload.key.as_str()).await.unwrap();
+    assert!(stored.bytes == bytes, "the object differs from the file");
+    assert_eq!(stored.etag, multipart_etag(bytes.chunks(PART as usize)));
+    assert_eq!(object.etag.as_str().trim_matches('"'), stored.etag);
+    assert_eq!(stored.content_type.as_deref(), Some("video/mp4"));
+    assert_eq!(stored.metadata["camera"], "left");
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_empty_file_becomes_an_empty_object() {
+    let stack = Stack::start().await;
+    let object = stack.api.upload("empty", b"").await;
+    assert_eq!(object.size, 0);
+    assert_eq!(stack.bucket.get("empty").await.unwrap().bytes, b"");
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn completing_is_idempotent_and_so_is_completing_at_once() {
+    let stack = Stack::start().await;
+    let bytes = pattern(PART + 1);
+    let upload = stack.api.create("a", bytes.len() as u64).await;
+    stack
+        .api
+        .send_parts(&upload, &bytes, 1..=upload.part_count.unwrap())
+        .await;
+
+    let at_once = [(); 4].map(|()| {
+        let (api, id) = (stack.api.clone(), upload.upload_id.clone());
+        tokio::spawn(async move { api.complete(&id).await })
+    });
+    for answer in at_once {
+        let status = answer.await.unwrap().status;
+        assert!(matches!(status, 200 | 202), "{status}");
+    }
+    let first: CompletedObject = stack.api.complete(&upload.upload_id).await.expect(200);
+    let again: CompletedObject = stack.api.complete(&upload.upload_id).await.expect(200);
+    assert_eq!(first, again);
+    assert_eq!(stack.bucket.keys("").await, ["a"]);
+}
+
+#[tokio::test]
+async fn missing_parts_are_named_and_the_upload_stays_open() {
+    let stack = Stack::start().await;
+    let asked = json!({"name": "a", "size": 3 * PART, "part_size": PART});
+    let upload: UploadCreated = stack.api.post("/v1/uploads", &asked).await.expect(201);
+    let bytes = pattern(3 * PART);
+    stack.api.send_parts(&upload, &bytes, [2]).await;
+
+    let problem = stack.api.complete(&upload.upload_id).await.problem(409);
+
+    assert_eq!(problem.code, "parts_missing");
+    assert_eq!(problem.parts.iter().map(|part| part.get()).collect::<Vec<_>>(), [1, 3]);
+    let status: UploadStatus = stack
+        .api
+        .get(&format!("/v1/uploads/{}", upload.upload_id))
+        .await
+        .expect(200);
+    assert_eq!(status.state, UploadState::Open);
+    assert_eq!(status.parts.len(), 1);
+    assert_eq!((status.parts[0].number.get(), status.parts[0].size), (2, PART));
+    stack.api.send_parts(&upload, &bytes, [1, 3]).await;
+    stack
+        .api
+        .complete(&upload.upload_id)
+        .await
+        .expect::<CompletedObject>(200);
+}
+
+#[tokio::test]
+async fn a_part_of_another_size_than_planned_cannot_be_sent() {
+    let stack = Stack::start().await;
+    let upload = stack.api.create("a", 100).await;
+    let signed = stack.api.sign(&upload.upload_id, 1, None).await;
+    let answer = put(&signed.url, &signed.headers, pattern(101)).await;
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert_eq!(
+        stack.api.complete(&upload.upload_id).await.problem(409).code,
+        "parts_missing"
+    );
+}
+
+#[tokio::test]
+async fn creating_again_with_the_same_fingerprint_finds_the_open_upload_and_its_parts() {
+    let stack = Stack::start().await;
+    let bytes = pattern(2 * PART);
+    let asked = json!({"name": "a", "size": bytes.len(), "part_size": PART, "fingerprint": "mtime-and-inode"});
+    let first: UploadCreated = stack.api.post("/v1/uploads", &asked).await.expect(201);
+    stack.api.send_parts(&first, &bytes, [1]).await;
+
+    let again: UploadCreated = stack.api.post("/v1/uploads", &asked).await.expect(200);
+
+    assert_eq!(again.upload_id, first.upload_id);
+    assert_eq!(
+        again.parts.iter().map(|part| part.number.get()).collect::<Vec<_>>(),
+        [1]
+    );
+    let mut other = asked.clone();
+    other["fingerprint"] = json!("another file");
+    let other: UploadCreated = stack.api.post("/v1/uploads", &other).await.expect(201);
+    assert_ne!(other.upload_id, first.upload_id);
+}
+
+#[tokio::test]
+async fn an_aborted_upload_is_gone_from_the_store_and_abort_is_idempotent() {
+    let stack = Stack::start().await;
+    let upload = stack.api.create("a", PART).await;
+    let path = format!("/v1/uploads/{}", upload.upload_id);
+    for _ in 0..2 {
+        assert_eq!(stack.api.delete(&path).await.status, 204);
+    }
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+    let status: UploadStatus = stack.api.get(&path).await.expect(200);
+    assert_eq!(status.state, UploadState::Aborted);
+    stack.api.complete(&upload.upload_id).await.problem(409);
+    stack
+        .api
+        .post(&format!("{path}/parts"), &json!({"parts": [{"number": 1}]}))
+        .await
+        .problem(409);
+}
+
+#[tokio::test]
+async fn me_tells_who_asks_and_what_they_may() {
+    let stack = Stack::start().await;
+    let me: Me = stack.api.get("/v1/me").await.expect(200);
+    assert_eq!(me.principal, "anonymous");
+    assert_eq!(me.limits.max_parts, 10_000);
+    assert!(!me.destinations.is_empty());
+}
+
+/// All that a caller can see of an answer, but for what differs from request to request.
+fn seen(answer: &Answer) -> Value {
+    let problem = answer.problem(404);
+    json!([problem.kind, problem.title, problem.detail, problem.code, problem.parts])
+}
+
+#[tokio::test]
+async fn a_foreign_an_unknown_and_a_malformed_upload_get_the_same_404() {
+    let stack = Stack::with_tokens(&[("alice", "alice-token"), ("bob", "bob-token")]).await;
+    let (alice, bob) = (stack.api.with_token("alice-token"), stack.api.with_token("bob-token"));
+    let foreign = alice.create("a", PART).await.upload_id.to_string();
+    let ids = [
+        foreign.as_str(),
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "short",
+        "%2e%2e%2fetc%2fpasswd",
+        "'%20or%201=1--",
+    ];
+
+    let mut answers = Vec::new();
+    for id in ids {
+        answers.push(seen(&bob.get(&format!("/v1/uploads/{id}")).await));
+        answers.push(seen(&bob.delete(&format!("/v1/uploads/{id}")).await));
+        answers.push(seen(&bob.post(&format!("/v1/uploads/{id}/complete"), &json!({})).await));
+        let parts = json!({"parts": [{"number": 1}]});
+        answers.push(seen(&bob.post(&format!("/v1/uploads/{id}/parts"), &parts).await));
+    }
+
+    assert!(answers.iter().all(|answer| answer == &answers[0]), "{answers:#?}");
+    let untouched: UploadStatus = alice.get(&format!("/v1/uploads/{foreign}")).await.expect(200);
+    assert_eq!(untouched.state, UploadState::Open);
+}
+
+#[tokio::test]
+async fn no_token_or_a_wrong_one_is_401_where_tokens_are_configured() {
+    let stack = Stack::with_tokens(&[("alice", "alice-token")]).await;
+    for api in [
+        stack.api.clone(),
+        stack.api.with_token("guessed"),
+        stack.api.with_token(""),
+    ] {
+        let answer = api.get("/v1/me").await;
+        answer.problem(401);
+        assert!(answer.header("www-authenticate").starts_with("Bearer"));
+    }
+    let me: Me = stack.api.with_token("alice-token").get("/v1/me").await.expect(200);
+    assert_eq!(me.principal, "alice");
+}
+
+#[tokio::test]
+async fn what_cannot_be_right_is_refused_with_a_problem() {
+    let stack = Stack::start().await;
+    let upload = stack.api.create("a", 2 * PART).await;
+    let parts = format!("/v1/uploads/{}/parts", upload.upload_id);
+    let good = "1B2M2Y8AsgTpgAmY7PhCfg==";
+    let bad_requests = [
+        ("/v1/uploads", json!({})),
+        ("/v1/uploads", json!({"name": "a", "size": -1})),
+        ("/v1/uploads", json!({"name": "a", "size": "many"})),
+        ("/v1/uploads", json!({"name": ""})),
+        (
+            "/v1/uploads",
+            json!({"name": "a", "size": 1, "content-type": "text/plain"}),
+        ),
+        ("/v1/uploads", json!({"name": "a", "size": u64::MAX})),
+        ("/v1/uploads", json!({"name": "a", "size": PART, "part_size": 1})),
+        ("/v1/uploads", json!({"name": "a", "size": 1, "acl": "public-read"})),
+        ("/v1/uploads", json!({"name": "a", "size": 1, "destination": "nowhere"})),
+        ("/v1/uploads", json!({"name": "x".repeat(1025), "size": 1})),
+        (
+            "/v1/uploads",
+            json!({"name": "a", "size": 1, "metadata": {"long": "x".repeat(3000)}}),
+        ),
+        ("/v1/uploads", json!([])),
+        (&parts, json!({"parts": []})),
+        (&parts, json!({"parts": [{"number": 0}]})),
+        (&parts, json!({"parts": [{"number": 10_001}]})),
+        (&parts, json!({"parts": [{"number": 3}]})),
+        (&parts, json!({"parts": [{"number": 1, "md5": "not base64"}]})),
+        (&parts, json!({"parts": [{"number": 1, "md5": "MTIzNDU2Nzg5MDEyMzQ1"}]})),
+        (&parts, json!({"parts": [{"number": 1, "md5": good, "sha1": "x"}]})),
+        (&parts, json!({"parts": [{"number": 1, "size": 7}]})),
+        (&parts, json!({"parts": vec![json!({"number": 1}); 1001]})),
+    ];
+    for (path, body) in bad_requests {
+        let answer = stack.api.post(path, &body).await;
+        let status = answer.status;
+        assert!(
+            (400..500).contains(&status),
+            "{body} was answered with {status}: {}",
+            answer.text()
+        );
+        answer.problem(status);
+    }
+    assert_eq!(
+        stack.bucket.open_uploads("").await.len(),
+        1,
+        "a refused request left an upload"
+    );
+}

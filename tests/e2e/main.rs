@@ -1,0 +1,15 @@
+//! The system as its users meet it: sentences told through a store, a broker and an uploader on free ports.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
+
+mod crash;
+mod form;
+mod json;
+mod problems;
+mod uploader;

@@ -1,0 +1,155 @@
+//! A store and a broker on free ports, in one line.
+
+use std::net::SocketAddr;
+
+use broker::Running;
+use broker::config::{Secret, Settings};
+use broker::sign::SignatureVersion;
+use tempfile::TempDir;
+
+use crate::{Api, Bucket, StoreUnderTest, sha256_hex};
+
+/// What a test talks to. Everything in it ends when it is dropped.
+pub struct Stack {
+    /// The store.
+    pub store: StoreUnderTest,
+    /// What is really in the store.
+    pub bucket: Bucket,
+    /// The broker.
+    pub broker: Broker,
+    /// Requests to the broker, without a token.
+    pub api: Api,
+    settings: Settings,
+    data: TempDir,
+}
+
+/// A broker in this process.
+pub struct Broker {
+    running: Running,
+}
+
+impl Broker {
+    async fn start(settings: &Settings) -> Self {
+        let config = settings.clone().resolve().unwrap();
+        Self {
+            running: broker::start(config).await.unwrap(),
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.running.address()
+    }
+
+    /// `http://ADDRESS:PORT`
+    pub fn base(&self) -> String {
+        format!("http://{}", self.address())
+    }
+}
+
+impl Stack {
+    /// The embedded store as it is by default, and a broker that serves without tokens.
+    pub async fn start() -> Self {
+        Self::on(StoreUnderTest::embedded().await).await
+    }
+
+    /// The same with these tokens, each a principal's name and the token itself.
+    pub async fn with_tokens(tokens: &[(&str, &str)]) -> Self {
+        let list = tokens
+            .iter()
+            .map(|(name, token)| format!("{name}={}", sha256_hex(token)));
+        let tokens = Some(list.collect::<Vec<_>>().join(","));
+        Self::with(
+            StoreUnderTest::embedded().await,
+            Settings {
+                tokens,
+                ..Settings::default()
+            },
+        )
+        .await
+    }
+
+    /// A broker before the store that the environment names, or the embedded one; both take parts of any size.
+    pub async fn on_store_under_test() -> Self {
+        Self::on(StoreUnderTest::from_environment().await).await
+    }
+
+    /// A broker before this store.
+    pub async fn on(store: StoreUnderTest) -> Self {
+        Self::with(store, Settings::default()).await
+    }
+
+    /// A broker before this store with these settings, but for where it listens and where the store is.
+    pub async fn with(store: StoreUnderTest, settings: Settings) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            data_dir: Some(data.path().to_owned()),
+            bucket: Some(store.bucket.clone()),
+            endpoint: Some(store.endpoint.clone()),
+            region: Some(store.region.clone()),
+            profile: Some(store.kind.profile()),
+            access_key_id: Some(store.access_key_id.clone()),
+            secret_access_key: Some(Secret(store.secret_access_key.clone())),
+            ..settings
+        };
+        let broker = Broker::start(&settings).await;
+        let api = Api::at(broker.base());
+        let bucket = Bucket::of(&store);
+        Self {
+            store,
+            bucket,
+            broker,
+            api,
+            settings,
+            data,
+        }
+    }
+
+    /// The same ledger and store behind a new broker with these settings.
+    async fn again(self, settings: Settings) -> Self {
+        let Self {
+            store,
+            bucket,
+            broker,
+            data,
+            ..
+        } = self;
+        broker.running.stop().await;
+        let broker = Broker::start(&settings).await;
+        let api = Api::at(broker.base());
+        Self {
+            store,
+            bucket,
+            broker,
+            api,
+            settings,
+            data,
+        }
+    }
+
+    /// The same ledger and store behind a new broker.
+    pub async fn with_broker_restarted(self) -> Self {
+        let settings = self.settings.clone();
+        self.again(settings).await
+    }
+
+    /// The same behind a broker that signs in this version.
+    pub async fn with_signature(self, version: SignatureVersion) -> Self {
+        let settings = self.settings_with_signature(version);
+        self.again(settings).await
+    }
+
+    /// The broker's settings, but for the version it signs in.
+    pub fn settings_with_signature(&self, version: SignatureVersion) -> Settings {
+        Settings {
+            signature: Some(version),
+            ..self.settings.clone()
+        }
+    }
+
+    /// Where the broker keeps its ledger.
+    pub fn data_dir(&self) -> &std::path::Path {
+        self.data.path()
+    }
+}
