@@ -6,7 +6,7 @@ use broker::sign::SignatureVersion;
 use serde_json::{Value, json};
 use shared::MIB;
 use shared::api::{CompletedObject, UploadCreated};
-use tests::{Stack, md5, multipart_etag, pattern, put, random_bytes, unique};
+use tests::{Stack, cut, md5, multipart_etag, pattern, put, random_bytes, unique};
 
 const PART: u64 = 5 * MIB;
 
@@ -26,7 +26,7 @@ async fn a_file_arrives_byte_for_byte_with_type_metadata_and_the_etag_of_its_par
     assert!(stored.bytes == bytes, "the object differs from the file");
     assert_eq!(stored.content_type.as_deref(), Some("text/x-test"));
     assert_eq!(stored.metadata["origin"], "conformance suite");
-    assert_eq!(stored.etag, multipart_etag(bytes.chunks(PART as usize)));
+    assert_eq!(stored.etag, multipart_etag(cut(&bytes, PART)));
     assert_eq!(object.etag.unquoted(), stored.etag);
     assert_eq!(object.size, bytes.len() as u64);
 }

@@ -12,7 +12,7 @@ use tests::{Api, BrokerProcess, Bucket, Program, StoreUnderTest, in_time, patter
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
 const PART: u64 = 5 * MIB;
 /// Longer than any test: what is held so long is never answered, because somebody is killed first.
-const FOR_EVER: Duration = Duration::from_secs(600);
+const FOR_EVER: Duration = Duration::from_mins(10);
 
 /// A store that stays, and one broker process after another on the same ledger.
 struct Survivor {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use shared::MIB;
 use store::fault::{Fault, any_part, part};
 use tempfile::TempDir;
-use tests::{BrokerProcess, Finished, Program, Stack, in_time, multipart_etag, random_bytes, until};
+use tests::{BrokerProcess, Finished, Program, Stack, cut, in_time, multipart_etag, random_bytes, until};
 
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
 const UPLOADER: Program = Program::at(env!("CARGO_BIN_EXE_uploader-under-test"));
@@ -46,14 +46,9 @@ impl Machine {
 
 /// The `completed` event among the lines that `--json` printed.
 fn completed(run: &Finished) -> Value {
-    let events = run
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    events
-        .last()
-        .filter(|event| event["event"] == "completed")
-        .unwrap_or_else(|| panic!("{run:?}"))
+    let last: Value = serde_json::from_str(run.stdout.lines().next_back().unwrap()).unwrap();
+    assert_eq!(last["event"], "completed", "{run:?}");
+    last
 }
 
 #[tokio::test]
@@ -77,7 +72,7 @@ async fn files_of_every_size_and_name_arrive_byte_for_byte() {
         let object = stack.bucket.get(name).await.unwrap();
         assert!(object.bytes == bytes, "{name} differs from the file");
         if size > 0 {
-            assert_eq!(object.etag, multipart_etag(bytes.chunks(PART as usize)));
+            assert_eq!(object.etag, multipart_etag(cut(&bytes, PART)));
         }
         let event = completed(&run);
         assert_eq!((&event["key"], &event["size"]), (&name.into(), &size.into()));
@@ -151,7 +146,7 @@ async fn an_interrupted_upload_is_continued_by_the_same_command() {
     stack
         .store
         .faulty()
-        .inject(Fault::Delay(std::time::Duration::from_secs(600)), part(4));
+        .inject(Fault::Delay(std::time::Duration::from_mins(10)), part(4));
     let arguments = ["put", "--part-size", "5MiB", "a"];
     let mut first = UPLOADER
         .command(machine.path(), arguments, &machine.environment)

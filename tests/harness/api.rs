@@ -11,7 +11,7 @@ use shared::api::{
 };
 use shared::{Md5Digest, PartNumber, UploadId};
 
-use crate::md5;
+use crate::{cut, md5};
 
 /// A client of one broker, with or without a token.
 #[derive(Clone, Debug)]
@@ -210,8 +210,7 @@ fn part_to_sign(number: u16, md5: Option<Md5Digest>) -> PartToSign {
 }
 
 fn part_of(bytes: &[u8], part_size: u64, number: u16) -> &[u8] {
-    let part_size = usize::try_from(part_size).unwrap();
-    bytes.chunks(part_size).nth(usize::from(number) - 1).unwrap()
+    cut(bytes, part_size).nth(usize::from(number) - 1).unwrap()
 }
 
 /// `application/x-www-form-urlencoded`, every byte that is not plain escaped.

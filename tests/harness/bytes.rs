@@ -16,6 +16,11 @@ pub fn pattern(len: u64) -> Vec<u8> {
     (0..len).map(|place| (place % 251) as u8).collect()
 }
 
+/// `bytes` cut into parts of `part_size`, the last one as long as it comes.
+pub fn cut(bytes: &[u8], part_size: u64) -> std::slice::Chunks<'_, u8> {
+    bytes.chunks(usize::try_from(part_size).unwrap())
+}
+
 /// MD5 of `bytes`.
 pub fn md5(bytes: &[u8]) -> Md5Digest {
     Md5Digest::from_bytes(Md5::digest(bytes).into())
@@ -33,7 +38,9 @@ pub fn multipart_etag<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 
 /// SHA-256 in hexadecimal, as token settings have it.
 pub fn sha256_hex(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(text)
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// `name` under a prefix that no other test, now or in an earlier run, has used.

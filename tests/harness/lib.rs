@@ -25,7 +25,7 @@ mod wait;
 
 pub use api::{Answer, Api, put};
 pub use bucket::{Bucket, Object};
-pub use bytes::{md5, multipart_etag, pattern, random_bytes, sha256_hex, unique};
+pub use bytes::{cut, md5, multipart_etag, pattern, random_bytes, sha256_hex, unique};
 pub use process::{BrokerProcess, Finished, Program};
 pub use stack::{Broker, Stack};
 pub use store_under_test::{StoreKind, StoreUnderTest};

@@ -32,7 +32,7 @@ impl Broker {
     async fn start(settings: &Settings) -> Self {
         let config = settings.clone().resolve().unwrap();
         Self {
-            running: broker::start(config).await.unwrap(),
+            running: Box::pin(broker::start(config)).await.unwrap(),
         }
     }
 
