@@ -119,36 +119,33 @@ pub fn routes(config: &mut ServiceConfig) {
     config
         // An id that is not even text is as unknown as any other.
         .app_data(web::PathConfig::default().error_handler(|_, _| ApiError::NoSuchUpload.into()))
-        .service(resource("/presign").route(web::post().to(handlers::form::presign)))
-        .service(resource("/complete").route(web::post().to(handlers::form::complete)))
-        .service(resource("/abort").route(web::post().to(handlers::form::abort)))
-        .service(resource("/v1/me").route(web::get().to(handlers::me::me)))
-        .service(resource("/v1/uploads").route(web::post().to(handlers::create::create)))
+        .service(resource("/presign", "POST").route(web::post().to(handlers::form::presign)))
+        .service(resource("/complete", "POST").route(web::post().to(handlers::form::complete)))
+        .service(resource("/abort", "POST").route(web::post().to(handlers::form::abort)))
+        .service(resource("/v1/me", "GET").route(web::get().to(handlers::me::me)))
+        .service(resource("/v1/uploads", "POST").route(web::post().to(handlers::create::create)))
         .service(
-            resource("/v1/uploads/{id}")
+            resource("/v1/uploads/{id}", "GET, DELETE")
                 .route(web::get().to(handlers::status::status))
                 .route(web::delete().to(handlers::abort::abort)),
         )
-        .service(resource("/v1/uploads/{id}/parts").route(web::post().to(handlers::sign_parts::sign_parts)))
-        .service(resource("/v1/uploads/{id}/complete").route(web::post().to(handlers::complete::complete)))
-        .service(resource("/healthz").route(web::get().to(handlers::health::healthz)))
-        .service(resource("/readyz").route(web::get().to(handlers::health::readyz)))
+        .service(resource("/v1/uploads/{id}/parts", "POST").route(web::post().to(handlers::sign_parts::sign_parts)))
+        .service(resource("/v1/uploads/{id}/complete", "POST").route(web::post().to(handlers::complete::complete)))
+        .service(resource("/healthz", "GET").route(web::get().to(handlers::health::healthz)))
+        .service(resource("/readyz", "GET").route(web::get().to(handlers::health::readyz)))
         .default_service(web::to(no_such_route));
 }
 
 /// A path that answers methods it does not take with a problem.
-fn resource(path: &str) -> actix_web::Resource {
-    web::resource(path).default_service(web::to(method_not_allowed))
+fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(move |request: HttpRequest| async move {
+        let method = request.method().as_str().chars().take(16).collect();
+        Err::<HttpResponse, _>(ApiError::MethodNotAllowed { method, allowed })
+    }))
 }
 
 async fn no_such_route() -> Result<HttpResponse, ApiError> {
     Err(ApiError::NoSuchRoute)
-}
-
-async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(ApiError::MethodNotAllowed {
-        method: request.method().as_str().chars().take(16).collect(),
-    })
 }
 
 /// Gives each request an id, and each failure its problem, which is logged here and nowhere else.
@@ -197,8 +194,10 @@ fn problem(failure: &ApiError, request_id: &str) -> HttpResponse {
     if let Some(seconds) = failure.retry_after() {
         answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
-    if matches!(failure, ApiError::Unauthenticated) {
-        answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+    match failure {
+        ApiError::Unauthenticated => _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+        ApiError::MethodNotAllowed { allowed, .. } => _ = answer.insert_header((header::ALLOW, *allowed)),
+        _ => {}
     }
     answer.body(serde_json::to_vec(&failure.problem(request_id)).unwrap_or_default())
 }

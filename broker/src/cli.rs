@@ -1,6 +1,7 @@
 //! The command line: `broker` serves, `broker env` tells other S3 tools how to reach the store.
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -130,11 +131,13 @@ fn start_log(format: LogFormat, filter: &str) -> Result<(), Box<dyn Error>> {
         "hyper_util=info",
         "rustls=info",
         "sqlx=warn",
+        "actix_server=warn",
     ] {
         filter = filter.add_directive(quiet.parse()?);
     }
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).init(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix_web::web::Data;
 use shared::api::{StoredPart, UploadState};
 use shared::{ETag, PartNumber, PartPlan};
+use tracing::Instrument;
 
 use crate::app::Broker;
 use crate::error::ApiError;
@@ -91,9 +92,11 @@ pub fn judge(plan: &Plan, digests: &Digests, listed: &[StoredPart], etag_is_md5:
 /// # Errors
 /// Why there is no object, and whether the upload can still be completed.
 pub async fn complete(broker: Data<Broker>, session: Session, size: Option<u64>) -> Result<Completion, ApiError> {
-    actix_web::rt::spawn(Box::pin(async move { Completing { broker, session }.run(size).await }))
-        .await
-        .map_err(|_| ApiError::Interrupted)?
+    actix_web::rt::spawn(Box::pin(
+        async move { Completing { broker, session }.run(size).await }.in_current_span(),
+    ))
+    .await
+    .map_err(|_| ApiError::Interrupted)?
 }
 
 struct Completing {

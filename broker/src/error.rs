@@ -27,8 +27,8 @@ pub enum ApiError {
     NoSuchRoute,
     #[error("the request cannot be understood ({0})")]
     BadRequest(StatusCode),
-    #[error("this path does not take the method {method}")]
-    MethodNotAllowed { method: String },
+    #[error("this path does not take the method {method}; it takes {allowed}")]
+    MethodNotAllowed { method: String, allowed: &'static str },
     #[error("the request body has the media type {given:?}; this path takes {expected}")]
     UnsupportedMediaType { given: String, expected: &'static str },
     #[error("the request body is compressed ({0:?}); send it as it is")]
