@@ -99,6 +99,16 @@ pub struct FormUpload {
     pub digests: Vec<Md5Digest>,
 }
 
+/// What both protocols ask for.
+struct Asked {
+    name: String,
+    plan: Plan,
+    content_type: Option<String>,
+    acl: Option<String>,
+    metadata: BTreeMap<String, String>,
+    fingerprint: Option<String>,
+}
+
 /// Permission to sign these parts of one upload.
 #[derive(Debug)]
 pub struct PartsGrant<'a> {
@@ -183,12 +193,14 @@ impl Policy {
         }
         self.admit(
             principal,
-            &name,
-            plan,
-            content_type,
-            acl,
-            metadata,
-            fingerprint,
+            Asked {
+                name,
+                plan,
+                content_type,
+                acl,
+                metadata,
+                fingerprint,
+            },
             now,
             random,
         )
@@ -227,27 +239,34 @@ impl Policy {
         }
         let life = Duration::from_secs(expires_in).min(self.max_url_life).min(MAX_URL_LIFE);
         let plan = Plan::Counted { part_count };
-        let grant = self.admit(principal, &name, plan, content_type, acl, metadata, None, now, random)?;
+        let asked = Asked {
+            name,
+            plan,
+            content_type,
+            acl,
+            metadata,
+            fingerprint: None,
+        };
+        let grant = self.admit(principal, asked, now, random)?;
         let expires_at = grant.expires_at.max(now + life);
         Ok((CreateGrant { expires_at, ..grant }, life))
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what the two protocols ask for has these parts in common, and no name"
-    )]
     fn admit(
         &self,
         principal: &Principal,
-        name: &str,
-        plan: Plan,
-        content_type: Option<String>,
-        acl: Option<String>,
-        metadata: BTreeMap<String, String>,
-        fingerprint: Option<String>,
+        asked: Asked,
         now: OffsetDateTime,
         random: UploadRandom,
     ) -> Result<CreateGrant, ApiError> {
+        let Asked {
+            name,
+            plan,
+            content_type,
+            acl,
+            metadata,
+            fingerprint,
+        } = asked;
         let name: UploadName = name.parse().map_err(ApiError::InvalidName)?;
         let key = self
             .destination
