@@ -1,6 +1,7 @@
 //! The command line: `uploader put FILE…`.
 
 mod cli;
+mod commands;
 mod render;
 
 use std::process::ExitCode;
@@ -8,5 +9,5 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    cli::run(&cli::Cli::parse())
+    commands::run(&cli::Cli::parse())
 }

@@ -1,0 +1,213 @@
+//! What each command does, and the exit code it ends with.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::UploadId;
+use uploader::{DEFAULT_CONCURRENCY, ErrorKind, PutOptions, RetryPolicy, UploadError, Uploader};
+
+use crate::cli::{Cli, Command, Common, Hidden, Put};
+use crate::render::{Render, Screen};
+
+const EXIT_SOME_FAILED: u8 = 1;
+const EXIT_USAGE: u8 = 2;
+const EXIT_AUTH: u8 = 3;
+const EXIT_SOURCE_CHANGED: u8 = 4;
+const EXIT_TEMPORARY: u8 = 75;
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Does what was asked; what went wrong is told on standard error and shows in the exit code.
+pub(crate) fn run(cli: &Cli) -> ExitCode {
+    let screen = Screen::new(cli.common.json, cli.common.quiet);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            screen.error(&format!("could not start threads: {error}"));
+            return EXIT_SOME_FAILED.into();
+        }
+    };
+    let code = runtime.block_on(async {
+        tokio::select! {
+            code = execute(cli, &screen) => code,
+            () = interrupted() => {
+                screen.clear();
+                screen.error("interrupted; what arrived is kept, and the same command continues");
+                EXIT_INTERRUPTED
+            }
+        }
+    });
+    // Threads that still read or hash have nothing to finish.
+    runtime.shutdown_background();
+    code.into()
+}
+
+/// Ends at Ctrl-C or when the system asks the process to end.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn execute(cli: &Cli, screen: &Screen) -> u8 {
+    let result = match &cli.command {
+        Command::Put(put) => return put_all(&cli.common, put, screen).await,
+        Command::Status { id } => status(&cli.common, id, screen).await,
+        Command::Abort { id } => abort(&cli.common, id, screen).await,
+        Command::Whoami => whoami(&cli.common, screen).await,
+    };
+    result.map_or_else(
+        |error| {
+            screen.failure(&error);
+            exit_code(&error)
+        },
+        |()| 0,
+    )
+}
+
+fn exit_code(error: &UploadError) -> u8 {
+    match error.kind() {
+        ErrorKind::Usage => EXIT_USAGE,
+        ErrorKind::Auth => EXIT_AUTH,
+        ErrorKind::SourceChanged => EXIT_SOURCE_CHANGED,
+        ErrorKind::Temporary => EXIT_TEMPORARY,
+        _ => EXIT_SOME_FAILED,
+    }
+}
+
+impl Common {
+    fn uploader(&self, concurrency: usize, stall: Duration) -> Result<Uploader, UploadError> {
+        let mut builder = Uploader::builder().broker(&self.broker);
+        // An empty variable is how scripts leave one out.
+        if let Some(Hidden(token)) = self.token.as_ref().filter(|Hidden(token)| !token.is_empty()) {
+            builder = builder.token(token);
+        }
+        let retry = RetryPolicy {
+            tries: self.tries,
+            ..RetryPolicy::default()
+        };
+        builder
+            .concurrency(concurrency)
+            .retry(retry)
+            .stall_timeout(stall)
+            .build()
+    }
+
+    fn asking(&self) -> Result<Uploader, UploadError> {
+        self.uploader(DEFAULT_CONCURRENCY, Duration::from_secs(30))
+    }
+}
+
+async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
+    let checked = match put.name {
+        Some(_) if put.files.len() > 1 => {
+            let why = "--name names one object, and there are several files; upload them one by one";
+            Err(UploadError::Settings(why.into()))
+        }
+        _ => common.uploader(put.concurrency, Duration::from_secs(put.stall_timeout)),
+    };
+    let uploader = match checked {
+        Ok(uploader) => uploader,
+        Err(error) => {
+            screen.failure(&error);
+            return exit_code(&error);
+        }
+    };
+    let options = PutOptions {
+        name: put.name.clone(),
+        content_type: put.content_type.clone(),
+        acl: put.acl.clone(),
+        metadata: put.meta.iter().cloned().collect(),
+        destination: put.destination.clone(),
+        part_size: put.part_size,
+    };
+    let mut codes = Vec::new();
+    for (done, file) in put.files.iter().enumerate() {
+        let render = Arc::new(Render::new(screen.clone(), file));
+        let Err(error) = uploader.put(file, &options, render.clone()).await else {
+            continue;
+        };
+        let code = exit_code(&error);
+        render.failed(&error, code);
+        codes.push(code);
+        // What stands in the way of one file stands in the way of all.
+        let left = put.files.len() - done - 1;
+        if left > 0 && concerns_all(&error) {
+            screen.error(&format!("{left} more files were not tried for the same reason"));
+            break;
+        }
+    }
+    match codes.split_first() {
+        None => 0,
+        Some((first, others)) if others.iter().all(|code| code == first) => *first,
+        Some(_) => EXIT_SOME_FAILED,
+    }
+}
+
+fn concerns_all(error: &UploadError) -> bool {
+    match error {
+        UploadError::BrokerUnreachable { .. } | UploadError::NotABroker { .. } => true,
+        UploadError::Refused { problem, .. } => problem.status == 401,
+        _ => false,
+    }
+}
+
+async fn status(common: &Common, id: &UploadId, screen: &Screen) -> Result<(), UploadError> {
+    let status = common.asking()?.status(id).await?;
+    let held: u64 = status.parts.iter().map(|part| part.size).sum();
+    let mut lines = vec![
+        ("upload", status.upload_id.to_string()),
+        ("state", format!("{:?}", status.state).to_lowercase()),
+        ("name", status.name.clone()),
+        ("key", status.key.to_string()),
+    ];
+    if let Some(size) = status.size {
+        lines.push(("size", format!("{size} bytes")));
+    }
+    if let (Some(part_size), Some(count)) = (status.part_size, status.part_count) {
+        lines.push(("plan", format!("{count} parts of {part_size} bytes")));
+    }
+    match &status.object {
+        Some(object) => lines.push(("etag", object.etag.to_string())),
+        None => lines.push(("stored", format!("{} parts, {held} bytes", status.parts.len()))),
+    }
+    screen.answer(&status, &lines);
+    Ok(())
+}
+
+async fn abort(common: &Common, id: &UploadId, screen: &Screen) -> Result<(), UploadError> {
+    common.asking()?.abort(id).await?;
+    let answer = std::collections::BTreeMap::from([("aborted", id)]);
+    screen.answer(&answer, &[("aborted", id.to_string())]);
+    Ok(())
+}
+
+async fn whoami(common: &Common, screen: &Screen) -> Result<(), UploadError> {
+    let me = common.asking()?.whoami().await?;
+    let mut lines = vec![("principal", me.principal.clone())];
+    for destination in &me.destinations {
+        let acls = if destination.acls.is_empty() {
+            "none".into()
+        } else {
+            destination.acls.join(", ")
+        };
+        let text = format!(
+            "{}: keys {}, files up to {} bytes, ACLs {acls}",
+            destination.name, destination.key_template, destination.max_size
+        );
+        lines.push(("destination", text));
+    }
+    screen.answer(&me, &lines);
+    Ok(())
+}
