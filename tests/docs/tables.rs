@@ -1,0 +1,136 @@
+//! Tables and file names are compared with the sources.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use reqwest::StatusCode;
+
+use crate::{ARCHITECTURE, DECISIONS, PROTOCOL, README};
+
+/// The text of one section of level 2.
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let after = document.split(&format!("\n## {heading}\n")).nth(1).unwrap();
+    after.split("\n## ").next().unwrap()
+}
+
+/// The cells of every row of the tables in `text` whose first cell is code.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+/// What stands between `start` and the next `end`, wherever `start` is.
+fn between<'a>(text: &'a str, start: &'a str, end: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(start)
+        .skip(1)
+        .filter_map(move |rest| rest.split_once(end).map(|(inside, _)| inside))
+}
+
+#[test]
+fn the_table_of_problems_has_every_code_with_its_status_and_no_other() {
+    let source = include_str!("../../broker/src/error.rs");
+    let table = between(source, "fn answer(&self)", "pub fn code").next().unwrap();
+    let table: String = table.split_whitespace().collect();
+    let status = |name: &str| {
+        let named = |status: &StatusCode| {
+            let reason = status.canonical_reason().unwrap_or_default();
+            reason.to_uppercase().replace([' ', '-'], "_") == name
+        };
+        let all = (100..600).filter_map(|number| StatusCode::from_u16(number).ok());
+        all.into_iter()
+            .find(named)
+            .unwrap_or_else(|| panic!("StatusCode::{name}"))
+            .as_u16()
+    };
+    let coded = table.split("StatusCode::").filter_map(|rest| {
+        let (name, rest) = rest.split_once(",\"")?;
+        Some((rest.split_once('"')?.0.to_owned(), status(name)))
+    });
+    let codes: BTreeMap<_, _> = coded.collect();
+
+    let told = rows(section(PROTOCOL, "Problems")).filter_map(|row| Some((row[0], row.get(1)?.parse().ok()?)));
+    let told: BTreeMap<_, _> = told
+        .map(|(code, status): (&str, u16)| (code.trim_matches('`').to_owned(), status))
+        .collect();
+
+    assert!(
+        codes.len() > 30,
+        "read {} codes from the source: has its shape changed?",
+        codes.len()
+    );
+    assert_eq!(told, codes);
+}
+
+#[test]
+fn the_table_of_routes_is_the_brokers() {
+    let source = include_str!("../../broker/src/app.rs");
+    let table = between(source, "pub fn routes", "fn resource").next().unwrap();
+    let mut routes = BTreeSet::new();
+    for route in table.split("resource(\"").skip(1) {
+        let (path, rest) = route.split_once('"').unwrap();
+        let methods = between(rest, "web::", "()").filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase()));
+        routes.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    let told: BTreeSet<_> = rows(section(PROTOCOL, "Routes"))
+        .map(|row| row[0].trim_matches('`').to_owned())
+        .collect();
+    assert!(
+        routes.len() > 5,
+        "read {routes:?} from the source: has its shape changed?"
+    );
+    assert_eq!(told, routes);
+}
+
+#[test]
+fn every_field_of_the_json_protocol_and_every_header_of_the_form_protocol_is_told() {
+    let api = include_str!("../../shared/src/api.rs")
+        .split("#[cfg(test)]")
+        .next()
+        .unwrap();
+    let form = include_str!("../../broker/src/handlers/form.rs");
+    let fields = between(api, "    pub ", ": ").map(|field| if field == "kind" { "type" } else { field });
+    let names: Vec<_> = fields.chain(between(form, "named(\"", "\")")).collect();
+    let untold: Vec<_> = names
+        .iter()
+        .filter(|name| !PROTOCOL.contains(&format!("`{name}`")))
+        .collect();
+    assert!(
+        names.len() > 50,
+        "read {names:?} from the sources: has their shape changed?"
+    );
+    assert_eq!(untold, [&""; 0]);
+}
+
+#[test]
+fn every_file_that_the_documents_name_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let below = [
+        "",
+        "docs",
+        "broker/src",
+        "uploader/src",
+        "store/src",
+        "shared/src",
+        "tests",
+    ];
+    let is_file = |name: &str| {
+        let endings = [".rs", ".sh", ".py", ".md", ".yml", ".sql", ".toml"];
+        endings.iter().any(|ending| name.ends_with(ending)) && !name.contains([' ', '*', '{']) && name != "broker.toml"
+    };
+    for (document, text) in [
+        ("README", README),
+        ("PROTOCOL", PROTOCOL),
+        ("ARCHITECTURE", ARCHITECTURE),
+        ("DECISIONS", DECISIONS),
+    ] {
+        let prose = text.split("```").step_by(2);
+        let quoted = prose.clone().flat_map(|text| text.split('`').skip(1).step_by(2));
+        let linked = prose
+            .flat_map(|text| between(text, "](", ")"))
+            .map(|link| link.split('#').next().unwrap());
+        for name in quoted.chain(linked).filter(|name| is_file(name)) {
+            let found = below.iter().any(|folder| root.join(folder).join(name).is_file());
+            assert!(found, "{document}.md names {name}, which is not there");
+        }
+    }
+}
