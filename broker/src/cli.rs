@@ -137,6 +137,8 @@ fn start_log(format: LogFormat, filter: &str) -> Result<(), Box<dyn Error>> {
     }
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Nobody reading the log is no reason to stop serving.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {

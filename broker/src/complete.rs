@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lease ─▶ [HEAD, if an earlier outcome is unknown] ─▶ ListParts ─▶ judge ─▶ Complete ─▶ HEAD ─▶ ledger
-//!               └── our write token: done                  └── missing, wrong: open again     └── unknown: HEAD decides
+//!               └── our write token: done                  └── missing, wrong: open again     └── silent: HEAD decides
 //! ```
 
 use std::time::Duration;
@@ -19,6 +19,10 @@ use crate::s3::{StoreError, StoreErrorKind};
 
 /// How often the store is asked to join the parts before the caller is told to come back.
 const ATTEMPTS: u32 = 3;
+/// How often HEAD is asked after a Complete without an answer: about 15 s in all.
+const LOOKS: u32 = 6;
+/// Doubled before each further attempt or look.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What came of asking to complete an upload.
 #[derive(Debug)]
@@ -135,10 +139,7 @@ impl Completing {
             LeaseOutcome::Ended(UploadState::Expired) => return Err(ApiError::NoSuchUpload),
             LeaseOutcome::Ended(state) => return Err(ApiError::UploadEnded(state)),
         };
-        match self
-            .while_held(&lease, Box::pin(self.join(&plan, lease.outcome_unknown)))
-            .await
-        {
+        match self.while_held(&lease, Box::pin(self.join(&plan, &lease))).await {
             Ok(object) => {
                 // The object is there whatever the ledger says now: it will be found again by its write token.
                 ledger.finish(&lease, &object).await?;
@@ -148,7 +149,7 @@ impl Completing {
             Err((error, then)) => {
                 match then {
                     Leave::Open => ledger.give_back(&lease).await?,
-                    Leave::Unknown => ledger.leave_unknown(&lease).await?,
+                    Leave::Unknown => ledger.leave_unknown(&lease, self.broker.clock.now()).await?,
                     Leave::Lost => {
                         ledger.give_back(&lease).await?;
                         ledger.abort(&self.session.id).await?;
@@ -192,52 +193,79 @@ impl Completing {
         }
     }
 
-    async fn join(&self, plan: &Plan, mut outcome_unknown: bool) -> Result<StoredObject, (ApiError, Leave)> {
-        let digests = self
-            .broker
-            .ledger
-            .digests(&self.session.id)
-            .await
-            .map_err(|error| (error.into(), if outcome_unknown { Leave::Unknown } else { Leave::Open }))?;
-        let mut last = None;
+    async fn join(&self, plan: &Plan, lease: &Lease) -> Result<StoredObject, (ApiError, Leave)> {
+        let mut outcome_unknown = lease.outcome_unknown;
+        let undone = |outcome_unknown| if outcome_unknown { Leave::Unknown } else { Leave::Open };
+        let digests = match self.broker.ledger.digests(&self.session.id).await {
+            Ok(digests) => digests,
+            Err(error) => return Err((error.into(), undone(outcome_unknown))),
+        };
+        let mut last = ApiError::Interrupted;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
-                tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(attempt)).await;
+                tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(attempt)).await;
             }
             if outcome_unknown {
-                match self.own_object().await {
-                    Ok(Some(object)) => return Ok(object),
-                    Ok(None) => {}
+                match self.own_object(plan.size()).await {
+                    Ok(Found::Own(object)) => return Ok(object),
+                    Ok(Found::Wrong(error)) => return Err((error, Leave::Lost)),
+                    // Where the key may not list the bucket, HEAD of what is not there is refused, not answered with 404: an
+                    // upload that is still listed has not been joined.
+                    Ok(Found::None)
+                    | Err(StoreError {
+                        kind: StoreErrorKind::Denied(_),
+                        ..
+                    }) => {}
                     Err(error) => {
-                        last = Some(error);
+                        last = error.into();
                         continue;
                     }
                 }
             }
-            match self.attempt(plan, &digests).await {
+            match self.attempt(plan, &digests, lease).await {
                 Ok(object) => return Ok(object),
-                Err(Failed::For(error)) => return Err((error, Leave::Open)),
-                Err(Failed::Before(error)) => last = Some(error),
-                Err(Failed::Unknown(error)) => {
+                Err(Failed::For(error)) => return Err((error, undone(outcome_unknown))),
+                Err(Failed::Before(error)) => last = error.into(),
+                // The store has answered: it is not at it any more, and may be asked again once HEAD has found nothing.
+                Err(Failed::Answered(error)) => {
                     outcome_unknown = true;
-                    last = Some(error);
+                    last = error.into();
                 }
-                Err(Failed::Gone) => match self.own_object().await {
-                    Ok(Some(object)) => return Ok(object),
-                    Ok(None) => return Err((ApiError::UploadLost, Leave::Lost)),
+                Err(Failed::Silent(error)) => return self.wait_for_object(plan.size(), error.into()).await,
+                Err(Failed::Gone) => match self.own_object(plan.size()).await {
+                    Ok(Found::Own(object)) => return Ok(object),
+                    Ok(Found::Wrong(error)) => return Err((error, Leave::Lost)),
+                    Ok(Found::None) => return Err((ApiError::UploadLost, Leave::Lost)),
                     Err(error) => {
                         outcome_unknown = true;
-                        last = Some(error);
+                        last = error.into();
                     }
                 },
+                Err(Failed::Wrong(error)) => return Err((error, Leave::Lost)),
             }
         }
-        let error = last.map_or(ApiError::Interrupted, ApiError::from);
-        Err((error, if outcome_unknown { Leave::Unknown } else { Leave::Open }))
+        Err((last, undone(outcome_unknown)))
+    }
+
+    /// After a Complete without an answer, the store may still be at it. Asking it again meanwhile has cost data on more than
+    /// one store, so this only looks; who comes after the quiet time may ask again.
+    async fn wait_for_object(&self, size: Option<u64>, error: ApiError) -> Result<StoredObject, (ApiError, Leave)> {
+        for look in 0..LOOKS {
+            if look > 0 {
+                tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(look)).await;
+            }
+            match self.own_object(size).await {
+                Ok(Found::Own(object)) => return Ok(object),
+                Ok(Found::Wrong(error)) => return Err((error, Leave::Lost)),
+                Ok(Found::None) => {}
+                Err(error) => tracing::debug!(error = %error, "HEAD after a Complete without an answer"),
+            }
+        }
+        Err((error, Leave::Unknown))
     }
 
     /// List, judge, complete, once.
-    async fn attempt(&self, plan: &Plan, digests: &Digests) -> Result<StoredObject, Failed> {
+    async fn attempt(&self, plan: &Plan, digests: &Digests, lease: &Lease) -> Result<StoredObject, Failed> {
         let store = &self.broker.store;
         let listed = match &self.session.store_upload_id {
             Some(id) => store.list_parts(&self.session, id).await.map_err(Failed::before)?,
@@ -249,19 +277,28 @@ impl Completing {
             Verdict::Wrong(parts) => return Err(Failed::For(ApiError::PartsWrong(parts))),
             Verdict::Unplanned(parts) => return Err(Failed::For(ApiError::PartsUnplanned(parts))),
         };
+        // A holder that was held up past its lease must not complete beside the next one.
+        if !self
+            .broker
+            .ledger
+            .renew_lease(lease, self.broker.clock.now())
+            .await
+            .map_err(|error| Failed::For(error.into()))?
+        {
+            return Err(Failed::For(ApiError::UploadBusy));
+        }
         match &self.session.store_upload_id {
             Some(id) if !listed.is_empty() => {
                 let etag = store
                     .complete(&self.session, id, &listed)
                     .await
                     .map_err(Failed::during)?;
-                Ok(self
-                    .object_or(StoredObject {
-                        etag,
-                        size,
-                        version_id: None,
-                    })
-                    .await)
+                self.confirmed(StoredObject {
+                    etag,
+                    size,
+                    version_id: None,
+                })
+                .await
             }
             begun => {
                 store.put_empty(&self.session).await.map_err(Failed::during)?;
@@ -271,52 +308,72 @@ impl Completing {
                     tracing::warn!(upload = %self.session.id, error = %error, "a multipart upload without parts stays behind");
                 }
                 let empty = ETag::new(format!("\"{}\"", shared::Md5Digest::EMPTY.to_hex()));
-                Ok(self
-                    .object_or(StoredObject {
-                        etag: empty,
-                        size,
-                        version_id: None,
-                    })
-                    .await)
+                self.confirmed(StoredObject {
+                    etag: empty,
+                    size,
+                    version_id: None,
+                })
+                .await
             }
         }
     }
 
     /// The object as HEAD tells it. The store has said that it is there: if HEAD cannot be had, or another upload has
     /// already taken the key, what is known from completing stands.
-    async fn object_or(&self, known: StoredObject) -> StoredObject {
-        match self.own_object().await {
-            Ok(Some(object)) => object,
-            Ok(None) => {
+    async fn confirmed(&self, known: StoredObject) -> Result<StoredObject, Failed> {
+        match self.own_object(Some(known.size)).await {
+            Ok(Found::Own(object)) => Ok(object),
+            Ok(Found::Wrong(error)) => Err(Failed::Wrong(error)),
+            Ok(Found::None) => {
                 tracing::warn!(upload = %self.session.id, key = %self.session.key, "completed, and already overwritten or deleted");
-                known
+                Ok(known)
             }
             Err(error) => {
                 tracing::warn!(upload = %self.session.id, error = %error, "completed, but HEAD failed");
-                known
+                Ok(known)
             }
         }
     }
 
-    /// The object at the key, if it is this upload's.
-    async fn own_object(&self) -> Result<Option<StoredObject>, StoreError> {
+    /// Whether the object at the key is this upload's, and of the right size.
+    async fn own_object(&self, size: Option<u64>) -> Result<Found, StoreError> {
         let head = self.broker.store.head(&self.session).await?;
-        Ok(head
-            .filter(|head| head.write_token.as_ref() == Some(&self.session.write_token))
-            .map(|head| head.object))
+        let own = head.filter(|head| head.write_token.as_ref() == Some(&self.session.write_token));
+        Ok(match (own, size) {
+            (None, _) => Found::None,
+            (Some(head), Some(planned)) if head.object.size != planned => Found::Wrong(ApiError::ObjectWrong {
+                stored: head.object.size,
+                planned,
+            }),
+            (Some(head), _) => Found::Own(head.object),
+        })
     }
+}
+
+/// What HEAD finds at an upload's key.
+enum Found {
+    /// The object that this upload became.
+    Own(StoredObject),
+    /// That object, of another size than its parts.
+    Wrong(ApiError),
+    /// Nothing, or another upload's object.
+    None,
 }
 
 /// How one attempt failed.
 enum Failed {
     /// For a reason that another attempt does not change.
     For(ApiError),
-    /// Before the store was asked to join the parts.
+    /// Before the store was asked to join the parts, or it answered that it has not.
     Before(StoreError),
-    /// The store may have joined the parts.
-    Unknown(StoreError),
+    /// The store answered with a failure that leaves open whether it joined the parts.
+    Answered(StoreError),
+    /// The store was asked and has not answered: it may still be at it.
+    Silent(StoreError),
     /// The store does not know the upload.
     Gone,
+    /// The store made something else of the parts.
+    Wrong(ApiError),
 }
 
 impl Failed {
@@ -324,7 +381,12 @@ impl Failed {
         match error.kind {
             StoreErrorKind::NoSuchUpload => Self::Gone,
             StoreErrorKind::Busy(_) | StoreErrorKind::Unknown(_) => Self::Before(error),
-            _ => Self::For(error.into()),
+            StoreErrorKind::NoSuchBucket
+            | StoreErrorKind::InvalidPart
+            | StoreErrorKind::EntityTooSmall
+            | StoreErrorKind::Denied(_)
+            | StoreErrorKind::ClockSkew
+            | StoreErrorKind::Refused(_) => Self::For(error.into()),
         }
     }
 
@@ -333,8 +395,13 @@ impl Failed {
             StoreErrorKind::NoSuchUpload => Self::Gone,
             // A part was sent again after the list was made: the next list has its new ETag.
             StoreErrorKind::InvalidPart => Self::Before(error),
-            StoreErrorKind::Busy(_) | StoreErrorKind::Unknown(_) => Self::Unknown(error),
-            _ => Self::For(error.into()),
+            StoreErrorKind::Busy(_) => Self::Answered(error),
+            StoreErrorKind::Unknown(_) => Self::Silent(error),
+            StoreErrorKind::NoSuchBucket
+            | StoreErrorKind::EntityTooSmall
+            | StoreErrorKind::Denied(_)
+            | StoreErrorKind::ClockSkew
+            | StoreErrorKind::Refused(_) => Self::For(error.into()),
         }
     }
 }

@@ -39,6 +39,10 @@ pub enum ApiError {
     BodyTooLarge { limit: usize },
     #[error("the request body ended or broke off before it was whole; send it again")]
     BodyIncomplete,
+    #[error(
+        "the request body did not come whole within {seconds} seconds; send it faster, or ask for fewer parts at once"
+    )]
+    BodyTimeout { seconds: u64 },
     #[error("the request body is not the JSON that this path takes: {0}")]
     InvalidJson(String),
     #[error("the form cannot be read: {0}")]
@@ -105,13 +109,17 @@ pub enum ApiError {
     PartsWrong(Vec<PartNumber>),
     #[error("the store holds parts that this upload does not have: {}; abort the upload and create it anew", numbers(.0))]
     PartsUnplanned(Vec<PartNumber>),
+    #[error(
+        "the store made an object of {stored} bytes out of parts of {planned}; do not use it: upload the file anew"
+    )]
+    ObjectWrong { stored: u64, planned: u64 },
     #[error("{0}; try again in a moment")]
     StoreUnavailable(#[source] StoreError),
     #[error("{0}; the operator has to mend this")]
     StoreRefused(#[source] StoreError),
     #[error("the broker has no storage credentials; the operator has to mend this")]
     NoCredentials(#[source] CredentialsError),
-    #[error("the broker's ledger did not answer; nothing was changed; try again in a moment")]
+    #[error("the broker's ledger did not answer; ask again in a moment")]
     Ledger(#[from] LedgerError),
     #[error("the request was given up inside the broker; ask again")]
     Interrupted,
@@ -172,6 +180,7 @@ impl ApiError {
             Self::ContentEncoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::BodyIncomplete => (StatusCode::BAD_REQUEST, "body_incomplete"),
+            Self::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
             Self::InvalidForm(_) => (StatusCode::BAD_REQUEST, "invalid_form"),
             Self::MissingField(_) => (StatusCode::BAD_REQUEST, "missing_field"),
@@ -203,6 +212,7 @@ impl ApiError {
             Self::PartsMissing(_) => (StatusCode::CONFLICT, "parts_missing"),
             Self::PartsWrong(_) => (StatusCode::CONFLICT, "parts_wrong"),
             Self::PartsUnplanned(_) => (StatusCode::CONFLICT, "parts_unplanned"),
+            Self::ObjectWrong { .. } => (StatusCode::BAD_GATEWAY, "object_wrong"),
             Self::StoreUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             Self::StoreRefused(_) => (StatusCode::BAD_GATEWAY, "store_refused"),
             Self::NoCredentials(_) => (StatusCode::BAD_GATEWAY, "no_credentials"),

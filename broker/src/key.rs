@@ -27,11 +27,14 @@ pub enum NameError {
     #[error("has a segment of {0} bytes between slashes; at most 255 are allowed")]
     SegmentTooLong(usize),
     /// NUL, line breaks, escapes, bidirectional overrides: what hides in listings and logs.
-    #[error("holds the control or text-direction character U+{0:04X}")]
+    #[error("holds U+{0:04X}, a control, invisible or text-direction character")]
     Control(u32),
     /// The other systems' separator.
     #[error("holds a backslash; separate folders by /")]
     Backslash,
+    /// Nothing that anybody can see; some SDKs refuse such keys.
+    #[error("is only white space")]
+    Blank,
     /// Would be absolute, or have no name between two slashes, or name a folder.
     #[error("begins or ends with /, or has // in it")]
     EmptySegment,
@@ -70,12 +73,25 @@ impl FromStr for UploadName {
         for character in name.chars() {
             match character {
                 '\\' => return Err(NameError::Backslash),
-                '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'
+                | '\u{2029}'
+                | '\u{feff}'
+                | '\u{061c}'
+                | '\u{202a}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}' => {
                     return Err(NameError::Control(character.into()));
                 }
-                control if control.is_control() => return Err(NameError::Control(control.into())),
+                control if control.is_control() || is_noncharacter(control) => {
+                    return Err(NameError::Control(control.into()));
+                }
                 _ => {}
             }
+        }
+        if name.trim().is_empty() {
+            return Err(NameError::Blank);
         }
         for segment in name.split('/') {
             match segment {
@@ -87,6 +103,12 @@ impl FromStr for UploadName {
         }
         Ok(Self(name))
     }
+}
+
+/// Code points that Unicode sets aside for no text at all (Unicode Standard section 23.7).
+fn is_noncharacter(character: char) -> bool {
+    let code = u32::from(character);
+    code & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&code)
 }
 
 /// How a destination makes keys: text with `{name}`, `{principal}`, `{date}` (UTC, `YYYY-MM-DD`) and `{uuid}` in it.
@@ -203,6 +225,9 @@ mod tests {
             ("a\nb", NameError::Control(10)),
             ("a\u{202e}b", NameError::Control(0x202e)),
             ("a\u{85}b", NameError::Control(0x85)),
+            ("a\u{2028}b", NameError::Control(0x2028)),
+            ("a\u{fffe}b", NameError::Control(0xfffe)),
+            (" \u{3000}", NameError::Blank),
         ] {
             assert_eq!(bad.parse::<UploadName>(), Err(why), "{bad:?}");
         }

@@ -52,7 +52,9 @@ impl std::str::FromStr for PartNumber {
         let canonical = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse::<u64>() {
             Ok(number) if canonical => number.try_into(),
-            Ok(_) | Err(_) => Err(PartNumberError(text.chars().take(32).collect())),
+            Ok(_) | Err(_) => Err(PartNumberError(
+                text.chars().take(32).flat_map(char::escape_debug).collect(),
+            )),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Request bodies: read whole, up to a limit, refused with a problem otherwise.
 
+use std::time::Duration;
+
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest};
+use percent_encoding::percent_decode;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
@@ -12,6 +15,9 @@ const JSON_LIMIT: usize = 256 * 1024;
 /// A form with 10,000 digests, every `+`, `/` and `=` escaped, has at most about 600 KB.
 const FORM_LIMIT: usize = 1024 * 1024;
 
+/// A body of 1 MiB takes this long at 35 KB/s; whoever is slower holds a connection for nothing.
+const DEADLINE: Duration = Duration::from_secs(30);
+
 /// The pairs of an `application/x-www-form-urlencoded` body, in order.
 ///
 /// # Errors
@@ -19,8 +25,10 @@ const FORM_LIMIT: usize = 1024 * 1024;
 pub async fn form(request: &HttpRequest, payload: Payload) -> Result<Vec<(String, String)>, ApiError> {
     let bytes = read(request, payload, "application/x-www-form-urlencoded", FORM_LIMIT).await?;
     // The parser would take bytes that are not UTF-8 for U+FFFD, and so make one name of several.
-    let text = std::str::from_utf8(&bytes).map_err(|_| ApiError::InvalidForm("it is not UTF-8".into()))?;
-    serde_urlencoded::from_str(text).map_err(|error| ApiError::InvalidForm(error.to_string()))
+    if percent_decode(&bytes).decode_utf8().is_err() {
+        return Err(ApiError::InvalidForm("it is not UTF-8".into()));
+    }
+    serde_urlencoded::from_bytes(&bytes).map_err(|error| ApiError::InvalidForm(excerpt(&error.to_string())))
 }
 
 /// A JSON body.
@@ -48,8 +56,18 @@ pub async fn optional_json<T: DeserializeOwned + Default>(
     parse(&bytes)
 }
 
+/// A parser's words with what they quote of the client's: not too much of it, and nothing that forges a line of the log.
+fn excerpt(text: &str) -> String {
+    text.chars()
+        .take(200)
+        .flat_map(char::escape_debug)
+        .collect::<String>()
+        .replace("\\\"", "\"")
+        .replace("\\'", "'")
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| ApiError::InvalidJson(error.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| ApiError::InvalidJson(excerpt(&error.to_string())))
 }
 
 async fn read(
@@ -72,10 +90,13 @@ async fn whole(request: &HttpRequest, payload: Payload, limit: usize) -> Result<
             encoding.to_str().unwrap_or("?").chars().take(32).collect(),
         ));
     }
-    match payload.to_bytes_limited(limit).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(ApiError::BodyIncomplete),
-        Err(_) => Err(ApiError::BodyTooLarge { limit }),
+    match tokio::time::timeout(DEADLINE, payload.to_bytes_limited(limit)).await {
+        Ok(Ok(Ok(bytes))) => Ok(bytes),
+        Ok(Ok(Err(_))) => Err(ApiError::BodyIncomplete),
+        Ok(Err(_)) => Err(ApiError::BodyTooLarge { limit }),
+        Err(_) => Err(ApiError::BodyTimeout {
+            seconds: DEADLINE.as_secs(),
+        }),
     }
 }
 

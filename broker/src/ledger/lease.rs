@@ -3,7 +3,7 @@
 //! ```text
 //! open ──take──▶ completing ──finish──▶ completed
 //!   ▲                │  ▲
-//!   └───give back────┘  └─take over, once the lease has run out (holder died) or was left (outcome unknown)
+//!   └───give back────┘  └─take over, once the lease has run out (holder died, or left it with an unknown outcome)
 //! ```
 
 use std::time::Duration;
@@ -116,13 +116,13 @@ impl Ledger {
         self.end_lease(lease, "open", None).await
     }
 
-    /// Leaves a lease whose outcome is not known: the next one to complete finds out, and may begin at once.
+    /// Leaves a lease whose outcome is not known: the next one to complete finds out, but not before the store has had the
+    /// time of a lease to end what it may still be doing.
     ///
     /// # Errors
     /// The database did not answer; the lease runs out by itself, which comes to the same.
-    pub async fn leave_unknown(&self, lease: &Lease) -> Result<bool, LedgerError> {
-        self.end_lease(lease, "completing", Some(OffsetDateTime::UNIX_EPOCH))
-            .await
+    pub async fn leave_unknown(&self, lease: &Lease, now: OffsetDateTime) -> Result<bool, LedgerError> {
+        self.end_lease(lease, "completing", Some(now + Lease::LIFE)).await
     }
 
     async fn end_lease(&self, lease: &Lease, state: &str, until: Option<OffsetDateTime>) -> Result<bool, LedgerError> {

@@ -8,13 +8,13 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shared::UploadId;
 use shared::api::UploadState;
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyPool, Executor, Row};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor, Row};
 use time::OffsetDateTime;
 
 pub use digests::Digests;
@@ -40,6 +40,14 @@ pub enum LedgerError {
         id: String,
         /// Which field.
         what: String,
+    },
+    /// The database's file cannot be made.
+    #[error("the ledger's file {file} cannot be made or opened")]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The URL names a database that this version does not speak.
     #[error("{0:?} is not a ledger; expected sqlite:FILE")]
@@ -68,7 +76,17 @@ impl Ledger {
             return Err(LedgerError::Url(url.split("://").next().unwrap_or_default().to_owned()));
         };
         let separator = if file.contains('?') { '&' } else { '?' };
+        if file.contains(":memory:") {
+            return Err(LedgerError::Url(url.to_owned()));
+        }
+        let url = format!("sqlite:{file}{separator}mode=rwc");
+        // Write tokens are in there.
+        make_private(Path::new(file.split('?').next().unwrap_or_default()))?;
         sqlx::any::install_default_drivers();
+        // The pool would try for seconds and then say only that it waited; one connection says what is wrong.
+        let mut first = AnyConnection::connect(&url).await?;
+        first.execute("PRAGMA schema_version").await?;
+        first.close().await?;
         let pool = AnyPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(Duration::from_secs(10))
@@ -84,7 +102,7 @@ impl Ledger {
                     Ok(())
                 })
             })
-            .connect(&format!("sqlite:{file}{separator}mode=rwc"))
+            .connect(&url)
             .await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
         Ok(Self { pool })
@@ -210,6 +228,21 @@ impl Ledger {
         row.map(|row| session::state(id.as_str(), row.try_get("state")?))
             .transpose()
     }
+}
+
+/// Makes an empty file for its owner alone, unless there is one; SQLite gives its other files the same rights.
+fn make_private(file: &Path) -> Result<(), LedgerError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let opened = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(file);
+    opened.map(|_| ()).map_err(|source| LedgerError::File {
+        file: file.to_owned(),
+        source,
+    })
 }
 
 /// As the ledger keeps instants.

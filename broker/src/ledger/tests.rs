@@ -202,13 +202,20 @@ async fn a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not
 
     let lease = fresh.lease(&id, "second", NOW).await;
     assert!(!lease.outcome_unknown);
-    assert!(fresh.ledger.leave_unknown(&lease).await.unwrap());
+    assert!(fresh.ledger.leave_unknown(&lease, NOW).await.unwrap());
     assert_eq!(
         fresh.ledger.abort(&id).await.unwrap(),
         Some(UploadState::Completing),
         "no abort while unknown"
     );
-    assert!(fresh.lease(&id, "third", NOW).await.outcome_unknown);
+    assert!(
+        matches!(
+            fresh.ledger.take_lease(&id, "third", NOW).await.unwrap(),
+            LeaseOutcome::Busy
+        ),
+        "quiet first"
+    );
+    assert!(fresh.lease(&id, "third", NOW + Lease::LIFE).await.outcome_unknown);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use time::format_description::well_known::Rfc2822;
@@ -11,6 +11,9 @@ use time::{Duration, OffsetDateTime};
 
 /// A difference below this is the `Date` header's rounding and the network's delay.
 const NOTEWORTHY_SECONDS: i64 = 5;
+
+/// A store further ahead or behind than this has no clock to go by.
+const BELIEVABLE: Duration = Duration::days(1);
 
 /// The broker's clock and how far the store's differs from it. Cloning shares it.
 #[derive(Clone, Debug, Default)]
@@ -43,12 +46,20 @@ impl Clock {
             .fetch_add(i64::try_from(by.as_secs()).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
-    fn observe(&self, date: &str) {
+    /// Takes note of a store's `Date`, and answers whether it can be believed.
+    fn observe(&self, date: &str) -> bool {
         // HTTP dates are RFC 2822 dates but for the zone's name (RFC 9110 section 5.6.7).
         let Ok(store) = OffsetDateTime::parse(&date.replace("GMT", "+0000"), &Rfc2822) else {
-            return;
+            return false;
         };
         let ahead = (store - self.now()).whole_seconds();
+        if ahead.unsigned_abs() > BELIEVABLE.unsigned_abs().as_secs() {
+            tracing::warn!(
+                seconds_ahead = ahead,
+                "the store's date cannot be right, or this machine's is far off; set the clock by NTP"
+            );
+            return false;
+        }
         let ahead = if ahead.abs() < NOTEWORTHY_SECONDS { 0 } else { ahead };
         let before = self.store_ahead.swap(ahead, Ordering::Relaxed);
         if ahead.abs_diff(before) >= NOTEWORTHY_SECONDS.unsigned_abs() {
@@ -57,6 +68,7 @@ impl Clock {
                 "the store's clock differs from this machine's; URLs are dated by the store's; set the clock by NTP"
             );
         }
+        true
     }
 }
 
@@ -69,14 +81,20 @@ impl Intercept for ReadDate {
         "ReadDate"
     }
 
-    fn read_before_deserialization(
+    fn modify_before_deserialization(
         &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(date) = context.response().headers().get("date") {
-            self.0.observe(date);
+        let believed = context
+            .response()
+            .headers()
+            .get("date")
+            .is_none_or(|date| self.0.observe(date));
+        if !believed {
+            // The SDK would correct its own clock by it.
+            context.response_mut().headers_mut().remove("date");
         }
         Ok(())
     }
@@ -87,12 +105,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_dated_by_the_stores_clock() {
+    fn urls_are_dated_by_the_stores_clock_unless_it_cannot_be_right() {
         let clock = Clock::default();
-        clock.observe("Fri, 01 Jan 2100 00:00:00 GMT");
-        let difference = clock.store_now() - time::macros::datetime!(2100-01-01 0:00 UTC);
-        assert!(difference.abs() < Duration::seconds(5), "{difference}");
-        clock.observe("yesterday");
-        assert!(clock.store_ahead() > 0, "a date that cannot be read changes nothing");
+        let header = |ahead: Duration| (clock.now() + ahead).format(&Rfc2822).unwrap().replace("+0000", "GMT");
+        assert!(clock.observe(&header(Duration::hours(3))));
+        assert!((clock.store_now() - clock.now() - Duration::hours(3)).abs() < Duration::seconds(5));
+        for bad in [
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+            "Thu, 01 Jan 1970 00:00:00 GMT",
+            "yesterday",
+        ] {
+            assert!(!clock.observe(bad), "{bad} was believed");
+        }
+        assert!(clock.store_ahead() > 0, "what cannot be believed changes nothing");
     }
 }

@@ -34,8 +34,8 @@ pub enum StoreErrorKind {
     /// The store's clock and the broker's are too far apart.
     #[error("RequestTimeTooSkewed: the clocks of broker and store differ; set the broker's by NTP")]
     ClockSkew,
-    /// The store asks for less.
-    #[error("{0}: the store is overloaded")]
+    /// The store answered that it could not do it now. It may all the same have acted.
+    #[error("{0}: the store could not do it now")]
     Busy(String),
     /// The store answered something else that is definite.
     #[error("{0}")]
@@ -46,20 +46,6 @@ pub enum StoreErrorKind {
 }
 
 impl StoreErrorKind {
-    /// Whether the store has certainly not acted.
-    pub fn is_definite(&self) -> bool {
-        match self {
-            Self::NoSuchUpload
-            | Self::NoSuchBucket
-            | Self::InvalidPart
-            | Self::EntityTooSmall
-            | Self::Denied(_)
-            | Self::ClockSkew
-            | Self::Refused(_) => true,
-            Self::Busy(_) | Self::Unknown(_) => false,
-        }
-    }
-
     fn from_code(code: &str, status: Option<u16>) -> Self {
         match code {
             "NoSuchUpload" => Self::NoSuchUpload,
@@ -76,11 +62,14 @@ impl StoreErrorKind {
             | "NotSignedUp"
             | "AllAccessDisabled"
             | "AccountProblem" => Self::Denied(code.to_owned()),
-            "SlowDown" | "ServiceUnavailable" | "Busy" | "TooManyRequests" | "RequestLimitExceeded" => {
-                Self::Busy(code.to_owned())
-            }
-            // Also what a 200 with an <Error> in it says: the outcome has to be looked up.
-            "InternalError" | "OperationAborted" | "RequestTimeout" => Self::Unknown(code.to_owned()),
+            "SlowDown"
+            | "ServiceUnavailable"
+            | "Busy"
+            | "TooManyRequests"
+            | "RequestLimitExceeded"
+            | "InternalError"
+            | "OperationAborted" => Self::Busy(code.to_owned()),
+            "RequestTimeout" => Self::Unknown(code.to_owned()),
             other => match status {
                 Some(403) => Self::Denied(other.to_owned()),
                 Some(429) => Self::Busy(other.to_owned()),
@@ -100,31 +89,42 @@ impl StoreError {
         let kind = match error {
             SdkError::ServiceError(answer) => match answer.err().code() {
                 Some(code) => StoreErrorKind::from_code(&plain(code), status),
-                // HEAD has no body to carry a code.
+                // HEAD has no body to carry a code; on anything else this is a proxy's answer, not the store's.
                 None => match status {
-                    Some(403) => StoreErrorKind::Denied("AccessDenied".into()),
+                    Some(403) if operation.starts_with("Head") => StoreErrorKind::Denied("AccessDenied".into()),
                     Some(429 | 503) => StoreErrorKind::Busy("SlowDown".into()),
-                    Some(code @ 400..=499) => StoreErrorKind::Refused(format!("HTTP status {code}")),
-                    Some(code) => StoreErrorKind::Unknown(format!("HTTP status {code}")),
+                    Some(code @ 400..=499) if operation.starts_with("Head") => {
+                        StoreErrorKind::Refused(format!("HTTP status {code}"))
+                    }
+                    Some(code) => StoreErrorKind::Unknown(format!("HTTP status {code} without an S3 error")),
                     None => StoreErrorKind::Unknown("no status".into()),
                 },
             },
             SdkError::ConstructionFailure(_) => StoreErrorKind::Refused("the request could not be made".into()),
             SdkError::TimeoutError(_) => StoreErrorKind::Unknown("timed out".into()),
-            SdkError::DispatchFailure(failure) => {
-                if failure.as_other().is_some() || failure.is_user() {
-                    // No credentials is the one failure before anything was sent that people meet.
-                    StoreErrorKind::Denied("no usable credentials".into())
-                } else {
-                    StoreErrorKind::Unknown("cannot be reached".into())
-                }
+            // Whatever broke, it may have broken after the store acted; only missing credentials break before.
+            SdkError::DispatchFailure(_) if lacks_credentials(error) => {
+                StoreErrorKind::Denied("no usable credentials".into())
             }
+            SdkError::DispatchFailure(_) => StoreErrorKind::Unknown("cannot be reached, or broke off".into()),
             SdkError::ResponseError(_) | _ => StoreErrorKind::Unknown("the answer is not S3's".into()),
         };
         // The SDK's text names codes and transport errors; presigned URLs never pass through it.
         tracing::debug!(operation, error = %DisplayErrorContext(error), "store call failed");
         Self { operation, kind }
     }
+}
+
+/// Whether the SDK gave up before it sent anything, because its chain has no credentials.
+fn lacks_credentials(error: &dyn std::error::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<aws_credential_types::provider::error::CredentialsError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A code as it may be shown: stores' codes are CamelCase words, anything else is not repeated.

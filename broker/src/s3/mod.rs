@@ -168,7 +168,7 @@ impl StoreClient {
     /// which some stores leave empty: HEAD knows it.
     ///
     /// # Errors
-    /// See [`StoreErrorKind::is_definite`].
+    /// [`StoreErrorKind::Unknown`] and [`StoreErrorKind::Busy`] leave open whether the store acted.
     pub async fn complete(
         &self,
         session: &Session,
@@ -204,7 +204,7 @@ impl StoreClient {
             .send()
             .await
             .map(|completed| ETag::new(completed.e_tag().unwrap_or_default()))
-            .map_err(|error| StoreError::new("CompleteMultipartUpload", &error))
+            .map_err(|error| no_such_upload(StoreError::new("CompleteMultipartUpload", &error)))
     }
 
     /// Puts the empty object of an upload without parts.

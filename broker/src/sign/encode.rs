@@ -1,6 +1,5 @@
 //! Percent-encoding as the signature specifications want it, and hexadecimal digits.
 
-const HEX_LOWER: &[u8; 16] = b"0123456789abcdef";
 const HEX_UPPER: &[u8; 16] = b"0123456789ABCDEF";
 
 /// Appends `text` with every byte escaped but the unreserved ones of RFC 3986 section 2.3: S3's `UriEncode`.
@@ -20,22 +19,23 @@ fn escape(text: &str, keep_slash: bool, out: &mut String) {
             b'/' if keep_slash => out.push('/'),
             _ => {
                 out.push('%');
-                out.push(digit(HEX_UPPER, byte >> 4).into());
-                out.push(digit(HEX_UPPER, byte).into());
+                out.push(upper(byte >> 4).into());
+                out.push(upper(byte).into());
             }
         }
     }
 }
 
-fn digit(digits: &[u8; 16], nibble: u8) -> u8 {
-    digits.get(usize::from(nibble & 15)).copied().unwrap_or(b'0')
+fn upper(nibble: u8) -> u8 {
+    HEX_UPPER.get(usize::from(nibble & 15)).copied().unwrap_or(b'0')
 }
 
-/// 32 bytes as 64 lower-case hexadecimal digits.
+/// 32 bytes as 64 lower-case hexadecimal digits. Arithmetic, not a table: it compiles to vector instructions.
 pub(super) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
     let mut out = [0; 64];
-    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[digit(HEX_LOWER, byte >> 4), digit(HEX_LOWER, *byte)]);
+    for (pair, byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
     out
 }
