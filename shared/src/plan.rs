@@ -139,7 +139,7 @@ mod tests {
     fn the_largest_object_fits_ten_thousand_parts() {
         let plan = plan(MAX_OBJECT_SIZE);
         assert!(plan.part_count() <= PartNumber::MAX);
-        assert!(plan.part_size() % MIB == 0);
+        assert!(plan.part_size().is_multiple_of(MIB));
     }
 
     #[test]

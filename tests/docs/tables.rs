@@ -42,11 +42,11 @@ fn the_table_of_problems_has_every_code_with_its_status_and_no_other() {
             .unwrap_or_else(|| panic!("StatusCode::{name}"))
             .as_u16()
     };
-    let coded = table.split("StatusCode::").filter_map(|rest| {
+    let answers = table.split("StatusCode::").filter_map(|rest| {
         let (name, rest) = rest.split_once(",\"")?;
         Some((rest.split_once('"')?.0.to_owned(), status(name)))
     });
-    let codes: BTreeMap<_, _> = coded.collect();
+    let codes: BTreeMap<_, _> = answers.collect();
 
     let told = rows(section(PROTOCOL, "Problems")).filter_map(|row| Some((row[0], row.get(1)?.parse().ok()?)));
     let told: BTreeMap<_, _> = told

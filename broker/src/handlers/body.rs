@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest};
 use percent_encoding::percent_decode;
@@ -89,6 +89,13 @@ async fn whole(request: &HttpRequest, payload: Payload, limit: usize) -> Result<
         return Err(ApiError::ContentEncoding(
             encoding.to_str().unwrap_or("?").chars().take(32).collect(),
         ));
+    }
+    let announced = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(ApiError::BodyTooLarge { limit });
     }
     match tokio::time::timeout(DEADLINE, payload.to_bytes_limited(limit)).await {
         Ok(Ok(Ok(bytes))) => Ok(bytes),

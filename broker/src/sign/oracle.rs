@@ -67,7 +67,10 @@ fn case() -> impl Strategy<Value = Case> {
     .prop_filter("no dot segments", |key| {
         !key.split('/').any(|segment| matches!(segment, "." | ".."))
     })
-    .prop_filter("no leading slash", |key| !key.starts_with('/'));
+    .prop_filter("no leading slash", |key| !key.starts_with('/'))
+    .prop_filter("not blank, which the SDK takes for no key", |key| {
+        !key.trim().is_empty()
+    });
     (
         key,
         "[A-Za-z0-9._~+/=-]{1,120}",

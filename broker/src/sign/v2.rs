@@ -69,7 +69,7 @@ impl PartSigner {
         text.clear();
         text.extend_from_slice(b"PUT\n");
         if let Some(md5) = part.md5 {
-            super::push_base64(md5.as_bytes(), text);
+            text.extend_from_slice(&super::base64::<24>(md5.as_bytes()));
         }
         text.extend_from_slice(self.middle.as_bytes());
         text.extend_from_slice(number);
@@ -80,16 +80,29 @@ impl PartSigner {
         out.extend_from_slice(self.url_start.as_bytes());
         out.extend_from_slice(number);
         out.extend_from_slice(self.url_end.as_bytes());
-        let signature_at = text.len();
-        super::push_base64(&signature, text);
-        for byte in text.iter().skip(signature_at) {
-            match byte {
-                b'+' => out.extend_from_slice(b"%2B"),
-                b'/' => out.extend_from_slice(b"%2F"),
-                b'=' => out.extend_from_slice(b"%3D"),
-                letter_or_digit => out.push(*letter_or_digit),
-            }
+        let signature = super::base64::<28>(&signature);
+        let mut rest = signature.as_slice();
+        // Two or three of the 28 characters have to be escaped: what lies between goes over in one piece.
+        while let Some(at) = rest.iter().position(|byte| !byte.is_ascii_alphanumeric()) {
+            let (plain, from) = rest.split_at(at);
+            out.extend_from_slice(plain);
+            rest = match from.split_first() {
+                Some((b'+', after)) => {
+                    out.extend_from_slice(b"%2B");
+                    after
+                }
+                Some((b'/', after)) => {
+                    out.extend_from_slice(b"%2F");
+                    after
+                }
+                Some((_, after)) => {
+                    out.extend_from_slice(b"%3D");
+                    after
+                }
+                None => from,
+            };
         }
+        out.extend_from_slice(rest);
     }
 }
 
@@ -121,8 +134,6 @@ mod tests {
             &keyed(&credentials),
             b"GET\n\n\n1175139620\n/johnsmith/photos/puppy.jpg",
         );
-        let mut text = Vec::new();
-        super::super::push_base64(&signature, &mut text);
-        assert_eq!(text, b"NpgCjnDzrM+WFzoENXmpNDUsSn8=");
+        assert_eq!(&super::super::base64::<28>(&signature), b"NpgCjnDzrM+WFzoENXmpNDUsSn8=");
     }
 }

@@ -158,7 +158,7 @@ impl PartSigner {
         }
         if let Some(md5) = part.md5 {
             tail.extend_from_slice(b"content-md5:");
-            super::push_base64(md5.as_bytes(), tail);
+            tail.extend_from_slice(&super::base64::<24>(md5.as_bytes()));
             tail.push(b'\n');
         }
         tail.extend_from_slice(shape.canonical_end.as_bytes());
