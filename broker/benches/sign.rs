@@ -63,16 +63,22 @@ fn validity() -> Validity {
     }
 }
 
-/// SHA-256 blocks of one V4 URL after the kept prefix: the canonical request's tail, then the two halves of the HMAC.
+/// SHA-256 blocks of one V4 URL after what is kept: the rest of the canonical request, then the two halves of the HMAC.
 fn v4_blocks() -> usize {
-    // The tail as the signer writes it, plus what is left in the last block of the kept prefix, in the mean half a block.
-    let tail = "10000&uploadId=\n".len()
+    // All of the canonical request up to the part's number is constant; its whole blocks are in the kept state.
+    let mut url = Vec::new();
+    let key = v4::SigningKey::new(&credentials(), "eu-central-1", validity().signed_at);
+    v4::PartSigner::new(&key, &target(), UPLOAD_ID, validity()).write_url(&part(10_000), &mut url);
+    let url = String::from_utf8(url).unwrap();
+    let (_, query) = url.split_once('?').unwrap();
+    let constant = "PUT\n/examplebucket/\n".len() + KEY.len() + query.find("10000").unwrap();
+    let rest = "10000&uploadId=\n".len()
         + UPLOAD_ID.len()
         + "content-length:8388608\ncontent-md5:\n".len()
         + 24
         + "host:s3.eu-central-1.amazonaws.com\n\ncontent-length;content-md5;host\nUNSIGNED-PAYLOAD".len();
     let string_to_sign = "AWS4-HMAC-SHA256\n19700101T000000Z\n19700101/eu-central-1/s3/aws4_request\n".len() % 64 + 64;
-    blocks(tail + 32) + blocks(string_to_sign) + 1
+    blocks(constant % 64 + rest) + blocks(string_to_sign) + 1
 }
 
 /// Blocks of 64 bytes that this many bytes and their padding (9 bytes or more) fill.

@@ -36,6 +36,10 @@ fn file() -> File {
 }
 
 fn uploader(double: &Double) -> Uploader {
+    uploader_of(double, 8)
+}
+
+fn uploader_of(double: &Double, concurrency: usize) -> Uploader {
     let retry = RetryPolicy {
         tries: 4,
         base: Duration::from_millis(1),
@@ -45,6 +49,7 @@ fn uploader(double: &Double) -> Uploader {
         .broker(&double.address)
         .token("very-secret-token")
         .retry(retry)
+        .concurrency(concurrency)
         .build()
         .unwrap()
 }
@@ -162,7 +167,9 @@ async fn a_file_whose_bytes_change_unseen_is_a_changed_source() {
             Reply::Answer(400, vec![], s3_error("BadDigest"))
         })
     });
-    let error = put(&double, &file.path).await.unwrap_err();
+    // One part at a time: another one's look at the file must not fall between the write and the old time's return.
+    let one = uploader_of(&double, 1);
+    let error = one.put(&file.path, &PutOptions::default(), Silent).await.unwrap_err();
     let changed = matches!(
         &error,
         UploadError::SourceChanged {

@@ -9,6 +9,7 @@
 //! Only what is meant is signed: method, host, bucket, key, upload, part number, life, `Content-MD5` where the client
 //! declared one, and for V4 `Content-Length` where the size is known.
 
+mod block;
 mod encode;
 #[cfg(test)]
 mod oracle;

@@ -7,23 +7,23 @@
 //! ```
 //!
 //! In byte order every `X-Amz-*` parameter comes before `partNumber`, so all of the canonical request up to the part's
-//! number is the same for a window of parts. Its SHA-256 state is kept and cloned, and so is the HMAC state that has
-//! already taken in the constant start of the string to sign: what is left for a part is about eight hash blocks.
+//! number is the same for a window of parts, and what follows changes in two places only: the number and the MD5. So the
+//! three texts (canonical request, string to sign, URL) are written once and patched for each part; what is left is about
+//! eight hash blocks.
 
-use hmac::digest::array::Array;
+use std::fmt::Write;
+
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use super::block::{Hash as _, KeyedText, Sha256, Text};
 use super::{Credentials, Part, Target, Validity, encode};
-
-type HmacSha256 = Hmac<Sha256>;
 
 /// The key of one date, region and service, with the credential scope that names it.
 #[derive(Clone)]
 pub struct SigningKey {
-    mac: HmacSha256,
+    key: [u8; 32],
     scope: String,
     access_key_id: String,
     session_token: Option<String>,
@@ -39,21 +39,26 @@ impl SigningKey {
             key = hmac(&key, step.as_bytes());
         }
         Self {
-            mac: keyed(&key),
+            key,
             scope: format!("{date}/{region}/s3/aws4_request"),
             access_key_id: credentials.access_key_id.clone(),
             session_token: credentials.session_token.clone(),
         }
     }
+
+    /// The string to sign, with room for the canonical request's hash at its end; and where that is.
+    fn string_to_sign(&self, timestamp: &str) -> (KeyedText<Sha256>, usize) {
+        let start = format!("AWS4-HMAC-SHA256\n{timestamp}\n{}\n", self.scope);
+        let text = format!("{start}{:64}", "");
+        (KeyedText::new(&self.key, text.as_bytes(), start.len()), start.len())
+    }
 }
 
-/// HMAC takes keys of any length, so this cannot fail; a signature by the empty key would be refused by any store.
-fn keyed(key: &[u8]) -> HmacSha256 {
-    HmacSha256::new_from_slice(key).unwrap_or_else(|_| HmacSha256::new(&Array::default()))
-}
-
+/// HMAC takes keys of any length, so this cannot fail; a signature by the zero key would be refused by any store.
 fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut mac = keyed(key);
+    let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(key) else {
+        return [0; 32];
+    };
     mac.update(message);
     mac.finalize().into_bytes().into()
 }
@@ -69,16 +74,14 @@ fn timestamp(at: OffsetDateTime) -> String {
 
 /// Signs the parts of one upload that share a life.
 pub struct PartSigner {
-    /// The signing key, fed with the string to sign up to the canonical request's hash.
-    string_to_sign: HmacSha256,
     request: Request,
-    /// By which headers are signed besides `host`: none, `content-length`, `content-md5`, both. Made at first use.
-    shapes: [Option<Shape>; 4],
-    /// Tail of the canonical request, put together anew for each part.
-    tail: Vec<u8>,
+    string_to_sign: KeyedText<Sha256>,
+    hash_at: usize,
+    /// The texts of the last part, good for every part of the same shape.
+    texts: Option<Texts>,
 }
 
-/// What the shapes are made from.
+/// What the texts are made from.
 struct Request {
     url: String,
     path: String,
@@ -88,13 +91,23 @@ struct Request {
     upload_id: String,
 }
 
-/// What parts with the same set of signed headers have in common.
+/// All that makes one part's texts differ from another's in more than the patched places.
+#[derive(Clone, Copy, Eq, PartialEq)]
 struct Shape {
-    /// SHA-256 of the canonical request up to `partNumber=`.
-    canonical_start: Sha256,
-    /// The canonical request from `host:` to its end.
-    canonical_end: String,
-    url_start: String,
+    digits: usize,
+    size: Option<u64>,
+    md5: bool,
+}
+
+/// The texts for parts of one shape.
+struct Texts {
+    shape: Shape,
+    canonical_request: Text<Sha256>,
+    number_in_request: usize,
+    md5_in_request: usize,
+    url: Vec<u8>,
+    number_in_url: usize,
+    signature_in_url: usize,
 }
 
 impl PartSigner {
@@ -118,8 +131,8 @@ impl PartSigner {
         query.push_str("&X-Amz-SignedHeaders=");
         let mut upload_id = String::with_capacity(store_upload_id.len());
         encode::query(store_upload_id, &mut upload_id);
+        let (string_to_sign, hash_at) = key.string_to_sign(&timestamp);
         Self {
-            string_to_sign: string_to_sign(key, &timestamp),
             request: Request {
                 url: target.url(),
                 path: target.path.clone(),
@@ -127,85 +140,87 @@ impl PartSigner {
                 query,
                 upload_id,
             },
-            shapes: [const { None }; 4],
-            tail: Vec::with_capacity(512),
+            string_to_sign,
+            hash_at,
+            texts: None,
         }
     }
 
     /// Appends the part's URL to `out`.
     pub fn write_url(&mut self, part: &Part, out: &mut Vec<u8>) {
-        let [plain, sized, digested, both] = &mut self.shapes;
-        let (slot, signed_headers) = match (part.size, part.md5) {
-            (None, None) => (plain, "host"),
-            (Some(_), None) => (sized, "content-length;host"),
-            (None, Some(_)) => (digested, "content-md5;host"),
-            (Some(_), Some(_)) => (both, "content-length;content-md5;host"),
-        };
-        let shape = slot.get_or_insert_with(|| self.request.shape(signed_headers));
-
         let mut digits = itoa::Buffer::new();
-        let number = digits.format(part.number.get()).as_bytes();
-        let tail = &mut self.tail;
-        tail.clear();
-        tail.extend_from_slice(number);
-        tail.extend_from_slice(b"&uploadId=");
-        tail.extend_from_slice(self.request.upload_id.as_bytes());
-        tail.push(b'\n');
-        if let Some(size) = part.size {
-            tail.extend_from_slice(b"content-length:");
-            tail.extend_from_slice(itoa::Buffer::new().format(size).as_bytes());
-            tail.push(b'\n');
-        }
+        let number = digits.format(part.number.get());
+        let shape = Shape {
+            digits: number.len(),
+            size: part.size,
+            md5: part.md5.is_some(),
+        };
+        let texts = match &mut self.texts {
+            Some(texts) if texts.shape == shape => texts,
+            other => other.insert(self.request.texts(shape)),
+        };
+        texts
+            .canonical_request
+            .patch(texts.number_in_request, number.as_bytes());
         if let Some(md5) = part.md5 {
-            tail.extend_from_slice(b"content-md5:");
-            tail.extend_from_slice(&super::base64::<24>(md5.as_bytes()));
-            tail.push(b'\n');
+            texts
+                .canonical_request
+                .patch(texts.md5_in_request, &super::base64::<24>(md5.as_bytes()));
         }
-        tail.extend_from_slice(shape.canonical_end.as_bytes());
-
-        let mut canonical_request = shape.canonical_start.clone();
-        canonical_request.update(&*tail);
-        let signature = signature(&self.string_to_sign, canonical_request);
-
-        out.extend_from_slice(shape.url_start.as_bytes());
-        out.extend_from_slice(number);
-        out.extend_from_slice(b"&uploadId=");
-        out.extend_from_slice(self.request.upload_id.as_bytes());
-        out.extend_from_slice(b"&X-Amz-Signature=");
-        out.extend_from_slice(&signature);
+        self.string_to_sign
+            .patch(self.hash_at, &encode::hex(&texts.canonical_request.hash()));
+        let signature = encode::hex(&self.string_to_sign.code());
+        let url_at = out.len();
+        out.extend_from_slice(&texts.url);
+        for (at, bytes) in [
+            (texts.number_in_url, number.as_bytes()),
+            (texts.signature_in_url, &signature),
+        ] {
+            if let Some(place) = out.get_mut(url_at + at..url_at + at + bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
+        }
     }
 }
 
-/// The string to sign up to the canonical request's hash, taken in by the signing key.
-fn string_to_sign(key: &SigningKey, timestamp: &str) -> HmacSha256 {
-    let mut mac = key.mac.clone();
-    mac.update(format!("AWS4-HMAC-SHA256\n{timestamp}\n{}\n", key.scope).as_bytes());
-    mac
-}
-
-fn signature(string_to_sign: &HmacSha256, canonical_request: Sha256) -> [u8; 64] {
-    let mut mac = string_to_sign.clone();
-    mac.update(&encode::hex(&canonical_request.finalize().into()));
-    encode::hex(&mac.finalize().into_bytes().into())
-}
-
 impl Request {
-    fn shape(&self, signed_headers: &str) -> Shape {
+    fn texts(&self, shape: Shape) -> Texts {
         let Self {
             url,
             path,
             host,
             query,
-            upload_id: _,
+            upload_id,
         } = self;
+        let number = "0".repeat(shape.digits);
+        let mut headers = String::with_capacity(96);
+        let mut signed_headers = String::with_capacity(32);
+        if let Some(size) = shape.size {
+            _ = writeln!(headers, "content-length:{size}");
+            signed_headers.push_str("content-length;");
+        }
+        if shape.md5 {
+            _ = writeln!(headers, "content-md5:{:24}", "");
+            signed_headers.push_str("content-md5;");
+        }
+        signed_headers.push_str("host");
         let mut escaped = String::with_capacity(48);
-        encode::query(signed_headers, &mut escaped);
-        let mut canonical_start = Sha256::new();
-        canonical_start.update(format!("PUT\n{path}\n{query}{escaped}&partNumber="));
-        Shape {
-            canonical_start,
-            canonical_end: format!("host:{host}\n\n{signed_headers}\nUNSIGNED-PAYLOAD"),
-            url_start: format!("{url}?{query}{escaped}&partNumber="),
+        encode::query(&signed_headers, &mut escaped);
+
+        let start = format!("PUT\n{path}\n{query}{escaped}&partNumber=");
+        let with_number = format!("{start}{number}&uploadId={upload_id}\n{headers}");
+        let request = format!("{with_number}host:{host}\n\n{signed_headers}\nUNSIGNED-PAYLOAD");
+        let url_start = format!("{url}?{query}{escaped}&partNumber=");
+        let url_end = format!("{url_start}{number}&uploadId={upload_id}&X-Amz-Signature=");
+        Texts {
+            shape,
+            canonical_request: Text::new(Sha256::START, 0, request.as_bytes(), start.len()),
+            number_in_request: start.len(),
+            // Before the line's end.
+            md5_in_request: with_number.len().saturating_sub(25),
+            number_in_url: url_start.len(),
+            signature_in_url: url_end.len(),
+            url: format!("{url_end}{:64}", "").into_bytes(),
         }
     }
 }
@@ -225,14 +240,14 @@ mod tests {
             session_token: None,
         };
         let at = datetime!(2013-05-24 0:00 UTC);
-        let key = SigningKey::new(&credentials, "us-east-1", at);
-        let mut canonical_request = Sha256::new();
-        canonical_request.update(
-            "GET\n/test.txt\nX-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1\
+        let canonical_request = "GET\n/test.txt\nX-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1\
              %2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\n\
-             host:examplebucket.s3.amazonaws.com\n\nhost\nUNSIGNED-PAYLOAD",
-        );
-        let signature = signature(&string_to_sign(&key, &timestamp(at)), canonical_request);
+             host:examplebucket.s3.amazonaws.com\n\nhost\nUNSIGNED-PAYLOAD";
+        let hash = Text::<Sha256>::new(Sha256::START, 0, canonical_request.as_bytes(), 0).hash();
+        let key = SigningKey::new(&credentials, "us-east-1", at);
+        let (mut string_to_sign, hash_at) = key.string_to_sign(&timestamp(at));
+        string_to_sign.patch(hash_at, &encode::hex(&hash));
+        let signature = encode::hex(&string_to_sign.code());
         assert_eq!(
             std::str::from_utf8(&signature),
             Ok("aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
