@@ -6,6 +6,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{Error, HttpRequest, HttpResponse};
+use shared::api::Problem;
 use tracing::Instrument;
 
 use crate::error::ApiError;
@@ -159,17 +160,20 @@ pub async fn tell(
     let request_id = format!("{:016x}", u64::from_be_bytes(random()));
     // The path may hold an upload id, which is worthless to anyone but its owner; queries are never logged.
     let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = %request.path());
+    // Clients of the form protocol look for `status_code` in whatever these answer.
+    let form = matches!(request.path(), "/complete" | "/abort");
     async move {
         let response = next.call(request).await?;
         let answer = response
             .response()
             .error()
             .map(|error| match error.as_error::<ApiError>() {
-                Some(failure) => problem(failure, &request_id),
+                Some(failure) => problem(failure, &request_id, form),
                 // What the HTTP layer itself refused.
                 None => problem(
                     &ApiError::BadRequest(error.as_response_error().status_code()),
                     &request_id,
+                    form,
                 ),
             });
         let mut response = match answer {
@@ -187,7 +191,7 @@ pub async fn tell(
     .await
 }
 
-fn problem(failure: &ApiError, request_id: &str) -> HttpResponse {
+fn problem(failure: &ApiError, request_id: &str, form: bool) -> HttpResponse {
     log_failure(failure);
     let mut answer = HttpResponse::build(failure.status());
     answer.content_type("application/problem+json");
@@ -199,7 +203,12 @@ fn problem(failure: &ApiError, request_id: &str) -> HttpResponse {
         ApiError::MethodNotAllowed { allowed, .. } => _ = answer.insert_header((header::ALLOW, *allowed)),
         _ => {}
     }
-    answer.body(serde_json::to_vec(&failure.problem(request_id)).unwrap_or_default())
+    let status_code = form.then_some(failure.status().as_u16());
+    let problem = Problem {
+        status_code,
+        ..failure.problem(request_id)
+    };
+    answer.body(serde_json::to_vec(&problem).unwrap_or_default())
 }
 
 fn log_failure(failure: &ApiError) {

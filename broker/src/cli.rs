@@ -2,13 +2,14 @@
 
 use std::error::Error;
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, EMBEDDED_BUCKET, Settings, StoreChoice};
+use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
 use crate::start::{DEFAULT_REGION, Running, credentials_file, start};
 
 const AFTER_HELP: &str = "\
@@ -167,31 +168,62 @@ async fn wait_for_signal() -> std::io::Result<()> {
     }
 }
 
-/// What a newcomer needs.
+/// What a newcomer needs: commands that can be pasted as they are.
 #[expect(clippy::print_stdout, reason = "the greeting is for the person at the terminal")]
 fn greet(config: &Config, running: &Running) {
-    let broker = format!("http://{}", running.address());
-    let uploader = if broker == "http://127.0.0.1:5000" {
-        String::new()
-    } else {
-        format!(" --broker {broker}")
+    let address = running.address();
+    let host = match address.ip() {
+        any if any.is_unspecified() => "THIS-HOST".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     };
-    match running.embedded_endpoint() {
-        Some(endpoint) => println!(
-            "broker   {broker}\nstore    {endpoint}  (embedded, bucket {EMBEDDED_BUCKET}, in {})\n\n\
-             Upload   cargo run --release -p uploader -- put{uploader} FILE\n\
-             Look in  eval \"$(cargo run --release -- env)\" && aws s3 ls s3://{EMBEDDED_BUCKET}\n\
-             Stop     Ctrl-C; start again to go on with what is here",
-            config.data_dir.display()
-        ),
-        None => println!(
-            "broker   {broker}\nstore    {}  (bucket {})\n\nUpload   uploader put{uploader} FILE\nStop     Ctrl-C",
+    let broker = format!("http://{host}:{}", address.port());
+    let put = if broker == "http://127.0.0.1:5000" {
+        "put FILE".to_owned()
+    } else {
+        format!("put --broker {broker} FILE")
+    };
+    let token = if config.principals.know_tokens() {
+        "UPLOADER_TOKEN=… "
+    } else {
+        ""
+    };
+    println!("broker   {broker}");
+    match (&config.store, running.embedded_endpoint()) {
+        (StoreChoice::Embedded { listen }, Some(endpoint)) => {
+            let mut env = "env".to_owned();
+            if config.data_dir != Path::new(DEFAULT_DATA_DIR) {
+                env = format!(
+                    "{env} --data-dir {}",
+                    shell_quoted(&config.data_dir.display().to_string())
+                );
+            }
+            if *listen != DEFAULT_STORE_LISTEN {
+                env = format!("{env} --store-listen {listen}");
+            }
+            println!(
+                "store    {endpoint}  (embedded, bucket {EMBEDDED_BUCKET}, in {})\n\n\
+                 Upload   {token}cargo run --release -p uploader -- {put}\n\
+                 Look in  eval \"$(cargo run --release -- {env})\" && aws s3 ls s3://{EMBEDDED_BUCKET}\n\
+                 Stop     Ctrl-C; start again to go on with what is here",
+                config.data_dir.display()
+            );
+        }
+        _ => println!(
+            "store    {}  (bucket {})\n\nUpload   {token}uploader {put}\nStop     Ctrl-C",
             running.state().signing.endpoint,
             config.bucket
         ),
     }
-    if !config.listen.ip().is_loopback() {
+    if !address.ip().is_loopback() {
         tracing::info!("serving other machines: put a proxy with TLS in front, tokens travel in clear otherwise");
+        let store = &running.state().signing.endpoint;
+        if store.is_loopback() {
+            tracing::warn!(
+                "part URLs name {store}, which other machines cannot reach: name the store's address for them with \
+                 --public-endpoint, and let the embedded store listen there with --store-listen"
+            );
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! default. [`Settings`] is what was said, [`Config`] what is meant by it.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -194,6 +194,10 @@ fn wrong(text: impl fmt::Display) -> ConfigError {
     ConfigError(text.to_string())
 }
 
+/// Where everything is kept unless the settings say otherwise.
+pub const DEFAULT_DATA_DIR: &str = "broker-data";
+/// Address of the embedded store unless the settings say otherwise.
+pub const DEFAULT_STORE_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
 /// Bucket of the embedded store.
 pub const EMBEDDED_BUCKET: &str = "uploads";
 
@@ -224,7 +228,7 @@ impl Settings {
     /// The first thing that is wrong, and what to do about it.
     pub fn resolve(self) -> Result<Config, ConfigError> {
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 5000)));
-        let data_dir = self.data_dir.unwrap_or_else(|| "broker-data".into());
+        let data_dir = self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into());
         let from_aws = || {
             ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
                 .into_iter()
@@ -242,7 +246,7 @@ impl Settings {
         )?;
         let (bucket, store) = match (self.bucket, endpoint) {
             (None, None) => {
-                let listen = self.store_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 5001)));
+                let listen = self.store_listen.unwrap_or(DEFAULT_STORE_LISTEN);
                 (EMBEDDED_BUCKET.to_owned(), StoreChoice::Embedded { listen })
             }
             (Some(bucket), endpoint) => (

@@ -268,7 +268,7 @@ impl ApiError {
             code: code.to_owned(),
             request_id: request_id.to_owned(),
             parts: self.parts(),
-            status_code: matches!(self, Self::NotCompleted(_)).then_some(status.as_u16()),
+            status_code: None,
         }
     }
 }

@@ -81,6 +81,11 @@ impl Principals {
         Self { tokens, anonymous }
     }
 
+    /// Whether anybody has a token.
+    pub fn know_tokens(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
     /// Who sends this `Authorization` header, if anybody that is known.
     fn identify(&self, authorization: Option<&[u8]>) -> Option<Principal> {
         let Some(header) = authorization else {

@@ -307,7 +307,7 @@ pub struct Problem {
     /// `parts_wrong`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PartNumber>,
-    /// Only in answers of the form protocol's `/complete`: the HTTP status under the name that its clients read.
+    /// Only in answers of the form protocol's `/complete` and `/abort`: the HTTP status under the name that its clients read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_code: Option<u16>,
 }

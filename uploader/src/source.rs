@@ -162,7 +162,11 @@ impl Source {
             return Err(SourceError::NotRegular { path: path.to_owned() });
         }
         let file = File::open(path).map_err(failed)?;
-        let identity = file.metadata().map_err(failed)?.into();
+        let identity: Identity = file.metadata().map_err(failed)?.into();
+        // Files of /proc and their like say that they are empty, and are not.
+        if identity.size == 0 && file.read_at(&mut [0], 0).map_err(failed)? > 0 {
+            return Err(SourceError::NotRegular { path: path.to_owned() });
+        }
         Ok(Self {
             file,
             path: path.to_owned(),

@@ -25,9 +25,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The broker's time.
+    /// The broker's time, in whole milliseconds as the ledger keeps it.
     pub fn now(&self) -> OffsetDateTime {
-        OffsetDateTime::now_utc() + Duration::seconds(self.moved.load(Ordering::Relaxed))
+        let now = OffsetDateTime::now_utc() + Duration::seconds(self.moved.load(Ordering::Relaxed));
+        now.replace_millisecond(now.millisecond()).unwrap_or(now)
     }
 
     /// The store's time, as well as it is known.

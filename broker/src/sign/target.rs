@@ -26,6 +26,13 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        self.authority.starts_with("127.")
+            || self.authority.starts_with("localhost")
+            || self.authority.starts_with("[::1]")
+    }
+
     /// Host, and port if it is not the scheme's own.
     pub fn authority(&self) -> &str {
         &self.authority
