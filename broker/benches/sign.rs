@@ -150,7 +150,10 @@ fn signing(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("sign");
     group.sample_size(10).throughput(Throughput::Elements(1_000));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let client = aws_sdk_s3::Client::from_conf(
         aws_sdk_s3::config::Builder::new()
             .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
