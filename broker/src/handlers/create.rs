@@ -2,7 +2,6 @@
 
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
-use shared::UploadId;
 use shared::api::{CreateUpload, Integrity, StoredPart, UploadCreated, UploadState};
 
 use super::body;
@@ -32,23 +31,22 @@ pub async fn create(
         tracing::info!(upload = %session.id, stored = parts.len(), "upload continues");
         return Ok(HttpResponse::Ok().json(answer(&broker, &session, parts)));
     }
-    let id = admit(&broker, &grant, &Digests::default()).await?;
-    let session = broker.ledger.find(&id).await?.ok_or(ApiError::NoSuchUpload)?;
+    let session = admit(&broker, grant, &Digests::default()).await?;
     Ok(HttpResponse::Created().json(answer(&broker, &session, Vec::new())))
 }
 
 /// Begins the upload at the store and records it; if it cannot be recorded, the store forgets it again.
-pub(super) async fn admit(broker: &Broker, grant: &CreateGrant, declared: &Digests) -> Result<UploadId, ApiError> {
+pub(super) async fn admit(broker: &Broker, grant: CreateGrant, declared: &Digests) -> Result<Session, ApiError> {
     let id = broker.upload_id();
     let empty = matches!(grant.plan, Plan::Sized(plan) if plan.part_count() == 0);
     let store_upload_id = if empty {
         None
     } else {
-        Some(broker.store.create(grant).await.map_err(created)?)
+        Some(broker.store.create(&grant).await.map_err(created)?)
     };
     if let Err(error) = broker
         .ledger
-        .admit(&id, grant, store_upload_id.as_deref(), declared)
+        .admit(&id, &grant, store_upload_id.as_deref(), declared)
         .await
     {
         if let Some(store_upload_id) = &store_upload_id
@@ -59,7 +57,7 @@ pub(super) async fn admit(broker: &Broker, grant: &CreateGrant, declared: &Diges
         return Err(error.into());
     }
     tracing::info!(upload = %id, owner = grant.owner.name(), key = %grant.key, size = grant.plan.size(), "upload created");
-    Ok(id)
+    Ok(Session::admitted(id, grant, store_upload_id))
 }
 
 /// A store that says NoSuchUpload to a create has another trouble than an upload that is gone.

@@ -51,15 +51,14 @@ pub async fn presign(
     let (grant, life) = broker
         .policy
         .admit_form(&principal, form, now, broker.upload_random())?;
-    let id = admit(&broker, &grant, &declared).await?;
-    let session = broker.ledger.find(&id).await?.ok_or(ApiError::NoSuchUpload)?;
+    let session = admit(&broker, grant, &declared).await?;
     let grant = broker.policy.admit_parts(&session, parts, life, now)?;
     let (mut signer, grant) = broker.signer(grant).await?;
 
     // Neither ids nor URLs hold anything that JSON escapes.
     let mut answer = Vec::with_capacity(64 + grant.parts().len() * 640);
     answer.extend_from_slice(b"{\"UploadID\":\"");
-    answer.extend_from_slice(id.as_str().as_bytes());
+    answer.extend_from_slice(session.id.as_str().as_bytes());
     for part in grant.parts() {
         answer.extend_from_slice(b"\",\"");
         answer.extend_from_slice(itoa::Buffer::new().format(part.number.get()).as_bytes());

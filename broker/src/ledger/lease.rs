@@ -54,39 +54,34 @@ impl Ledger {
         holder: &str,
         now: OffsetDateTime,
     ) -> Result<LeaseOutcome, LedgerError> {
-        let until = millis(now + Lease::LIFE);
-        let lease = |outcome_unknown| {
-            LeaseOutcome::Taken(Lease {
-                id: id.clone(),
-                holder: holder.to_owned(),
-                outcome_unknown,
-            })
-        };
-        let taken = sqlx::query(
-            "UPDATE uploads SET state = 'completing', lease_holder = $2, lease_until = $3 \
-             WHERE id = $1 AND state = 'open' AND expires_at > $4",
-        )
-        .bind(id.as_str())
-        .bind(holder)
-        .bind(until)
-        .bind(millis(now))
-        .execute(&self.pool)
-        .await?;
-        if taken.rows_affected() == 1 {
-            return Ok(lease(false));
-        }
-        let taken_over = sqlx::query(
-            "UPDATE uploads SET lease_holder = $2, lease_until = $3 \
-             WHERE id = $1 AND state = 'completing' AND lease_until <= $4",
-        )
-        .bind(id.as_str())
-        .bind(holder)
-        .bind(until)
-        .bind(millis(now))
-        .execute(&self.pool)
-        .await?;
-        if taken_over.rows_affected() == 1 {
-            return Ok(lease(true));
+        // Taken while open, or taken over from a holder whose time has run out.
+        let statements = [
+            (
+                "UPDATE uploads SET state = 'completing', lease_holder = $2, lease_until = $3 \
+                 WHERE id = $1 AND state = 'open' AND expires_at > $4",
+                false,
+            ),
+            (
+                "UPDATE uploads SET lease_holder = $2, lease_until = $3 \
+                 WHERE id = $1 AND state = 'completing' AND lease_until <= $4",
+                true,
+            ),
+        ];
+        for (statement, outcome_unknown) in statements {
+            let taken = sqlx::query(statement)
+                .bind(id.as_str())
+                .bind(holder)
+                .bind(millis(now + Lease::LIFE))
+                .bind(millis(now))
+                .execute(&self.pool)
+                .await?;
+            if taken.rows_affected() == 1 {
+                return Ok(LeaseOutcome::Taken(Lease {
+                    id: id.clone(),
+                    holder: holder.to_owned(),
+                    outcome_unknown,
+                }));
+            }
         }
         let row = sqlx::query("SELECT state FROM uploads WHERE id = $1")
             .bind(id.as_str())

@@ -9,6 +9,7 @@ use sqlx::{Decode, Row, Type};
 use time::OffsetDateTime;
 
 use super::LedgerError;
+use crate::policy::CreateGrant;
 use crate::principal::Principal;
 
 /// How an upload's bytes are cut.
@@ -83,7 +84,7 @@ impl Plan {
 }
 
 /// One upload: what was admitted, and where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Session {
     /// The broker's name for it.
     pub id: UploadId,
@@ -134,6 +135,27 @@ impl Session {
         match self.state {
             UploadState::Open if self.expires_at <= now => UploadState::Expired,
             state => state,
+        }
+    }
+
+    /// The upload as [`Ledger::admit`](super::Ledger::admit) has just recorded it.
+    pub fn admitted(id: UploadId, grant: CreateGrant, store_upload_id: Option<String>) -> Self {
+        Self {
+            id,
+            owner: grant.owner,
+            destination: grant.destination,
+            bucket: grant.bucket,
+            name: grant.name.to_string(),
+            key: grant.key,
+            store_upload_id,
+            plan: grant.plan,
+            content_type: grant.content_type,
+            acl: grant.acl,
+            metadata: grant.metadata,
+            write_token: grant.write_token,
+            state: UploadState::Open,
+            object: None,
+            expires_at: grant.expires_at,
         }
     }
 

@@ -7,7 +7,7 @@ use shared::{ETag, MIB, Md5Digest, PartNumber, UploadId};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
-use super::{Digests, Lease, LeaseOutcome, Ledger, StoredObject, sqlite_url};
+use super::{Digests, Lease, LeaseOutcome, Ledger, Session, StoredObject, sqlite_url};
 use crate::policy::{CreateGrant, Destination, Policy, UploadRandom};
 use crate::principal::Principal;
 
@@ -109,6 +109,11 @@ async fn what_was_admitted_is_found_again_after_a_restart() {
     let id = fresh.admit().await;
     let fresh = fresh.reopened().await;
     let session = fresh.ledger.find(&id).await.unwrap().unwrap();
+    assert_eq!(
+        session,
+        Session::admitted(id.clone(), grant(), Some("store-id".into())),
+        "as it was recorded"
+    );
     assert_eq!(session.owner, alice());
     assert_eq!((session.name.as_str(), session.key.as_str()), ("a/b.bin", "a/b.bin"));
     assert_eq!(session.store_upload_id.as_deref(), Some("store-id"));

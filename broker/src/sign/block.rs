@@ -46,11 +46,7 @@ impl Hash for Sha256 {
     }
 
     fn digest(state: [u32; 8]) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        for (four, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(state) {
-            *four = word.to_be_bytes();
-        }
-        bytes
+        big_endian(&state)
     }
 }
 
@@ -67,12 +63,16 @@ impl Hash for Sha1 {
     }
 
     fn digest(state: [u32; 5]) -> [u8; 20] {
-        let mut bytes = [0; 20];
-        for (four, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(state) {
-            *four = word.to_be_bytes();
-        }
-        bytes
+        big_endian(&state)
     }
+}
+
+fn big_endian<const N: usize>(words: &[u32]) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (four, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *four = word.to_be_bytes();
+    }
+    bytes
 }
 
 /// A text to hash again and again, with other bytes in some places.
