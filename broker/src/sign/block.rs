@@ -2,13 +2,21 @@
 //!
 //! ```text
 //! Text: [ constant: taken into the state once ][ kept blocks, padded: patched and compressed for each part ]
+//!                                              └ one copy a lane
 //! ```
 //!
 //! The digest crates' block functions do the hashing; what is here spares their buffers, which at eight blocks a URL cost as
 //! much again. Padding is that of FIPS 180-4 section 5.1.1, keyed hashing that of RFC 2104.
+//!
+//! Lanes are for the processor's sake: each block waits for the one before it, so hashing several texts one after another,
+//! before anything else is done with any of them, lets it begin the next while the last is still under way; and a byte just
+//! patched is not read back before it has left the store buffer.
 
 /// Bytes in a block of SHA-1 and SHA-256.
 const BLOCK: usize = 64;
+
+/// How many versions of a text there are at a time: their blocks stay in the fastest cache.
+pub(super) const LANES: usize = 16;
 
 /// SHA-1 or SHA-256, block by block.
 pub(super) trait Hash {
@@ -41,10 +49,12 @@ impl Hash for Sha256 {
         0x5be0_cd19,
     ];
 
+    #[inline]
     fn compress(state: &mut [u32; 8], blocks: &[[u8; BLOCK]]) {
         sha2::block_api::compress256(state, blocks);
     }
 
+    #[inline]
     fn digest(state: [u32; 8]) -> [u8; 32] {
         big_endian(&state)
     }
@@ -58,15 +68,18 @@ impl Hash for Sha1 {
     type Digest = [u8; 20];
     const START: [u32; 5] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
 
+    #[inline]
     fn compress(state: &mut [u32; 5], blocks: &[[u8; BLOCK]]) {
         sha1::block_api::compress(state, blocks);
     }
 
+    #[inline]
     fn digest(state: [u32; 5]) -> [u8; 20] {
         big_endian(&state)
     }
 }
 
+#[inline]
 fn big_endian<const N: usize>(words: &[u32]) -> [u8; N] {
     let mut bytes = [0; N];
     for (four, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
@@ -75,14 +88,14 @@ fn big_endian<const N: usize>(words: &[u32]) -> [u8; N] {
     bytes
 }
 
-/// A text to hash again and again, with other bytes in some places.
+/// A text to hash again and again, with other bytes in some places: [`LANES`] versions of it.
 pub(super) struct Text<H: Hash> {
     /// After the blocks that never change.
     state: H::State,
     /// Bytes of the text that are in the state already.
     taken: usize,
-    /// The rest of the text and its padding: whole blocks.
-    rest: Vec<u8>,
+    /// The rest of the text and its padding, whole blocks, for each lane.
+    lanes: Vec<u8>,
 }
 
 impl<H: Hash> Text<H> {
@@ -96,21 +109,34 @@ impl<H: Hash> Text<H> {
         rest.resize((rest.len() + 8).next_multiple_of(BLOCK) - 8, 0);
         let bits = 8 * (before + text.len()) as u64;
         rest.extend_from_slice(&bits.to_be_bytes());
-        Self { state, taken, rest }
+        let lanes = rest.repeat(LANES);
+        Self { state, taken, lanes }
     }
 
-    /// Puts other bytes at this place of the text, which was said not to be constant.
-    pub(super) fn patch(&mut self, at: usize, bytes: &[u8]) {
-        let at = at.wrapping_sub(self.taken);
-        if let Some(place) = self.rest.get_mut(at..at.wrapping_add(bytes.len())) {
-            place.copy_from_slice(bytes);
+    /// This place of one lane's text, which was said not to be constant, to be written to.
+    #[inline]
+    pub(super) fn place(&mut self, lane: usize, at: usize, length: usize) -> &mut [u8] {
+        let start = (lane * (self.lanes.len() / LANES) + at).wrapping_sub(self.taken);
+        self.lanes
+            .get_mut(start..start.wrapping_add(length))
+            .unwrap_or_default()
+    }
+
+    /// Puts other bytes at this place of one lane's text.
+    #[inline]
+    pub(super) fn patch<const N: usize>(&mut self, lane: usize, at: usize, bytes: &[u8; N]) {
+        if let Some(place) = self.place(lane, at, N).first_chunk_mut() {
+            *place = *bytes;
         }
     }
 
-    /// The hash of the text as it is now.
-    pub(super) fn hash(&self) -> H::Digest {
+    /// The hash of this lane's text as it is now.
+    #[inline]
+    pub(super) fn hash(&self, lane: usize) -> H::Digest {
+        let length = self.lanes.len() / LANES;
+        let blocks = self.lanes.get(lane * length..(lane + 1) * length).unwrap_or_default();
         let mut state = self.state;
-        H::compress(&mut state, self.rest.as_chunks::<BLOCK>().0);
+        H::compress(&mut state, blocks.as_chunks::<BLOCK>().0);
         H::digest(state)
     }
 }
@@ -127,7 +153,7 @@ impl<H: Hash> KeyedText<H> {
         let mut block = [0; BLOCK];
         let hashed;
         let key = if key.len() > BLOCK {
-            hashed = Text::<H>::new(H::START, 0, key, 0).hash();
+            hashed = Text::<H>::new(H::START, 0, key, 0).hash(0);
             hashed.as_ref()
         } else {
             key
@@ -147,16 +173,24 @@ impl<H: Hash> KeyedText<H> {
         }
     }
 
-    /// As [`Text::patch`].
-    pub(super) fn patch(&mut self, at: usize, bytes: &[u8]) {
-        self.inner.patch(at, bytes);
+    /// The text whose codes these are.
+    #[inline]
+    pub(super) fn text(&mut self) -> &mut Text<H> {
+        &mut self.inner
     }
 
-    /// The code of the text as it is now.
-    pub(super) fn code(&mut self) -> H::Digest {
-        let inner = self.inner.hash();
-        self.outer.patch(0, inner.as_ref());
-        self.outer.hash()
+    /// First half of the code of this lane's text as it is now.
+    #[inline]
+    pub(super) fn hash(&mut self, lane: usize) {
+        let digest = self.inner.hash(lane);
+        let digest = digest.as_ref();
+        self.outer.place(lane, 0, digest.len()).copy_from_slice(digest);
+    }
+
+    /// Second half: the code of this lane's text as it was when it was hashed.
+    #[inline]
+    pub(super) fn code(&self, lane: usize) -> H::Digest {
+        self.outer.hash(lane)
     }
 }
 
@@ -174,16 +208,17 @@ mod tests {
             text in prop::collection::vec(any::<u8>(), 1..400),
             at in any::<prop::sample::Index>(),
             byte in any::<u8>(),
+            lane in 0..LANES,
         ) {
             let at = at.index(text.len());
             let mut patched = text.clone();
             patched[at] = byte;
             let mut ours = Text::<Sha256>::new(Sha256::START, 0, &text, at);
-            ours.patch(at, &[byte]);
-            prop_assert_eq!(ours.hash(), <[u8; 32]>::from(sha2::Sha256::digest(&patched)));
+            ours.patch(lane, at, &[byte]);
+            prop_assert_eq!(ours.hash(lane), <[u8; 32]>::from(sha2::Sha256::digest(&patched)));
             let mut ours = Text::<Sha1>::new(Sha1::START, 0, &text, at);
-            ours.patch(at, &[byte]);
-            prop_assert_eq!(ours.hash(), <[u8; 20]>::from(sha1::Sha1::digest(&patched)));
+            ours.patch(lane, at, &[byte]);
+            prop_assert_eq!(ours.hash(lane), <[u8; 20]>::from(sha1::Sha1::digest(&patched)));
         }
 
         #[test]
@@ -192,20 +227,23 @@ mod tests {
             text in prop::collection::vec(any::<u8>(), 1..400),
             at in any::<prop::sample::Index>(),
             byte in any::<u8>(),
+            lane in 0..LANES,
         ) {
             let at = at.index(text.len());
             let mut patched = text.clone();
             patched[at] = byte;
             let mut ours = KeyedText::<Sha256>::new(&key, &text, at);
-            ours.patch(at, &[byte]);
+            ours.text().patch(lane, at, &[byte]);
             let mut theirs = Hmac::<sha2::Sha256>::new_from_slice(&key).unwrap();
             theirs.update(&patched);
-            prop_assert_eq!(ours.code(), <[u8; 32]>::from(theirs.finalize().into_bytes()));
+            ours.hash(lane);
+            prop_assert_eq!(ours.code(lane), <[u8; 32]>::from(theirs.finalize().into_bytes()));
             let mut ours = KeyedText::<Sha1>::new(&key, &text, at);
-            ours.patch(at, &[byte]);
+            ours.text().patch(lane, at, &[byte]);
             let mut theirs = Hmac::<sha1::Sha1>::new_from_slice(&key).unwrap();
             theirs.update(&patched);
-            prop_assert_eq!(ours.code(), <[u8; 20]>::from(theirs.finalize().into_bytes()));
+            ours.hash(lane);
+            prop_assert_eq!(ours.code(lane), <[u8; 20]>::from(theirs.finalize().into_bytes()));
         }
     }
 }

@@ -31,6 +31,7 @@ fn upper(nibble: u8) -> u8 {
 }
 
 /// 32 bytes as 64 lower-case hexadecimal digits. Arithmetic, not a table: it compiles to vector instructions.
+#[inline]
 pub(super) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
     let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
     let mut out = [0; 64];

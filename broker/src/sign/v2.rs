@@ -33,11 +33,21 @@ struct Shape {
     md5: bool,
 }
 
+impl Shape {
+    fn of(part: &Part) -> Self {
+        Self {
+            digits: super::digits(part.number),
+            md5: part.md5.is_some(),
+        }
+    }
+}
+
 /// The texts for parts of one shape.
 struct Texts {
     shape: Shape,
     string_to_sign: KeyedText<Sha1>,
     number_in_string: usize,
+    /// The URL, with room for the signature.
     url: Vec<u8>,
     number_in_url: usize,
 }
@@ -82,33 +92,40 @@ impl PartSigner {
         }
     }
 
-    /// Appends the part's URL to `out`. The part's size cannot be signed in this version.
-    pub fn write_url(&mut self, part: &Part, out: &mut Vec<u8>) {
-        let mut digits = itoa::Buffer::new();
-        let number = digits.format(part.number.get()).as_bytes();
-        let shape = Shape {
-            digits: number.len(),
-            md5: part.md5.is_some(),
-        };
-        let texts = match &mut self.texts {
-            Some(texts) if texts.shape == shape => texts,
-            other => other.insert(self.request.texts(shape)),
-        };
-        if let Some(md5) = part.md5 {
-            texts
-                .string_to_sign
-                .patch(START.len(), &super::base64::<24>(md5.as_bytes()));
+    /// Appends for each part what `before` writes, and the part's URL. The parts' sizes cannot be signed in this version.
+    pub fn write_urls(&mut self, parts: &[Part], out: &mut Vec<u8>, mut before: impl FnMut(&Part, &mut Vec<u8>)) {
+        for batch in super::batches(parts, Shape::of) {
+            let Some(shape) = batch.first().map(Shape::of) else {
+                continue;
+            };
+            let texts = match &mut self.texts {
+                Some(texts) if texts.shape == shape => texts,
+                other => other.insert(self.request.texts(shape)),
+            };
+            for (lane, part) in batch.iter().enumerate() {
+                if let Some(md5) = part.md5 {
+                    texts
+                        .string_to_sign
+                        .text()
+                        .patch(lane, START.len(), &super::base64(md5));
+                }
+                let text = texts.string_to_sign.text();
+                super::write_number(part.number, text.place(lane, texts.number_in_string, shape.digits));
+            }
+            for lane in 0..batch.len() {
+                texts.string_to_sign.hash(lane);
+            }
+            for (lane, part) in batch.iter().enumerate() {
+                let signature = texts.string_to_sign.code(lane);
+                before(part, out);
+                let number_at = out.len() + texts.number_in_url;
+                out.extend_from_slice(&texts.url);
+                if let Some(place) = out.get_mut(number_at..number_at + shape.digits) {
+                    super::write_number(part.number, place);
+                }
+                sign_off(&signature, out);
+            }
         }
-        texts.string_to_sign.patch(texts.number_in_string, number);
-        let signature = texts.string_to_sign.code();
-
-        let url_at = out.len();
-        out.extend_from_slice(&texts.url);
-        let number_at = url_at + texts.number_in_url;
-        if let Some(place) = out.get_mut(number_at..number_at + number.len()) {
-            place.copy_from_slice(number);
-        }
-        push_base64_escaped(&signature, out);
     }
 }
 
@@ -130,41 +147,49 @@ impl Request {
             shape,
             string_to_sign: KeyedText::new(secret_access_key.as_bytes(), text.as_bytes(), constant),
             number_in_string: before_number.len(),
-            url: format!("{url_start}{number}{url_end}").into_bytes(),
+            url: format!("{url_start}{number}{url_end}{:SIGNATURE_ROOM$}", "").into_bytes(),
             number_in_url: url_start.len(),
         }
     }
 }
 
-/// Every character of base64 as a query value: three bytes of which so many count.
+/// Every character of base64 as a query value, in little-endian order: three bytes, and how many of them count.
 #[expect(
     clippy::indexing_slicing,
     reason = "evaluated by the compiler, which would refuse to go out of bounds"
 )]
-const ESCAPED: [([u8; 3], usize); 64] = {
-    let mut table = [([0; 3], 1); 64];
+const ESCAPED: [u32; 64] = {
+    let mut table = [0; 64];
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut at = 0;
     while at < 62 {
-        table[at].0[0] = alphabet[at];
+        table[at] = u32::from_le_bytes([alphabet[at], 0, 0, 1]);
         at += 1;
     }
-    table[62] = (*b"%2B", 3);
-    table[63] = (*b"%2F", 3);
+    table[62] = u32::from_le_bytes(*b"%2B\x03");
+    table[63] = u32::from_le_bytes(*b"%2F\x03");
     table
 };
 
-/// Appends the base64 of a signature as a query value. Which characters have to be escaped is as random as the signature, so
-/// there is no branch on it for the processor to guess wrong.
-fn push_base64_escaped(signature: &[u8; 20], out: &mut Vec<u8>) {
-    let mut text = [0; 3 * 28];
+/// Room for a signature as a query value, padding aside: 27 characters, and what the table writes beyond the last.
+const SIGNATURE_ROOM: usize = 3 * 27 + 1;
+
+/// Puts the base64 of a signature, as a query value, into the room at the end of `out` and ends `out` behind it. Which
+/// characters have to be escaped is as random as the signature, so there is no branch on it for the processor to guess wrong.
+#[inline]
+fn sign_off(signature: &[u8; 20], out: &mut Vec<u8>) {
+    let start = out.len().saturating_sub(SIGNATURE_ROOM);
+    let Some(text) = out.last_chunk_mut::<SIGNATURE_ROOM>() else {
+        return;
+    };
     let mut length = 0;
     let mut push = |sextet: u32| {
-        let (bytes, count) = ESCAPED.get(sextet as usize & 63).copied().unwrap_or_default();
-        if let Some(place) = text.get_mut(length..length + 3) {
-            place.copy_from_slice(&bytes);
+        let entry = ESCAPED.get(sextet as usize & 63).copied().unwrap_or_default();
+        // Whole, over what did not count of the entry before.
+        if let Some(place) = text.get_mut(length..).and_then(|rest| rest.first_chunk_mut()) {
+            *place = entry.to_le_bytes();
         }
-        length += count;
+        length += (entry >> 24) as usize;
     };
     let (threes, rest) = signature.as_chunks::<3>();
     for [first, second, third] in threes {
@@ -180,7 +205,7 @@ fn push_base64_escaped(signature: &[u8; 20], out: &mut Vec<u8>) {
         push(bits >> 12);
         push(bits >> 6);
     }
-    out.extend_from_slice(text.get(..length).unwrap_or_default());
+    out.truncate(start + length);
     out.extend_from_slice(b"%3D");
 }
 
@@ -193,9 +218,11 @@ mod tests {
     fn the_published_example_has_the_published_signature() {
         let secret = b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
         let text = b"GET\n\n\n1175139620\n/johnsmith/photos/puppy.jpg";
-        let signature = KeyedText::<Sha1>::new(secret, text, 0).code();
-        let mut escaped = Vec::new();
-        push_base64_escaped(&signature, &mut escaped);
+        let mut text = KeyedText::<Sha1>::new(secret, text, 0);
+        text.hash(0);
+        let signature = text.code(0);
+        let mut escaped = vec![0; SIGNATURE_ROOM];
+        sign_off(&signature, &mut escaped);
         assert_eq!(escaped, b"NpgCjnDzrM%2BWFzoENXmpNDUsSn8%3D");
     }
 }

@@ -99,15 +99,25 @@ struct Shape {
     md5: bool,
 }
 
+impl Shape {
+    fn of(part: &Part) -> Self {
+        Self {
+            digits: super::digits(part.number),
+            size: part.size,
+            md5: part.md5.is_some(),
+        }
+    }
+}
+
 /// The texts for parts of one shape.
 struct Texts {
     shape: Shape,
     canonical_request: Text<Sha256>,
     number_in_request: usize,
     md5_in_request: usize,
+    /// The URL up to the signature.
     url: Vec<u8>,
     number_in_url: usize,
-    signature_in_url: usize,
 }
 
 impl PartSigner {
@@ -146,38 +156,43 @@ impl PartSigner {
         }
     }
 
-    /// Appends the part's URL to `out`.
-    pub fn write_url(&mut self, part: &Part, out: &mut Vec<u8>) {
-        let mut digits = itoa::Buffer::new();
-        let number = digits.format(part.number.get());
-        let shape = Shape {
-            digits: number.len(),
-            size: part.size,
-            md5: part.md5.is_some(),
-        };
-        let texts = match &mut self.texts {
-            Some(texts) if texts.shape == shape => texts,
-            other => other.insert(self.request.texts(shape)),
-        };
-        texts
-            .canonical_request
-            .patch(texts.number_in_request, number.as_bytes());
-        if let Some(md5) = part.md5 {
-            texts
-                .canonical_request
-                .patch(texts.md5_in_request, &super::base64::<24>(md5.as_bytes()));
-        }
-        self.string_to_sign
-            .patch(self.hash_at, &encode::hex(&texts.canonical_request.hash()));
-        let signature = encode::hex(&self.string_to_sign.code());
-        let url_at = out.len();
-        out.extend_from_slice(&texts.url);
-        for (at, bytes) in [
-            (texts.number_in_url, number.as_bytes()),
-            (texts.signature_in_url, &signature),
-        ] {
-            if let Some(place) = out.get_mut(url_at + at..url_at + at + bytes.len()) {
-                place.copy_from_slice(bytes);
+    /// Appends for each part what `before` writes, and the part's URL.
+    pub fn write_urls(&mut self, parts: &[Part], out: &mut Vec<u8>, mut before: impl FnMut(&Part, &mut Vec<u8>)) {
+        for batch in super::batches(parts, Shape::of) {
+            let Some(shape) = batch.first().map(Shape::of) else {
+                continue;
+            };
+            let texts = match &mut self.texts {
+                Some(texts) if texts.shape == shape => texts,
+                other => other.insert(self.request.texts(shape)),
+            };
+            for (lane, part) in batch.iter().enumerate() {
+                let place = texts
+                    .canonical_request
+                    .place(lane, texts.number_in_request, shape.digits);
+                super::write_number(part.number, place);
+                if let Some(md5) = part.md5 {
+                    texts
+                        .canonical_request
+                        .patch(lane, texts.md5_in_request, &super::base64(md5));
+                }
+            }
+            for lane in 0..batch.len() {
+                let hash = encode::hex(&texts.canonical_request.hash(lane));
+                self.string_to_sign.text().patch(lane, self.hash_at, &hash);
+            }
+            for lane in 0..batch.len() {
+                self.string_to_sign.hash(lane);
+            }
+            for (lane, part) in batch.iter().enumerate() {
+                let signature = self.string_to_sign.code(lane);
+                before(part, out);
+                let number_at = out.len() + texts.number_in_url;
+                out.extend_from_slice(&texts.url);
+                if let Some(place) = out.get_mut(number_at..number_at + shape.digits) {
+                    super::write_number(part.number, place);
+                }
+                out.extend_from_slice(&encode::hex(&signature));
             }
         }
     }
@@ -211,7 +226,6 @@ impl Request {
         let with_number = format!("{start}{number}&uploadId={upload_id}\n{headers}");
         let request = format!("{with_number}host:{host}\n\n{signed_headers}\nUNSIGNED-PAYLOAD");
         let url_start = format!("{url}?{query}{escaped}&partNumber=");
-        let url_end = format!("{url_start}{number}&uploadId={upload_id}&X-Amz-Signature=");
         Texts {
             shape,
             canonical_request: Text::new(Sha256::START, 0, request.as_bytes(), start.len()),
@@ -219,8 +233,7 @@ impl Request {
             // Before the line's end.
             md5_in_request: with_number.len().saturating_sub(25),
             number_in_url: url_start.len(),
-            signature_in_url: url_end.len(),
-            url: format!("{url_end}{:64}", "").into_bytes(),
+            url: format!("{url_start}{number}&uploadId={upload_id}&X-Amz-Signature=").into_bytes(),
         }
     }
 }
@@ -243,11 +256,12 @@ mod tests {
         let canonical_request = "GET\n/test.txt\nX-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1\
              %2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\n\
              host:examplebucket.s3.amazonaws.com\n\nhost\nUNSIGNED-PAYLOAD";
-        let hash = Text::<Sha256>::new(Sha256::START, 0, canonical_request.as_bytes(), 0).hash();
+        let hash = Text::<Sha256>::new(Sha256::START, 0, canonical_request.as_bytes(), 0).hash(0);
         let key = SigningKey::new(&credentials, "us-east-1", at);
         let (mut string_to_sign, hash_at) = key.string_to_sign(&timestamp(at));
-        string_to_sign.patch(hash_at, &encode::hex(&hash));
-        let signature = encode::hex(&string_to_sign.code());
+        string_to_sign.text().patch(0, hash_at, &encode::hex(&hash));
+        string_to_sign.hash(0);
+        let signature = encode::hex(&string_to_sign.code(0));
         assert_eq!(
             std::str::from_utf8(&signature),
             Ok("aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
