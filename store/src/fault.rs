@@ -183,7 +183,8 @@ fn points(head: &Parts) -> Vec<Point> {
             .map(|(_, value)| value.as_str())
     };
     let of_upload = value("uploadId").is_some();
-    let of_object = head.uri.path().trim_start_matches('/').contains('/');
+    let path = head.uri.path().trim_start_matches('/');
+    let of_object = path.split_once('/').is_some_and(|(_, key)| !key.is_empty());
     match head.method {
         Method::POST if value("uploads").is_some() => vec![Point::Create],
         Method::POST if of_upload => vec![Point::Complete],

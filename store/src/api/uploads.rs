@@ -8,7 +8,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use shared::PartNumber;
 
-use crate::disk::ListedPart;
+use crate::disk::{DiskError, ListedPart};
 
 use super::Api;
 use super::access::owner;
@@ -56,12 +56,17 @@ impl Api {
             request.trailing_headers,
         )?;
         let draft = upload.draft(declared.hasher()).map_err(to_s3)?;
-        let (md5, checksums) = receive(input.body, draft, declared, move |written, checksums| {
+        let of_part = upload.clone();
+        let received = receive(input.body, draft, declared, move |written, checksums| {
             let md5 = written.md5;
-            upload.add(number, written)?;
+            of_part.add(number, written)?;
             Ok((md5, checksums))
-        })
-        .await?;
+        });
+        let (md5, checksums) = match received.await {
+            // It was aborted or completed meanwhile, and its directory went away under the part.
+            Err(_) if !upload.is_open() => return Err(to_s3(DiskError::NoSuchUpload)),
+            received => received?,
+        };
         let mut output = UploadPartOutput {
             e_tag: Some(etag(&md5.to_hex())),
             ..UploadPartOutput::default()

@@ -76,6 +76,11 @@ impl Upload {
         }
     }
 
+    /// Whether it has been neither completed nor aborted.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.lock().open
+    }
+
     /// A place for the bytes of a part. It becomes one by [`Upload::add`].
     pub(crate) fn draft(&self, others: ChecksumHasher) -> Result<Draft, DiskError> {
         if !self.state.lock().open {
