@@ -115,6 +115,17 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// Does `work` to its end even if the caller goes away meanwhile: what is done at the store has to reach the ledger, and the
+/// other way round.
+///
+/// # Errors
+/// Those of `work`; or it broke.
+pub async fn to_its_end<T: 'static>(work: impl Future<Output = Result<T, ApiError>> + 'static) -> Result<T, ApiError> {
+    actix_web::rt::spawn(work.in_current_span())
+        .await
+        .map_err(|_| ApiError::Interrupted)?
+}
+
 /// The route table.
 pub fn routes(config: &mut ServiceConfig) {
     config

@@ -8,12 +8,12 @@
 use std::time::Duration;
 
 use actix_web::web::Data;
-use shared::api::{StoredPart, UploadState};
-use shared::{ETag, PartNumber, PartPlan};
-use tracing::Instrument;
+use shared::api::UploadState;
+use shared::{ETag, PartPlan};
 
-use crate::app::Broker;
+use crate::app::{Broker, to_its_end};
 use crate::error::ApiError;
+use crate::judge::{Verdict, judge};
 use crate::ledger::{Digests, Lease, LeaseOutcome, Plan, Session, StoredObject};
 use crate::s3::{StoreError, StoreErrorKind};
 
@@ -33,62 +33,6 @@ pub enum Completion {
     Busy,
 }
 
-/// What is wrong with the parts that the store holds.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    /// Nothing: these parts, of this many bytes in all, make the object.
-    Join(u64),
-    /// These parts are not there.
-    Missing(Vec<PartNumber>),
-    /// These parts have another size or MD5 than declared.
-    Wrong(Vec<PartNumber>),
-    /// These parts are there but not planned.
-    Unplanned(Vec<PartNumber>),
-}
-
-/// Compares what the store holds with what was planned and declared. `listed` is in order, each part once.
-pub fn judge(plan: &Plan, digests: &Digests, listed: &[StoredPart], etag_is_md5: bool) -> Verdict {
-    let count = match plan {
-        Plan::Sized(plan) => plan.part_count(),
-        Plan::Counted { part_count } => *part_count,
-        // Completing turns a growing plan into a sized one first.
-        Plan::Growing { .. } => 0,
-    };
-    let stored = |number| listed.binary_search_by_key(&number, |part| part.number).is_ok();
-    let missing: Vec<_> = PartNumber::up_to(count).filter(|number| !stored(*number)).collect();
-    if !missing.is_empty() {
-        return Verdict::Missing(missing);
-    }
-    let unplanned: Vec<_> = listed
-        .iter()
-        .map(|part| part.number)
-        .filter(|number| number.get() > count)
-        .collect();
-    if !unplanned.is_empty() {
-        return Verdict::Unplanned(unplanned);
-    }
-    let wrong: Vec<_> = listed
-        .iter()
-        .filter(|part| {
-            let size = match plan {
-                Plan::Sized(plan) => plan.part_len(part.number).is_some_and(|planned| planned != part.size),
-                Plan::Growing { .. } | Plan::Counted { .. } => false,
-            };
-            let digest = etag_is_md5
-                && digests
-                    .get(part.number)
-                    .is_some_and(|md5| !part.etag.unquoted().eq_ignore_ascii_case(&md5.to_hex()));
-            size || digest
-        })
-        .map(|part| part.number)
-        .collect();
-    if wrong.is_empty() {
-        Verdict::Join(listed.iter().map(|part| part.size).sum())
-    } else {
-        Verdict::Wrong(wrong)
-    }
-}
-
 /// Completes an upload. Asked again after success, answers the same object; `size` is needed for a growing upload only.
 ///
 /// Runs to its end even if the caller goes away: a completion half asked for is the one thing not to leave behind.
@@ -96,11 +40,7 @@ pub fn judge(plan: &Plan, digests: &Digests, listed: &[StoredPart], etag_is_md5:
 /// # Errors
 /// Why there is no object, and whether the upload can still be completed.
 pub async fn complete(broker: Data<Broker>, session: Session, size: Option<u64>) -> Result<Completion, ApiError> {
-    actix_web::rt::spawn(Box::pin(
-        async move { Completing { broker, session }.run(size).await }.in_current_span(),
-    ))
-    .await
-    .map_err(|_| ApiError::Interrupted)?
+    to_its_end(Box::pin(async move { Completing { broker, session }.run(size).await })).await
 }
 
 struct Completing {
@@ -225,6 +165,7 @@ impl Completing {
             match self.attempt(plan, &digests, lease).await {
                 Ok(object) => return Ok(object),
                 Err(Failed::For(error)) => return Err((error, undone(outcome_unknown))),
+                Err(Failed::NotJoined(error)) => return Err((error, Leave::Open)),
                 Err(Failed::Before(error)) => last = error.into(),
                 // The store has answered: it is not at it any more, and may be asked again once HEAD has found nothing.
                 Err(Failed::Answered(error)) => {
@@ -273,9 +214,9 @@ impl Completing {
         };
         let size = match judge(plan, digests, &listed, self.broker.profile.etag_is_md5) {
             Verdict::Join(size) => size,
-            Verdict::Missing(parts) => return Err(Failed::For(ApiError::PartsMissing(parts))),
-            Verdict::Wrong(parts) => return Err(Failed::For(ApiError::PartsWrong(parts))),
-            Verdict::Unplanned(parts) => return Err(Failed::For(ApiError::PartsUnplanned(parts))),
+            Verdict::Missing(parts) => return Err(Failed::NotJoined(ApiError::PartsMissing(parts))),
+            Verdict::Wrong(parts) => return Err(Failed::NotJoined(ApiError::PartsWrong(parts))),
+            Verdict::Unplanned(parts) => return Err(Failed::NotJoined(ApiError::PartsUnplanned(parts))),
         };
         // A holder that was held up past its lease must not complete beside the next one.
         if !self
@@ -364,6 +305,9 @@ enum Found {
 enum Failed {
     /// For a reason that another attempt does not change.
     For(ApiError),
+    /// The same, and whatever came before, the parts are not joined: the store still lists them, after the time that it was
+    /// left in peace, or has said no.
+    NotJoined(ApiError),
     /// Before the store was asked to join the parts, or it answered that it has not.
     Before(StoreError),
     /// The store answered with a failure that leaves open whether it joined the parts.
@@ -401,67 +345,7 @@ impl Failed {
             | StoreErrorKind::EntityTooSmall
             | StoreErrorKind::Denied(_)
             | StoreErrorKind::ClockSkew
-            | StoreErrorKind::Refused(_) => Self::For(error.into()),
+            | StoreErrorKind::Refused(_) => Self::NotJoined(error.into()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use shared::{MIB, Md5Digest};
-
-    use super::*;
-
-    fn part(number: u64, size: u64, etag: &str) -> StoredPart {
-        StoredPart {
-            number: number.try_into().unwrap(),
-            size,
-            etag: ETag::new(etag),
-        }
-    }
-
-    fn numbers(parts: &[u64]) -> Vec<PartNumber> {
-        parts.iter().map(|number| (*number).try_into().unwrap()).collect()
-    }
-
-    fn sized(size: u64) -> Plan {
-        Plan::Sized(PartPlan::for_size(size, Some(5 * MIB), u64::MAX).unwrap())
-    }
-
-    #[test]
-    fn every_planned_part_has_to_be_there_and_none_else() {
-        let plan = sized(12 * MIB);
-        let all = [part(1, 5 * MIB, "a"), part(2, 5 * MIB, "b"), part(3, 2 * MIB, "c")];
-        let none = Digests::default();
-        assert_eq!(judge(&plan, &none, &all, true), Verdict::Join(12 * MIB));
-        assert_eq!(judge(&plan, &none, &all[..1], true), Verdict::Missing(numbers(&[2, 3])));
-        assert_eq!(judge(&plan, &none, &[], true), Verdict::Missing(numbers(&[1, 2, 3])));
-        assert_eq!(
-            judge(&plan, &none, &[all[0].clone(), all[2].clone()], true),
-            Verdict::Missing(numbers(&[2]))
-        );
-        let mut more = all.to_vec();
-        more.push(part(7, 1, "d"));
-        assert_eq!(judge(&plan, &none, &more, true), Verdict::Unplanned(numbers(&[7])));
-    }
-
-    #[test]
-    fn a_part_of_another_size_is_wrong() {
-        let listed = [part(1, 5 * MIB, "a"), part(2, 5 * MIB, "b"), part(3, 2 * MIB - 1, "c")];
-        assert_eq!(
-            judge(&sized(12 * MIB), &Digests::default(), &listed, true),
-            Verdict::Wrong(numbers(&[3]))
-        );
-    }
-
-    #[test]
-    fn a_part_of_another_md5_is_wrong_where_etags_are_md5s() {
-        let plan = Plan::Counted { part_count: 1 };
-        let digests: Digests = [(PartNumber::FIRST, Md5Digest::EMPTY)].into_iter().collect();
-        let other = [part(1, 0, "\"00000000000000000000000000000000\"")];
-        let same = [part(1, 0, "\"D41D8CD98F00B204E9800998ECF8427E\"")];
-        assert_eq!(judge(&plan, &digests, &other, true), Verdict::Wrong(numbers(&[1])));
-        assert_eq!(judge(&plan, &digests, &other, false), Verdict::Join(0));
-        assert_eq!(judge(&plan, &digests, &same, true), Verdict::Join(0));
     }
 }

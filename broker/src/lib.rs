@@ -15,6 +15,7 @@ pub mod complete;
 pub mod config;
 pub mod error;
 pub mod handlers;
+pub mod judge;
 pub mod key;
 pub mod ledger;
 pub mod policy;

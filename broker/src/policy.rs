@@ -2,6 +2,8 @@
 //!
 //! The store client creates only what a [`CreateGrant`] says, and the signer signs only what a [`PartsGrant`] says.
 
+mod fields;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,20 +11,19 @@ use shared::api::{CreateUpload, Limits, MAX_PARTS_PER_SIGN};
 use shared::{MIB, Md5Digest, ObjectKey, PartNumber, PartPlan, plan};
 use time::OffsetDateTime;
 
+use self::fields::{check_content_type, check_metadata, shortened};
 use crate::error::ApiError;
 use crate::key::{KeyTemplate, UploadName};
 use crate::ledger::{Plan, Session};
 use crate::principal::Principal;
 use crate::sign::{MAX_URL_LIFE, Part};
 
-/// User metadata of one object: S3 allows 2 KB, names and values together.
-const MAX_METADATA_LEN: usize = 2048;
 /// Part size for a file of unknown size, unless the client asks for another: room for 625 GiB.
 const GROWING_PART_SIZE: u64 = 64 * MIB;
-/// What the broker itself keeps in user metadata begins so; clients may not.
-const RESERVED_METADATA: &str = "broker-";
 /// The user metadata, without `x-amz-meta-`, by which an object is known to come from one certain upload.
 pub const WRITE_TOKEN: &str = "broker-write-token";
+/// Characters of its value.
+const WRITE_TOKEN_LEN: usize = 32;
 
 /// A place to upload to, and its rules.
 #[derive(Clone, Debug)]
@@ -177,7 +178,8 @@ impl Policy {
         } else {
             let part_size = part_size.unwrap_or(GROWING_PART_SIZE);
             // Any one part of this size has to be possible.
-            PartPlan::for_size(part_size, Some(part_size), plan::MAX_PART_SIZE)?;
+            let one = part_size.min(plan::MAX_PART_SIZE);
+            PartPlan::for_size(one, Some(part_size), plan::MAX_PART_SIZE)?;
             Plan::Growing { part_size }
         };
         if let Some(destination) = destination.filter(|name| *name != self.destination.name) {
@@ -378,62 +380,4 @@ impl Policy {
             upload_expires_in: self.upload_life.as_secs(),
         }
     }
-}
-
-fn check_content_type(text: &str) -> Result<(), ApiError> {
-    let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    let (kind, rest) = text.split_once('/').unwrap_or_default();
-    if printable && !kind.is_empty() && !rest.is_empty() && text.len() <= 255 {
-        return Ok(());
-    }
-    let reason = format!(
-        "{:?} is no media type (RFC 9110 section 8.3.1), such as application/pdf",
-        shortened(text)
-    );
-    Err(ApiError::InvalidField {
-        field: "content_type",
-        reason,
-    })
-}
-
-fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
-    let refuse = |reason: String| {
-        Err(ApiError::InvalidField {
-            field: "metadata",
-            reason,
-        })
-    };
-    let mut length = 0;
-    for (name, value) in metadata {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
-        if name.is_empty() || !name.bytes().all(plain) {
-            let name = shortened(name);
-            return refuse(format!(
-                "has the name {name:?}; only a-z, 0-9, dash, underscore and dot work on every store"
-            ));
-        }
-        if name.starts_with(RESERVED_METADATA) {
-            return refuse(format!(
-                "has the name {name:?}; {RESERVED_METADATA}* is the broker's own"
-            ));
-        }
-        let edge_blank = value.starts_with(' ') || value.ends_with(' ');
-        if edge_blank || !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            return refuse(format!(
-                "{name:?} is not printable ASCII without blanks at its ends; encode it, for example by percent-encoding"
-            ));
-        }
-        length += name.len() + value.len();
-    }
-    if length > MAX_METADATA_LEN {
-        return refuse(format!(
-            "has {length} bytes, names and values together; at most {MAX_METADATA_LEN} are allowed"
-        ));
-    }
-    Ok(())
-}
-
-/// Enough of a client's text to recognise it by.
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
 }

@@ -5,7 +5,7 @@ use actix_web::web::Path;
 use shared::api::UploadState;
 
 use super::session;
-use crate::app::{Broker, Shared};
+use crate::app::{Broker, Shared, to_its_end};
 use crate::error::ApiError;
 use crate::ledger::Session;
 use crate::principal::Principal;
@@ -16,12 +16,17 @@ use crate::principal::Principal;
 /// The upload is not the caller's, is completed or being completed, or the store does not answer.
 pub async fn abort(broker: Shared, principal: Principal, id: Path<String>) -> Result<HttpResponse, ApiError> {
     let session = session::owned(&broker, &principal, &id).await?;
-    give_up(&broker, &session).await?;
+    give_up(broker, session).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Ends the upload in the ledger first, so that nobody completes it any more, then in the store.
-pub(super) async fn give_up(broker: &Broker, session: &Session) -> Result<(), ApiError> {
+/// Ends the upload in the ledger first, so that nobody completes it any more, then in the store: both, whether or not the
+/// caller waits for it.
+pub(super) async fn give_up(broker: Shared, session: Session) -> Result<(), ApiError> {
+    to_its_end(async move { end(&broker, &session).await }).await
+}
+
+async fn end(broker: &Broker, session: &Session) -> Result<(), ApiError> {
     match broker.ledger.abort(&session.id).await? {
         Some(UploadState::Aborted) => {}
         Some(UploadState::Completed) => return Err(ApiError::UploadEnded(UploadState::Completed)),

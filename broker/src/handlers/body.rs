@@ -18,17 +18,23 @@ const FORM_LIMIT: usize = 1024 * 1024;
 /// A body of 1 MiB takes this long at 35 KB/s; whoever is slower holds a connection for nothing.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The pairs of an `application/x-www-form-urlencoded` body, in order.
+/// An `application/x-www-form-urlencoded` body.
 ///
 /// # Errors
 /// Another media type, too large, broken off, or not such a form.
-pub async fn form(request: &HttpRequest, payload: Payload) -> Result<Vec<(String, String)>, ApiError> {
+pub async fn form<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<T, ApiError> {
     let bytes = read(request, payload, "application/x-www-form-urlencoded", FORM_LIMIT).await?;
     // The parser would take bytes that are not UTF-8 for U+FFFD, and so make one name of several.
-    if percent_decode(&bytes).decode_utf8().is_err() {
+    if !decodes_to_ascii(&bytes) && percent_decode(&bytes).decode_utf8().is_err() {
         return Err(ApiError::InvalidForm("it is not UTF-8".into()));
     }
     serde_urlencoded::from_bytes(&bytes).map_err(|error| ApiError::InvalidForm(excerpt(&error.to_string())))
+}
+
+/// Whether there is nothing beyond ASCII in the form, as it is or escaped.
+fn decodes_to_ascii(form: &[u8]) -> bool {
+    let escapes_more = |pair: &[u8]| matches!(pair, [b'%', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F']);
+    form.is_ascii() && !form.windows(2).any(escapes_more)
 }
 
 /// A JSON body.

@@ -1,11 +1,13 @@
 //! `POST /v1/uploads`: admits an upload, or finds the one that the caller has open for the same content.
 
+use std::time::Duration;
+
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use shared::api::{CreateUpload, Integrity, StoredPart, UploadCreated, UploadState};
 
 use super::body;
-use crate::app::{Broker, Shared};
+use crate::app::{Broker, Shared, to_its_end};
 use crate::error::ApiError;
 use crate::ledger::{Digests, Plan, Session};
 use crate::policy::CreateGrant;
@@ -27,37 +29,53 @@ pub async fn create(
     let grant = broker
         .policy
         .admit_create(&principal, asked, now, broker.upload_random())?;
-    if let Some((session, parts)) = resumable(&broker, &principal, &grant).await? {
-        tracing::info!(upload = %session.id, stored = parts.len(), "upload continues");
-        return Ok(HttpResponse::Ok().json(answer(&broker, &session, parts)));
+    for _ in 0..TRIES {
+        if let Some((session, parts)) = resumable(&broker, &grant).await? {
+            tracing::info!(upload = %session.id, stored = parts.len(), "upload continues");
+            return Ok(HttpResponse::Ok().json(answer(&broker, &session, parts)));
+        }
+        if let Some(session) = admit(broker.clone(), grant.clone(), Digests::default()).await? {
+            return Ok(HttpResponse::Created().json(answer(&broker, &session, Vec::new())));
+        }
+        tokio::time::sleep(PAUSE).await;
     }
-    let session = admit(&broker, grant, &Digests::default()).await?;
-    Ok(HttpResponse::Created().json(answer(&broker, &session, Vec::new())))
+    Err(ApiError::UploadBusy)
 }
 
-/// Begins the upload at the store and records it; if it cannot be recorded, the store forgets it again.
-pub(super) async fn admit(broker: &Broker, grant: CreateGrant, declared: &Digests) -> Result<Session, ApiError> {
+/// How often to look for an upload that another request has just begun, and that has just ended when it is looked at.
+const TRIES: u32 = 10;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Begins the upload at the store and records it; if it is not recorded, the store forgets it again. Nothing if another
+/// request has begun an upload for the same content meanwhile. Done to its end, whether or not the caller waits for it.
+pub(super) async fn admit(broker: Shared, grant: CreateGrant, declared: Digests) -> Result<Option<Session>, ApiError> {
+    to_its_end(async move { begin(&broker, &grant, &declared).await }).await
+}
+
+async fn begin(broker: &Broker, grant: &CreateGrant, declared: &Digests) -> Result<Option<Session>, ApiError> {
     let id = broker.upload_id();
     let empty = matches!(grant.plan, Plan::Sized(plan) if plan.part_count() == 0);
     let store_upload_id = if empty {
         None
     } else {
-        Some(broker.store.create(&grant).await.map_err(created)?)
+        Some(broker.store.create(grant).await.map_err(created)?)
     };
-    if let Err(error) = broker
+    let recorded = broker
         .ledger
-        .admit(&id, &grant, store_upload_id.as_deref(), declared)
-        .await
+        .admit(&id, grant, store_upload_id.as_deref(), declared)
+        .await;
+    if !matches!(recorded, Ok(true))
+        && let Some(store_upload_id) = &store_upload_id
+        && let Err(error) = broker.store.abort(&grant.bucket, &grant.key, store_upload_id).await
     {
-        if let Some(store_upload_id) = &store_upload_id
-            && let Err(error) = broker.store.abort(&grant.bucket, &grant.key, store_upload_id).await
-        {
-            tracing::warn!(key = %grant.key, error = %error, "an unrecorded multipart upload without parts stays behind");
-        }
-        return Err(error.into());
+        tracing::warn!(key = %grant.key, error = %error, "an unrecorded multipart upload without parts stays behind");
+    }
+    if !recorded? {
+        return Ok(None);
     }
     tracing::info!(upload = %id, owner = grant.owner.name(), key = %grant.key, size = grant.plan.size(), "upload created");
-    Ok(Session::admitted(id, grant, store_upload_id))
+    Ok(Some(Session::admitted(id, grant, store_upload_id)))
 }
 
 /// A store that says NoSuchUpload to a create has another trouble than an upload that is gone.
@@ -69,32 +87,8 @@ fn created(error: StoreError) -> ApiError {
 }
 
 /// The upload to go on with, and what the store holds of it.
-async fn resumable(
-    broker: &Broker,
-    principal: &Principal,
-    grant: &CreateGrant,
-) -> Result<Option<(Session, Vec<StoredPart>)>, ApiError> {
-    let Some(fingerprint) = &grant.fingerprint else {
-        return Ok(None);
-    };
-    let found = broker
-        .ledger
-        .find_resumable(
-            principal,
-            &grant.destination,
-            grant.name.as_str(),
-            fingerprint,
-            grant.created_at,
-        )
-        .await?;
-    // Whatever else was asked for has to be what was admitted then; otherwise it is another upload.
-    let same = |session: &Session| {
-        session.plan == grant.plan
-            && session.content_type == grant.content_type
-            && session.acl == grant.acl
-            && session.metadata == grant.metadata
-    };
-    let Some(session) = found.filter(same) else {
+async fn resumable(broker: &Broker, grant: &CreateGrant) -> Result<Option<(Session, Vec<StoredPart>)>, ApiError> {
+    let Some(session) = broker.ledger.find_resumable(grant, grant.created_at).await? else {
         return Ok(None);
     };
     match (&session.store_upload_id, session.state) {

@@ -5,6 +5,7 @@ pub mod body;
 pub mod complete;
 pub mod create;
 pub mod form;
+mod form_fields;
 pub mod health;
 pub mod me;
 pub mod session;

@@ -56,18 +56,14 @@ pub async fn sign_parts(
     let (mut signer, grant) = broker.signer(grant).await?;
     broker.ledger.declare(&session.id, &declared).await?;
     let expires_at = now + grant.expires_in();
-    let mut url = Vec::with_capacity(768);
-    let parts = grant.parts().iter().map(|part| {
-        url.clear();
-        signer.write_url(part, &mut url);
-        SignedPart {
-            number: part.number,
-            method: "PUT".to_owned(),
-            url: String::from_utf8_lossy(&url).into_owned(),
-            headers: part.headers(),
-            expires_at,
-            expires_in: grant.expires_in().as_secs(),
-        }
+    let urls = signer.urls(grant.parts());
+    let parts = grant.parts().iter().zip(urls).map(|(part, url)| SignedPart {
+        number: part.number,
+        method: "PUT".to_owned(),
+        url,
+        headers: part.headers(),
+        expires_at,
+        expires_in: grant.expires_in().as_secs(),
     });
     Ok(HttpResponse::Ok().json(SignedParts {
         parts: parts.collect(),

@@ -15,9 +15,19 @@ use crate::principal::Principal;
 /// # Errors
 /// The upload is not the caller's, or the store does not answer.
 pub async fn status(broker: Shared, principal: Principal, id: Path<String>) -> Result<HttpResponse, ApiError> {
-    let session = session::owned(&broker, &principal, &id).await?;
+    let mut session = session::owned(&broker, &principal, &id).await?;
     let parts = match (&session.store_upload_id, session.state) {
-        (Some(store_upload_id), UploadState::Open) => broker.store.list_parts(&session, store_upload_id).await?,
+        (Some(store_upload_id), UploadState::Open) => match broker.store.list_parts(&session, store_upload_id).await {
+            Ok(parts) => parts,
+            Err(error) => {
+                // It may have been completed or aborted since it was looked up, and is no longer at the store for that.
+                session = session::owned(&broker, &principal, &id).await?;
+                if session.state == UploadState::Open {
+                    return Err(error.into());
+                }
+                Vec::new()
+            }
+        },
         _ => Vec::new(),
     };
     Ok(HttpResponse::Ok().json(UploadStatus {

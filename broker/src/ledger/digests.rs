@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shared::{Md5Digest, PartNumber, UploadId};
-use sqlx::Row;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::{Ledger, LedgerError};
 
@@ -71,6 +71,31 @@ fn place(number: PartNumber) -> (i64, usize) {
         i64::from(index / PARTS_PER_PAGE),
         usize::from(index % PARTS_PER_PAGE) * Md5Digest::LEN,
     )
+}
+
+/// Records what is declared for an upload that is new.
+pub(super) async fn insert(
+    connection: &mut AnyConnection,
+    id: &UploadId,
+    declared: &Digests,
+) -> Result<(), sqlx::Error> {
+    if declared.pages.is_empty() {
+        return Ok(());
+    }
+    // One statement, since each costs more than its rows do.
+    let rows: Vec<_> = (0..declared.pages.len())
+        .map(|row| format!("($1, ${}, ${})", 2 * row + 2, 2 * row + 3))
+        .collect();
+    let statement = format!(
+        "INSERT INTO part_digests (upload_id, page, digests) VALUES {}",
+        rows.join(", ")
+    );
+    let mut query = sqlx::query(AssertSqlSafe(statement)).bind(id.as_str());
+    for (page, bytes) in &declared.pages {
+        query = query.bind(page).bind(bytes.as_slice());
+    }
+    query.execute(connection).await?;
+    Ok(())
 }
 
 impl Ledger {

@@ -142,7 +142,7 @@ impl Ledger {
     pub async fn finish(&self, lease: &Lease, object: &StoredObject) -> Result<(), LedgerError> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
-            "UPDATE uploads SET state = 'completed', lease_holder = NULL, lease_until = NULL, \
+            "UPDATE uploads SET state = 'completed', resume_key = NULL, lease_holder = NULL, lease_until = NULL, \
              etag = $2, object_size = $3, version_id = $4 WHERE id = $1",
         )
         .bind(lease.id.as_str())

@@ -4,6 +4,7 @@
 
 mod digests;
 mod lease;
+mod resume;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,6 @@ pub use lease::{Lease, LeaseOutcome};
 pub use session::{Plan, Session, StoredObject};
 
 use crate::policy::CreateGrant;
-use crate::principal::Principal;
 
 /// The ledger did not do as asked; nothing is half-recorded.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +122,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records a new upload as open.
+    /// Records a new upload as open. Answers whether it did: not if one for the same content is open already.
     ///
     /// # Errors
     /// Nothing was recorded.
@@ -132,13 +132,25 @@ impl Ledger {
         grant: &CreateGrant,
         store_upload_id: Option<&str>,
         declared: &Digests,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<bool, LedgerError> {
         let mut transaction = self.pool.begin().await?;
+        let resume_key = resume::resume_key(grant);
+        if let Some(key) = &resume_key {
+            // Makes room for this one where nobody has recorded yet that the last one ran out.
+            sqlx::query(
+                "UPDATE uploads SET resume_key = NULL WHERE resume_key = $1 AND state = 'open' AND expires_at <= $2",
+            )
+            .bind(key)
+            .bind(millis(grant.created_at))
+            .execute(&mut *transaction)
+            .await?;
+        }
         let (size, part_size, part_count) = grant.plan.columns();
-        sqlx::query(
+        let admitted = sqlx::query(
             "INSERT INTO uploads (id, owner, destination, bucket, name, object_key, store_upload_id, size, part_size, \
-             part_count, content_type, acl, metadata, fingerprint, write_token, state, created_at, expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'open', $16, $17)",
+             part_count, content_type, acl, metadata, fingerprint, resume_key, write_token, state, created_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 'open', $17, $18) \
+             ON CONFLICT (resume_key) DO NOTHING",
         )
         .bind(id.as_str())
         .bind(grant.owner.name())
@@ -154,21 +166,18 @@ impl Ledger {
         .bind(grant.acl.as_deref())
         .bind(serde_json::to_string(&grant.metadata).unwrap_or_else(|_| "{}".into()))
         .bind(grant.fingerprint.as_deref())
+        .bind(resume_key)
         .bind(grant.write_token.as_str())
         .bind(millis(grant.created_at))
         .bind(millis(grant.expires_at))
         .execute(&mut *transaction)
         .await?;
-        for (page, bytes) in declared.pages() {
-            sqlx::query("INSERT INTO part_digests (upload_id, page, digests) VALUES ($1, $2, $3)")
-                .bind(id.as_str())
-                .bind(page)
-                .bind(bytes)
-                .execute(&mut *transaction)
-                .await?;
+        if admitted.rows_affected() == 0 {
+            return Ok(false);
         }
+        digests::insert(&mut transaction, id, declared).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     /// The upload of this id, whoever owns it.
@@ -183,33 +192,6 @@ impl Ledger {
         row.as_ref().map(Session::from_row).transpose()
     }
 
-    /// The newest upload of this principal with this destination, name and fingerprint that is open, or whose completion
-    /// was begun.
-    ///
-    /// # Errors
-    /// The database did not answer, or the row is not readable.
-    pub async fn find_resumable(
-        &self,
-        owner: &Principal,
-        destination: &str,
-        name: &str,
-        fingerprint: &str,
-        now: OffsetDateTime,
-    ) -> Result<Option<Session>, LedgerError> {
-        let row = sqlx::query(
-            "SELECT * FROM uploads WHERE owner = $1 AND destination = $2 AND name = $3 AND fingerprint = $4 \
-             AND (state = 'completing' OR state = 'open' AND expires_at > $5) ORDER BY created_at DESC LIMIT 1",
-        )
-        .bind(owner.name())
-        .bind(destination)
-        .bind(name)
-        .bind(fingerprint)
-        .bind(millis(now))
-        .fetch_optional(&self.pool)
-        .await?;
-        row.as_ref().map(Session::from_row).transpose()
-    }
-
     /// Ends an open upload without an object. Answers the state it is in afterwards, or nothing if there is no such upload.
     ///
     /// An upload that is being completed, or whose completion has an unknown outcome, stays as it is.
@@ -217,7 +199,7 @@ impl Ledger {
     /// # Errors
     /// The database did not answer; the upload is as it was.
     pub async fn abort(&self, id: &UploadId) -> Result<Option<UploadState>, LedgerError> {
-        sqlx::query("UPDATE uploads SET state = 'aborted' WHERE id = $1 AND state = 'open'")
+        sqlx::query("UPDATE uploads SET state = 'aborted', resume_key = NULL WHERE id = $1 AND state = 'open'")
             .bind(id.as_str())
             .execute(&self.pool)
             .await?;

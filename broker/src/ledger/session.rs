@@ -139,20 +139,20 @@ impl Session {
     }
 
     /// The upload as [`Ledger::admit`](super::Ledger::admit) has just recorded it.
-    pub fn admitted(id: UploadId, grant: CreateGrant, store_upload_id: Option<String>) -> Self {
+    pub fn admitted(id: UploadId, grant: &CreateGrant, store_upload_id: Option<String>) -> Self {
         Self {
             id,
-            owner: grant.owner,
-            destination: grant.destination,
-            bucket: grant.bucket,
+            owner: grant.owner.clone(),
+            destination: grant.destination.clone(),
+            bucket: grant.bucket.clone(),
             name: grant.name.to_string(),
-            key: grant.key,
+            key: grant.key.clone(),
             store_upload_id,
             plan: grant.plan,
-            content_type: grant.content_type,
-            acl: grant.acl,
-            metadata: grant.metadata,
-            write_token: grant.write_token,
+            content_type: grant.content_type.clone(),
+            acl: grant.acl.clone(),
+            metadata: grant.metadata.clone(),
+            write_token: grant.write_token.clone(),
             state: UploadState::Open,
             object: None,
             expires_at: grant.expires_at,

@@ -7,7 +7,7 @@ use shared::{ETag, MIB, Md5Digest, PartNumber, UploadId};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
-use super::{Digests, Lease, LeaseOutcome, Ledger, Session, StoredObject, sqlite_url};
+use super::{Digests, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
 use crate::policy::{CreateGrant, Destination, Policy, UploadRandom};
 use crate::principal::Principal;
 
@@ -37,11 +37,13 @@ impl Fresh {
 
     async fn admit(&self) -> UploadId {
         let id = UploadId::from_random([7; 24]);
-        self.ledger
-            .admit(&id, &grant(), Some("store-id"), &Digests::default())
-            .await
-            .unwrap();
+        assert!(self.admits(&id, &grant()).await);
         id
+    }
+
+    async fn admits(&self, id: &UploadId, grant: &CreateGrant) -> bool {
+        let none = Digests::default();
+        self.ledger.admit(id, grant, Some("store-id"), &none).await.unwrap()
     }
 
     async fn lease(&self, id: &UploadId, holder: &str, now: OffsetDateTime) -> Lease {
@@ -111,7 +113,7 @@ async fn what_was_admitted_is_found_again_after_a_restart() {
     let session = fresh.ledger.find(&id).await.unwrap().unwrap();
     assert_eq!(
         session,
-        Session::admitted(id.clone(), grant(), Some("store-id".into())),
+        Session::admitted(id.clone(), &grant(), Some("store-id".into())),
         "as it was recorded"
     );
     assert_eq!(session.owner, alice());
@@ -133,21 +135,57 @@ async fn what_was_admitted_is_found_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn an_upload_is_resumed_only_by_its_owner_with_the_same_fingerprint_and_in_time() {
+async fn an_upload_is_resumed_only_by_its_owner_for_the_same_content_and_in_time() {
     let fresh = Fresh::open().await;
     let id = fresh.admit().await;
-    let find = async |owner: &Principal, fingerprint: &str, now| {
-        fresh
-            .ledger
-            .find_resumable(owner, "default", "a/b.bin", fingerprint, now)
-            .await
-            .unwrap()
-            .map(|found| found.id)
+    let find = async |asked: &CreateGrant, now| {
+        let found = fresh.ledger.find_resumable(asked, now).await.unwrap();
+        found.map(|session| session.id)
     };
-    assert_eq!(find(&alice(), "print", NOW).await, Some(id));
-    assert_eq!(find(&Principal::named("bob"), "print", NOW).await, None);
-    assert_eq!(find(&alice(), "other", NOW).await, None);
-    assert_eq!(find(&alice(), "print", NOW + Duration::from_hours(1)).await, None);
+    assert_eq!(find(&grant(), NOW).await, Some(id));
+    assert_eq!(find(&grant(), NOW + Duration::from_hours(1)).await, None);
+    let change: [fn(&mut CreateGrant); 6] = [
+        |grant| grant.owner = Principal::named("bob"),
+        |grant| grant.fingerprint = Some("other".into()),
+        |grant| grant.fingerprint = None,
+        |grant| grant.content_type = None,
+        |grant| grant.metadata.clear(),
+        |grant| grant.plan = Plan::Growing { part_size: 5 * MIB },
+    ];
+    for (at, change) in change.iter().enumerate() {
+        let mut asked = grant();
+        change(&mut asked);
+        assert_eq!(find(&asked, NOW).await, None, "change {at}");
+    }
+}
+
+#[tokio::test]
+async fn of_many_who_begin_one_upload_at_once_one_does_and_the_next_can_once_it_has_ended() {
+    let fresh = Fresh::open().await;
+    let mut beginning = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let ledger = fresh.ledger.clone();
+        beginning.spawn(async move {
+            let id = UploadId::from_random([number; 24]);
+            let recorded = ledger.admit(&id, &grant(), None, &Digests::default()).await.unwrap();
+            recorded.then_some(id)
+        });
+    }
+    let recorded: Vec<_> = beginning.join_all().await.into_iter().flatten().collect();
+    let [first] = recorded.as_slice() else {
+        panic!("recorded: {recorded:?}");
+    };
+    assert_eq!(
+        fresh.ledger.find_resumable(&grant(), NOW).await.unwrap().unwrap().id,
+        *first
+    );
+
+    let (second, third) = (UploadId::from_random([20; 24]), UploadId::from_random([21; 24]));
+    fresh.ledger.abort(first).await.unwrap();
+    assert!(fresh.admits(&second, &grant()).await, "after an abort");
+    let mut later = grant();
+    later.created_at = NOW + Duration::from_hours(1);
+    assert!(fresh.admits(&third, &later).await, "after the end of its life");
 }
 
 #[tokio::test]

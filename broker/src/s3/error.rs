@@ -93,9 +93,8 @@ impl StoreError {
                 None => match status {
                     Some(403) if operation.starts_with("Head") => StoreErrorKind::Denied("AccessDenied".into()),
                     Some(429 | 503) => StoreErrorKind::Busy("SlowDown".into()),
-                    Some(code @ 400..=499) if operation.starts_with("Head") => {
-                        StoreErrorKind::Refused(format!("HTTP status {code}"))
-                    }
+                    // 408 comes after waiting, so something may have been done.
+                    Some(code @ (400..=407 | 409..=499)) => StoreErrorKind::Refused(format!("HTTP status {code}")),
                     Some(code) => StoreErrorKind::Unknown(format!("HTTP status {code} without an S3 error")),
                     None => StoreErrorKind::Unknown("no status".into()),
                 },
