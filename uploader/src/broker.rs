@@ -103,15 +103,16 @@ impl Broker {
             .await
     }
 
-    /// Has the store join the parts; waits while another request is at it.
+    /// Has the store join the parts of a file of `size` bytes; waits while another request is at it.
     pub(crate) async fn complete(
         &self,
         id: &UploadId,
+        size: u64,
         progress: &dyn Progress,
     ) -> Result<CompletedObject, UploadError> {
         let doing = "complete the upload";
         let path = format!("v1/uploads/{id}/complete");
-        let asked = CompleteUpload::default();
+        let asked = CompleteUpload { size: Some(size) };
         let end = Instant::now() + COMPLETING_TIMEOUT;
         loop {
             let call = Call {

@@ -69,7 +69,7 @@ impl std::fmt::Debug for Hidden {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Upload files, or continue uploading them
-    Put(Put),
+    Put(Box<Put>),
     /// Show where an upload stands: its plan, and the parts that the store holds
     Status {
         /// As `put` named it
@@ -87,13 +87,31 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_long_help = PUT_HELP)]
 pub(crate) struct Put {
-    /// Files to upload; no directories, pipes or devices
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
+    /// Files and directories to upload, or - for standard input, however long it is (needs --name); a directory with `/` at
+    /// its end stands for its content, without its own name
+    #[arg(required = true, value_name = "SOURCE")]
+    pub(crate) sources: Vec<PathBuf>,
 
-    /// Name from which the destination makes the key; may hold `/` [default: the file's own name]
+    /// Name from which the destination makes the key; may hold `/`. For a directory, what to put in place of its own name
+    /// [default: the source's own name]
     #[arg(long)]
     pub(crate) name: Option<String>,
+
+    /// Of directories, take only files that match; may be given several times. Globs are those of .gitignore files
+    #[arg(long, value_name = "GLOB", help_heading = "Directories")]
+    pub(crate) include: Vec<String>,
+
+    /// Of directories, leave out files and directories that match; may be given several times, and wins over --include
+    #[arg(long, value_name = "GLOB", help_heading = "Directories")]
+    pub(crate) exclude: Vec<String>,
+
+    /// Of directories, leave out what .gitignore and .ignore files say
+    #[arg(long, help_heading = "Directories")]
+    pub(crate) gitignore: bool,
+
+    /// In directories, follow symbolic links rather than leave them out
+    #[arg(long, help_heading = "Directories")]
+    pub(crate) follow_links: bool,
 
     /// Media type of the object [default: guessed from the name]
     #[arg(long, value_name = "TYPE")]
@@ -133,24 +151,35 @@ Exit status:
   4    a file changed while it was being sent; no object was made of it
   75   broker or store could not be reached, or had too much to do: run the same command again later
   130  interrupted; the same command continues
-With several files that fail in different ways it is 1.
+With several files that fail in different ways it is 1. One that fails does not stop the others.
 
 Examples:
   uploader put backup.tar
   uploader put --name photos/2026/1.jpg --meta camera=x100 IMG_1.JPG
+  pg_dump shop | uploader put --name shop.dump -
+  uploader put photos                    # keys photos/2026/1.jpg and so on; with photos/ they are 2026/1.jpg
+  uploader put --exclude '*.tmp' --exclude cache/ --name host-7 /srv/data
   UPLOADER_TOKEN=… uploader --broker https://uploads.example.org put *.tar
   uploader --json put backup.tar | jq -r 'select(.event == \"completed\").key'";
 
 const PUT_HELP: &str = "\
 Events printed with --json, one object a line, each with `event` and `file`, the path as it was given:
-  started     upload_id, key, size, part_size, part_count, stored_parts
+  started     upload_id, key, size, part_size, part_count, stored_parts; size and part_count are null for standard input
   part        number, size, kept: true where the store held it from an earlier run
   retry       what, after_seconds, attempt
   completing
   completed   upload_id, key, etag, size, version_id (on versioned buckets), location,
               sent_bytes, kept_bytes, seconds
   failed      code, exit_status, error
-More kinds and fields may come. Sizes are bytes.
+  skipped     what: neither a file nor a directory, and left out
+  summary     without `file`, the last one where a directory or several sources are sent:
+              files, bytes, sent_bytes, kept_bytes, failed, skipped, seconds
+More kinds and fields may come. Sizes are bytes. Events of several files come as they happen.
+
+Standard input is cut into parts of 16 MiB, or of --part-size, of which four are in memory at once; 10,000 parts are the
+most. What was read is gone: an upload of it that fails is given up and not continued.
+
+Of directories, .DS_Store, .Trashes, .fseventsd, .Spotlight-V100 and desktop.ini are left out unless they are included.
 
 Exit status: see `uploader --help`.";
 

@@ -1,16 +1,16 @@
 //! What each command does, and the exit code it ends with.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use shared::UploadId;
-use uploader::{DEFAULT_CONCURRENCY, ErrorKind, PutOptions, RetryPolicy, UploadError, Uploader};
+use uploader::{DEFAULT_CONCURRENCY, ErrorKind, RetryPolicy, UploadError, Uploader};
 
-use crate::cli::{Cli, Command, Common, Hidden, Put};
-use crate::render::{Render, Screen};
+use crate::cli::{Cli, Command, Common, Hidden};
+use crate::put_all::put_all;
+use crate::render::Screen;
 
-const EXIT_SOME_FAILED: u8 = 1;
+pub(crate) const EXIT_SOME_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_AUTH: u8 = 3;
 const EXIT_SOURCE_CHANGED: u8 = 4;
@@ -76,7 +76,8 @@ async fn execute(cli: &Cli, screen: &Screen) -> u8 {
     )
 }
 
-fn exit_code(error: &UploadError) -> u8 {
+/// The exit code that tells of this failure.
+pub(crate) fn exit_code(error: &UploadError) -> u8 {
     match error.kind() {
         ErrorKind::Usage => EXIT_USAGE,
         ErrorKind::Auth => EXIT_AUTH,
@@ -87,7 +88,8 @@ fn exit_code(error: &UploadError) -> u8 {
 }
 
 impl Common {
-    fn uploader(&self, concurrency: usize, stall: Duration) -> Result<Uploader, UploadError> {
+    /// An uploader by these settings.
+    pub(crate) fn uploader(&self, concurrency: usize, stall: Duration) -> Result<Uploader, UploadError> {
         let mut builder = Uploader::builder().broker(&self.broker);
         // An empty variable is how scripts leave one out.
         if let Some(Hidden(token)) = self.token.as_ref().filter(|Hidden(token)| !token.is_empty()) {
@@ -106,60 +108,6 @@ impl Common {
 
     fn asking(&self) -> Result<Uploader, UploadError> {
         self.uploader(DEFAULT_CONCURRENCY, Duration::from_secs(30))
-    }
-}
-
-async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
-    let checked = match put.name {
-        Some(_) if put.files.len() > 1 => {
-            let why = "--name names one object, and there are several files; upload them one by one";
-            Err(UploadError::Settings(why.into()))
-        }
-        _ => common.uploader(put.concurrency, Duration::from_secs(put.stall_timeout)),
-    };
-    let uploader = match checked {
-        Ok(uploader) => uploader,
-        Err(error) => {
-            screen.failure(&error);
-            return exit_code(&error);
-        }
-    };
-    let options = PutOptions {
-        name: put.name.clone(),
-        content_type: put.content_type.clone(),
-        acl: put.acl.clone(),
-        metadata: put.meta.iter().cloned().collect(),
-        destination: put.destination.clone(),
-        part_size: put.part_size,
-    };
-    let mut codes = Vec::new();
-    for (done, file) in put.files.iter().enumerate() {
-        let render = Arc::new(Render::new(screen.clone(), file));
-        let Err(error) = uploader.put(file, &options, render.clone()).await else {
-            continue;
-        };
-        let code = exit_code(&error);
-        render.failed(&error, code);
-        codes.push(code);
-        // What stands in the way of one file stands in the way of all.
-        let left = put.files.len() - done - 1;
-        if left > 0 && concerns_all(&error) {
-            screen.error(&format!("{left} more files were not tried for the same reason"));
-            break;
-        }
-    }
-    match codes.split_first() {
-        None => 0,
-        Some((first, others)) if others.iter().all(|code| code == first) => *first,
-        Some(_) => EXIT_SOME_FAILED,
-    }
-}
-
-fn concerns_all(error: &UploadError) -> bool {
-    match error {
-        UploadError::BrokerUnreachable { .. } | UploadError::NotABroker { .. } => true,
-        UploadError::Refused { problem, .. } => problem.status == 401,
-        _ => false,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use shared::PartNumber;
 use shared::api::{CompletedObject, Problem};
+use shared::{PartNumber, PartPlan};
 
 use crate::error::UploadError;
 use crate::progress::{Event, Silent};
@@ -14,19 +14,24 @@ const SEND_AGAIN_TIMES: u32 = 2;
 
 impl Upload {
     /// Has the broker join the parts; sends again those that it misses or mistrusts.
-    pub(crate) async fn complete(self: &Arc<Self>) -> Result<CompletedObject, UploadError> {
+    pub(crate) async fn complete(self: &Arc<Self>, plan: &PartPlan) -> Result<CompletedObject, UploadError> {
         let mut sent_again = 0;
         loop {
             self.source.check()?;
             self.progress.event(&Event::Completing);
-            let error = match self.engine.broker.complete(&self.id, &*self.progress).await {
-                Ok(object) if object.size == self.plan.size() => return Ok(object),
+            let error = match self
+                .engine
+                .broker
+                .complete(&self.id, plan.size(), &*self.progress)
+                .await
+            {
+                Ok(object) if object.size == plan.size() => return Ok(object),
                 Ok(object) => {
                     return Err(UploadError::Contradiction(format!(
                         "the object {} has {} bytes, the file {}",
                         object.key,
                         object.size,
-                        self.plan.size()
+                        plan.size()
                     )));
                 }
                 Err(error) => error,
@@ -35,18 +40,19 @@ impl Upload {
                 UploadError::Refused { problem, .. } if is_about_parts(&problem) => problem.parts,
                 other => return Err(other),
             };
-            if sent_again == SEND_AGAIN_TIMES {
+            // What was read of a stream is gone once the store has taken it.
+            if sent_again == SEND_AGAIN_TIMES || self.source.held().is_some() {
                 return Err(UploadError::PartsMissing(missing));
             }
             sent_again += 1;
-            self.take_back(&missing);
-            self.send_parts(&missing, Vec::new()).await?;
+            self.take_back(plan, &missing);
+            self.send_parts(plan, &missing, Vec::new()).await?;
         }
     }
 
     /// Counts parts as not sent after all.
-    fn take_back(&self, parts: &[PartNumber]) {
-        let bytes = parts.iter().filter_map(|number| self.plan.part_len(*number)).sum();
+    fn take_back(&self, plan: &PartPlan, parts: &[PartNumber]) {
+        let bytes = parts.iter().filter_map(|number| plan.part_len(*number)).sum();
         self.progress.event(&Event::Unsent { bytes });
     }
 

@@ -27,6 +27,7 @@ mod broker;
 mod complete;
 mod error;
 mod hash;
+mod held;
 mod limit;
 pub mod md5_lanes;
 mod options;
@@ -36,7 +37,9 @@ mod put;
 mod retry;
 mod sign;
 mod source;
+mod stream;
 mod transfer;
+mod walk;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -57,6 +60,7 @@ pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, P
 pub use crate::progress::{Event, Progress, Silent};
 pub use crate::retry::RetryPolicy;
 pub use crate::source::{Change, SourceError};
+pub use crate::walk::{Found, WalkOptions};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -228,6 +232,21 @@ impl Uploader {
         progress: impl Progress + 'static,
     ) -> Result<Uploaded, UploadError> {
         transfer::put(self.0.clone(), path.as_ref(), options, Arc::new(progress)).await
+    }
+
+    /// Uploads what `reader` gives until it ends, however much that is, under the name in `options`; at most four parts of
+    /// it are in memory. To be awaited as [`Uploader::put`].
+    ///
+    /// # Errors
+    /// See [`UploadError`]; [`UploadError::Settings`] where `options` has no name. The upload is aborted, since nobody could
+    /// continue it.
+    pub async fn put_reader(
+        &self,
+        reader: impl std::io::Read + Send + 'static,
+        options: &PutOptions,
+        progress: impl Progress + 'static,
+    ) -> Result<Uploaded, UploadError> {
+        stream::put(self.0.clone(), Box::new(reader), options, Arc::new(progress)).await
     }
 
     /// Where an upload stands.

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod put_all;
 mod render;
 
 use std::process::ExitCode;

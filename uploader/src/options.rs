@@ -99,11 +99,16 @@ impl PutOptions {
     pub(crate) fn request(&self, source: &Source) -> Result<CreateUpload, UploadError> {
         let name = match &self.name {
             Some(name) => name.clone(),
+            None if source.size().is_none() => {
+                return Err(UploadError::Settings(
+                    "a stream has no name of its own: give it one".into(),
+                ));
+            }
             None => own_name(source.path())?,
         };
         let guess = || mime_guess::from_path(&name).first_raw().map(str::to_owned);
         let mut request = CreateUpload {
-            size: Some(source.size()),
+            size: source.size(),
             content_type: self.content_type.clone().or_else(guess),
             acl: self.acl.clone(),
             metadata: self.metadata.clone(),
@@ -116,7 +121,7 @@ impl PutOptions {
             "{:?} {:?} {:?} {:?}",
             request.content_type, request.acl, request.metadata, request.part_size
         );
-        request.fingerprint = Some(source.fingerprint(&settings));
+        request.fingerprint = source.fingerprint(&settings);
         Ok(request)
     }
 }

@@ -23,12 +23,12 @@ pub enum Event<'a> {
         upload_id: &'a UploadId,
         /// Where the object will be.
         key: &'a ObjectKey,
-        /// Bytes in the file.
-        size: u64,
+        /// Bytes in the file; nothing for a stream, which has not ended yet.
+        size: Option<u64>,
         /// Bytes in every part but the last.
         part_size: u64,
-        /// How many parts there are.
-        part_count: u16,
+        /// How many parts there are, if that is known.
+        part_count: Option<u16>,
         /// Parts that the store holds from an earlier run; each is compared before it counts.
         stored: usize,
     },

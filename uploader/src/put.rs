@@ -258,14 +258,45 @@ fn name(error: &reqwest::Error) -> &'static str {
     }
 }
 
+/// XML's own entities as what they stand for; `&amp;` last, since what it yields is text (XML 1.0 section 4.6).
+fn unescaped(text: &str) -> String {
+    let entities = [
+        ("&quot;", "\""),
+        ("&apos;", "'"),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&amp;", "&"),
+    ];
+    let replaced = |text: String, (entity, meant)| text.replace(entity, meant);
+    entities.into_iter().fold(text.to_owned(), replaced)
+}
+
 fn describe(status: u16, code: Option<&str>, message: Option<&str>) -> String {
     let mut text = format!("HTTP {status}");
     for (before, part) in [(" ", code), (": ", message)] {
         if let Some(part) = part {
             text.push_str(before);
             // Text from outside: no control characters to a terminal, no more than a line.
-            text.extend(part.chars().filter(|c| !c.is_control()).take(200));
+            text.extend(unescaped(part).chars().filter(|c| !c.is_control()).take(200));
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stores_words_are_shown_as_they_were_meant_and_on_one_line() {
+        assert_eq!(
+            describe(
+                403,
+                Some("AccessDenied"),
+                Some("no &quot;a &amp;lt; b&quot;\n\u{1b}[2J")
+            ),
+            "HTTP 403 AccessDenied: no \"a &lt; b\"[2J"
+        );
+        assert_eq!(describe(500, None, None), "HTTP 500");
+    }
 }

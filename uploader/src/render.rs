@@ -6,19 +6,53 @@
 use std::error::Error;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uploader::{Event, Progress, UploadError, Uploaded};
 
-/// How much is shown, and the bar if there is one. Clones show on the same screen.
+/// How much is shown, and the bars if there are any. Clones show on the same screen.
 #[derive(Clone, Debug)]
 pub(crate) struct Screen {
     style: Style,
-    bar: Arc<Mutex<Option<ProgressBar>>>,
+    bars: MultiProgress,
+    /// Below the bars of single files, where there are several of them.
+    total: Arc<Mutex<Option<ProgressBar>>>,
+    started: Instant,
+}
+
+/// A smaller file, among several, is gone before its bar could be read.
+const LEAST_BAR: u64 = 4 << 20;
+
+/// What came of all files.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Sum {
+    /// Files that became objects.
+    files: u64,
+    /// Bytes in them.
+    bytes: u64,
+    /// Bytes that this run sent.
+    sent_bytes: u64,
+    /// Bytes that an earlier run had sent.
+    kept_bytes: u64,
+    /// Files, and directories, that failed.
+    pub(crate) failed: u64,
+    /// Neither files nor directories.
+    pub(crate) skipped: u64,
+    /// Files given up, or not begun, because nothing could be sent any more; there may be more of them than are known.
+    pub(crate) untried: u64,
+}
+
+impl Sum {
+    pub(crate) fn add(&mut self, uploaded: &Uploaded) {
+        self.files += 1;
+        self.bytes += uploaded.object.size;
+        self.sent_bytes += uploaded.sent_bytes;
+        self.kept_bytes += uploaded.kept_bytes;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,24 +75,98 @@ impl Screen {
             (false, false) if std::io::stderr().is_terminal() => Style::Bar,
             (false, false) => Style::Lines,
         };
+        let target = match style {
+            Style::Bar => ProgressDrawTarget::stderr_with_hz(10),
+            Style::Lines | Style::Json | Style::Quiet => ProgressDrawTarget::hidden(),
+        };
         Self {
             style,
-            bar: Arc::default(),
+            bars: MultiProgress::with_draw_target(target),
+            total: Arc::default(),
+            started: Instant::now(),
         }
     }
 
-    /// Takes the bar away.
+    /// Several files are to be sent: shows a line for all of them, and a sum in the end.
+    pub(crate) fn show_total(&self) {
+        let total = self.bars.add(ProgressBar::no_length());
+        let template = "{spinner} {msg} {bytes} {binary_bytes_per_sec} {elapsed}";
+        total.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        total.set_message("all files");
+        *self.total() = Some(total);
+    }
+
+    fn total(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.total.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the bars away.
     pub(crate) fn clear(&self) {
-        if let Some(bar) = self.bar.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            bar.finish_and_clear();
+        // What cannot be drawn on cannot be cleared.
+        let _ = self.bars.clear();
+    }
+
+    /// A line on standard error, above the bars if there are any.
+    pub(crate) fn error(&self, text: &str) {
+        self.bars.suspend(|| eprintln!("uploader: {text}"));
+    }
+
+    /// Something is left out, and what it is.
+    pub(crate) fn skipped(&self, path: &Path, what: &str) {
+        match self.style {
+            Style::Quiet => {}
+            Style::Json => print_json(&json!({"event": "skipped", "file": path.display().to_string(), "what": what})),
+            Style::Bar | Style::Lines => {
+                self.error(&format!(
+                    "{}: left out: it is {what}",
+                    visible(&path.display().to_string())
+                ));
+            }
         }
     }
 
-    /// A line on standard error, above the bar if there is one.
-    pub(crate) fn error(&self, text: &str) {
-        match &*self.bar.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(bar) => bar.suspend(|| eprintln!("uploader: {text}")),
-            None => eprintln!("uploader: {text}"),
+    /// What came of all files, if there were several.
+    pub(crate) fn summary(&self, sum: &Sum) {
+        if self.total().take().is_none() {
+            return;
+        }
+        self.clear();
+        let elapsed = self.started.elapsed();
+        if sum.untried > 0 {
+            self.error("the other files were not tried for the same reason");
+        }
+        match self.style {
+            Style::Quiet => {}
+            Style::Json => {
+                let mut value = json!(sum);
+                if let Some(fields) = value.as_object_mut() {
+                    fields.insert("event".into(), "summary".into());
+                    fields.insert("seconds".into(), elapsed.as_secs_f64().into());
+                }
+                print_json(&value);
+            }
+            Style::Bar | Style::Lines => print(&format!(
+                "{} files, {} in {:.2} s ({}/s){}{}{}\n",
+                HumanCount(sum.files),
+                HumanBytes(sum.bytes),
+                elapsed.as_secs_f64(),
+                HumanBytes(rate(sum.sent_bytes, elapsed)),
+                if sum.kept_bytes > 0 {
+                    format!("; {} sent by an earlier run", HumanBytes(sum.kept_bytes))
+                } else {
+                    String::new()
+                },
+                if sum.skipped > 0 {
+                    format!("; {} left out", sum.skipped)
+                } else {
+                    String::new()
+                },
+                if sum.failed > 0 {
+                    format!("; {} FAILED", sum.failed)
+                } else {
+                    String::new()
+                },
+            )),
         }
     }
 
@@ -74,10 +182,7 @@ impl Screen {
             Style::Json => print_json(&json!(json)),
             Style::Bar | Style::Lines => {
                 for (name, value) in lines {
-                    print(&format!(
-                        "{name:<12} {value}
-"
-                    ));
+                    print(&format!("{name:<12} {}\n", visible(value)));
                 }
             }
         }
@@ -93,6 +198,21 @@ fn print_json(value: &Value) {
     print(&format!("{value}\n"));
 }
 
+/// Text from outside as a terminal may show it: what would move the cursor, turn the direction of the text or begin a line of
+/// its own is spelt out.
+fn visible(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || turns(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// The error, and what lies at the bottom of it: the layers between repeat one or the other.
 fn with_cause(error: &UploadError) -> String {
     let mut cause = error.source();
@@ -100,8 +220,12 @@ fn with_cause(error: &UploadError) -> String {
         cause = Some(deeper);
     }
     match cause {
-        Some(cause) => format!("{error}\n  because: {cause}"),
-        None => error.to_string(),
+        Some(cause) => format!(
+            "{}\n  because: {}",
+            visible(&error.to_string()),
+            visible(&cause.to_string())
+        ),
+        None => visible(&error.to_string()),
     }
 }
 
@@ -109,41 +233,75 @@ fn with_cause(error: &UploadError) -> String {
 #[derive(Debug)]
 pub(crate) struct Render {
     screen: Screen,
+    /// As it was given.
+    path: String,
+    /// As it is shown.
     file: String,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Drop for Render {
+    fn drop(&mut self) {
+        if let Some(bar) = self.own_bar().take() {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 impl Render {
     pub(crate) fn new(screen: Screen, file: &Path) -> Self {
         Self {
             screen,
-            file: file.display().to_string(),
+            path: file.display().to_string(),
+            file: visible(&file.display().to_string()),
+            bar: Mutex::default(),
         }
+    }
+
+    fn own_bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The upload failed.
     pub(crate) fn failed(&self, error: &UploadError, exit_status: u8) {
-        self.screen.clear();
         if self.screen.style == Style::Json {
             let text = with_cause(error);
             print_json(&json!({
-                "event": "failed", "file": self.file, "code": error.code(), "exit_status": exit_status, "error": text,
+                "event": "failed", "file": self.path, "code": error.code(), "exit_status": exit_status, "error": text,
             }));
         }
         self.screen.failure(error);
     }
 
-    fn bar(&self, act: impl FnOnce(&ProgressBar)) {
-        if let Some(bar) = &*self.screen.bar.lock().unwrap_or_else(PoisonError::into_inner) {
+    /// Moves this file's bar and the one of all files.
+    fn bars(&self, act: impl Fn(&ProgressBar)) {
+        if let Some(bar) = &*self.own_bar() {
             act(bar);
+        }
+        if let Some(total) = &*self.screen.total() {
+            act(total);
         }
     }
 
-    fn start_bar(&self, size: u64) {
-        let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr_with_hz(10));
-        let template = "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
+    fn start_bar(&self, size: Option<u64>) {
+        let (bar, template) = match size {
+            Some(size) => (
+                ProgressBar::new(size),
+                "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
+            ),
+            None => (
+                ProgressBar::no_length(),
+                "{spinner} {msg} {bytes} {binary_bytes_per_sec} {elapsed}",
+            ),
+        };
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(self.file.clone());
-        *self.screen.bar.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+        let bar = match &*self.screen.total() {
+            Some(_) if size.is_some_and(|size| size < LEAST_BAR) => return,
+            Some(total) => self.screen.bars.insert_before(total, bar),
+            None => self.screen.bars.add(bar),
+        };
+        *self.own_bar() = Some(bar);
     }
 
     fn as_json(&self, event: &Event<'_>) -> Option<Value> {
@@ -176,7 +334,7 @@ impl Render {
             }
             _ => return None,
         };
-        value.as_object_mut()?.insert("file".into(), self.file.as_str().into());
+        value.as_object_mut()?.insert("file".into(), self.path.as_str().into());
         Some(value)
     }
 }
@@ -209,57 +367,102 @@ impl Progress for Render {
                         self.file
                     );
                     self.screen.error(&text);
-                } else if self.screen.style == Style::Lines {
-                    self.screen
-                        .error(&format!("{}: sending {}", self.file, HumanBytes(size)));
+                } else if self.screen.style == Style::Lines && self.screen.total().is_none() {
+                    self.screen.error(&match size {
+                        Some(size) => format!("{}: sending {}", self.file, HumanBytes(size)),
+                        None => format!("{}: sending until it ends", self.file),
+                    });
                 }
             }
-            Event::Sent { bytes } => self.bar(|bar| bar.inc(bytes)),
-            Event::Unsent { bytes } => self.bar(|bar| bar.set_position(bar.position().saturating_sub(bytes))),
-            Event::PartKept { size, .. } => self.bar(|bar| {
-                // Not sent now, so it must not count towards the rate.
-                bar.set_position(bar.position() + size);
-                bar.reset_eta();
-            }),
-            Event::Retrying { what, after, attempt } => {
-                self.screen
-                    .error(&format!("{what}; try {} in {:.1} s", attempt + 1, after.as_secs_f64()));
+            Event::Sent { bytes } => self.bars(|bar| bar.inc(bytes)),
+            Event::Unsent { bytes } => self.bars(|bar| bar.set_position(bar.position().saturating_sub(bytes))),
+            Event::PartKept { size, .. } => {
+                if let Some(bar) = &*self.own_bar() {
+                    // Not sent now, so it must not count towards the rate.
+                    bar.set_position(bar.position() + size);
+                    bar.reset_eta();
+                }
             }
-            Event::Completing => self.bar(|bar| bar.set_message(format!("{} (joining parts)", self.file))),
+            Event::Retrying { what, after, attempt } => {
+                self.screen.error(&format!(
+                    "{}; try {} in {:.1} s",
+                    visible(what),
+                    attempt + 1,
+                    after.as_secs_f64()
+                ));
+            }
+            Event::Completing => {
+                if let Some(bar) = &*self.own_bar() {
+                    bar.set_message(format!("{} (joining parts)", self.file));
+                }
+            }
             Event::Completed(uploaded) => {
-                self.screen.clear();
-                print(&summary(&self.file, uploaded));
+                if let Some(bar) = self.own_bar().take() {
+                    bar.finish_and_clear();
+                }
+                let several = self.screen.total().is_some();
+                let text = if several {
+                    line(&self.file, uploaded)
+                } else {
+                    block(&self.file, uploaded)
+                };
+                self.screen.bars.suspend(|| print(&text));
             }
             _ => {}
         }
     }
 }
 
-fn summary(file: &str, uploaded: &Uploaded) -> String {
-    let object = &uploaded.object;
-    let seconds = uploaded.elapsed.max(Duration::from_micros(1)).as_secs_f64();
+/// Bytes a second.
+fn rate(bytes: u64, elapsed: Duration) -> u64 {
     // A rate is for people: the bits that a double loses do not show.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss
     )]
-    let rate = (uploaded.sent_bytes as f64 / seconds) as u64;
+    let rate = (bytes as f64 / elapsed.max(Duration::from_micros(1)).as_secs_f64()) as u64;
+    rate
+}
+
+/// One of several files.
+fn line(file: &str, uploaded: &Uploaded) -> String {
+    let object = &uploaded.object;
+    format!(
+        "{file} -> {} ({})\n",
+        visible(object.key.as_str()),
+        HumanBytes(object.size)
+    )
+}
+
+/// The only file.
+fn block(file: &str, uploaded: &Uploaded) -> String {
+    let (object, elapsed) = (&uploaded.object, uploaded.elapsed);
     let text = format!(
-        "{file}\n  key   {}\n  size  {} bytes ({})\n  etag  {}\n  time  {seconds:.2} s ({}/s)\n",
-        object.key,
+        "{file}\n  key   {}\n  size  {} bytes ({})\n  etag  {}\n  time  {:.2} s ({}/s)\n",
+        visible(object.key.as_str()),
         object.size,
         HumanBytes(object.size),
-        object.etag,
-        HumanBytes(rate),
+        visible(object.etag.as_str()),
+        elapsed.as_secs_f64(),
+        HumanBytes(rate(uploaded.sent_bytes, elapsed)),
     );
     match uploaded.kept_bytes {
         0 => text,
-        kept => {
-            text + &format!(
-                "  kept  {kept} bytes that an earlier run had sent
-"
-            )
-        }
+        kept => format!("{text}  kept  {kept} bytes that an earlier run had sent\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_drive_the_terminal_is_spelt_out() {
+        assert_eq!(visible("ünï cödé +&=%.bin"), "ünï cödé +&=%.bin");
+        assert_eq!(
+            visible("\u{1b}[2J\r\nok \u{202e}gnp.exe"),
+            "\\u{1b}[2J\\r\\nok \\u{202e}gnp.exe"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The file being sent: opened once, read by place, and watched for change.
+//! What is being sent: a file, opened once, read by place, and watched for change; or the parts of a stream, held in memory.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -9,12 +9,21 @@ use std::path::{Path, PathBuf};
 use md5::{Digest as _, Md5};
 use shared::Md5Digest;
 
-/// A regular file, held open from plan to complete so that every read is of the same file.
+use crate::held::Held;
+
+/// Bytes that can be read by place, more than once.
 #[derive(Debug)]
 pub(crate) struct Source {
-    file: File,
     path: PathBuf,
-    identity: Identity,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// A regular file, held open from plan to complete so that every read is of the same file.
+    File { file: File, identity: Identity },
+    /// Of a stream, the parts that the store does not have yet.
+    Stream(Held),
 }
 
 /// What tells one content of one file from another without reading it.
@@ -54,7 +63,7 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// A directory.
-    #[error("{path}: is a directory, and only files are taken; name its files, for example {path}/*")]
+    #[error("{path}: is a directory where a file was expected")]
     Directory {
         /// As it was given.
         path: PathBuf,
@@ -66,10 +75,16 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// Its name is no text that a key could be made from.
-    #[error("{path}: its name is not UTF-8, and keys must be; give it another with --name")]
+    #[error("{path}: its name is not UTF-8, and keys must be; rename it, or give another name with --name")]
     NameNotUtf8 {
         /// As it was given.
         path: PathBuf,
+    },
+    /// Part of a directory could not be looked at.
+    #[error("{cause}; what is there was not sent")]
+    Walk {
+        /// What the system said, and of which path.
+        cause: ignore::Error,
     },
     /// Reading failed.
     #[error("{path}: could not be read at byte {offset}; check the disk or the network it is on, then run again")]
@@ -168,10 +183,25 @@ impl Source {
             return Err(SourceError::NotRegular { path: path.to_owned() });
         }
         Ok(Self {
-            file,
             path: path.to_owned(),
-            identity,
+            content: Content::File { file, identity },
         })
+    }
+
+    /// A stream of this name, of which nothing has been read yet.
+    pub(crate) fn stream(name: &str) -> Self {
+        Self {
+            path: name.into(),
+            content: Content::Stream(Held::default()),
+        }
+    }
+
+    /// What is held of a stream; nothing of a file.
+    pub(crate) fn held(&self) -> Option<&Held> {
+        match &self.content {
+            Content::File { .. } => None,
+            Content::Stream(held) => Some(held),
+        }
     }
 
     /// As it was given.
@@ -179,22 +209,30 @@ impl Source {
         &self.path
     }
 
-    /// Bytes when it was opened.
-    pub(crate) const fn size(&self) -> u64 {
-        self.identity.size
+    /// Bytes when it was opened; nothing for a stream, which has not ended yet.
+    pub(crate) const fn size(&self) -> Option<u64> {
+        match &self.content {
+            Content::File { identity, .. } => Some(identity.size),
+            Content::Stream(_) => None,
+        }
     }
 
-    /// Names this content of this file together with `settings`, so that another run can find its upload. The device
-    /// number is left out: some file systems get another at every mount.
-    pub(crate) fn fingerprint(&self, settings: &str) -> String {
+    /// Names this content of this file together with `settings`, so that another run can find its upload; nothing for a
+    /// stream, which no other run can read again. The device number is left out: some file systems get another at every
+    /// mount.
+    pub(crate) fn fingerprint(&self, settings: &str) -> Option<String> {
+        let Content::File { identity, .. } = &self.content else {
+            return None;
+        };
         let Identity {
             size,
             modified_ns,
             inode,
             device: _,
-        } = self.identity;
+        } = identity;
         let text = format!("{size} {modified_ns} {inode} {settings}");
-        format!("stat-{}", Md5Digest::from_bytes(Md5::digest(text).into()).to_hex())
+        let digest = Md5Digest::from_bytes(Md5::digest(text).into());
+        Some(format!("stat-{}", digest.to_hex()))
     }
 
     /// Finds out whether it is still what it was, without reading it.
@@ -209,8 +247,10 @@ impl Source {
             path: self.path.clone(),
             cause,
         };
-        let before = self.identity;
-        let now = Identity::from(self.file.metadata().map_err(failed)?);
+        let Content::File { file, identity: before } = &self.content else {
+            return Ok(());
+        };
+        let now = Identity::from(file.metadata().map_err(failed)?);
         let named = match std::fs::metadata(&self.path) {
             Ok(metadata) => Identity::from(metadata),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return changed(Change::Deleted),
@@ -231,18 +271,35 @@ impl Source {
     /// Fills `buffer` with the bytes from `offset`, or says why it cannot: the file is shorter than planned, or
     /// reading failed.
     pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
-        self.file.read_exact_at(buffer, offset).map_err(|cause| {
-            let path = self.path.clone();
-            match cause.kind() {
-                io::ErrorKind::UnexpectedEof => SourceError::Changed {
-                    path,
+        let path = || self.path.clone();
+        let (file, identity) = match &self.content {
+            Content::File { file, identity } => (file, identity),
+            Content::Stream(held) => {
+                let gone = |cause| SourceError::Read {
+                    path: path(),
+                    offset,
+                    cause,
+                };
+                return held.read_exact_at(buffer, offset).map_err(gone);
+            }
+        };
+        file.read_exact_at(buffer, offset).map_err(|cause| match cause.kind() {
+            io::ErrorKind::UnexpectedEof => match file.metadata().map(|now| now.size()) {
+                // Files of /sys say that they have 4096 bytes, and have not.
+                Ok(size) if size == identity.size => SourceError::NotRegular { path: path() },
+                size => SourceError::Changed {
+                    path: path(),
                     change: Change::Shrunk {
-                        from: self.identity.size,
-                        to: self.file.metadata().map(|now| now.size()).unwrap_or_default(),
+                        from: identity.size,
+                        to: size.unwrap_or_default(),
                     },
                 },
-                _ => SourceError::Read { path, offset, cause },
-            }
+            },
+            _ => SourceError::Read {
+                path: path(),
+                offset,
+                cause,
+            },
         })
     }
 }
@@ -341,6 +398,6 @@ mod tests {
         let (_directory, path, source) = file();
         assert_eq!(source.fingerprint("a"), Source::open(&path).unwrap().fingerprint("a"));
         assert_ne!(source.fingerprint("a"), source.fingerprint("b"));
-        assert!(source.fingerprint("a").len() <= 128);
+        assert!(source.fingerprint("a").unwrap().len() <= 128);
     }
 }

@@ -18,11 +18,13 @@ use crate::sign::{PartUrl, UnusableUrl};
 use crate::source::Source;
 use crate::{Engine, Uploaded, hash, plan};
 
+/// Parts that are hashed and signed together, and then sent.
+pub(crate) type Window = Vec<(Part, PartUrl)>;
+
 /// One upload that is under way.
 pub(crate) struct Upload {
     pub(crate) engine: Arc<Engine>,
     pub(crate) source: Arc<Source>,
-    pub(crate) plan: PartPlan,
     pub(crate) id: UploadId,
     pub(crate) progress: Arc<dyn Progress>,
 }
@@ -37,26 +39,30 @@ pub(crate) async fn put(
     let started = Instant::now();
     let source = Arc::new(Source::open(path)?);
     let created = engine.broker.create(&options.request(&source)?, &*progress).await?;
-    let plan = plan::agreed(&created, source.size())?;
+    let plan = plan::agreed(&created, source.size().unwrap_or_default())?;
     progress.event(&Event::Started {
         upload_id: &created.upload_id,
         key: &created.key,
-        size: plan.size(),
+        size: Some(plan.size()),
         part_size: plan.part_size(),
-        part_count: plan.part_count(),
+        part_count: Some(plan.part_count()),
         stored: created.parts.len(),
     });
     let upload = Arc::new(Upload {
         engine,
         source,
-        plan,
         id: created.upload_id,
         progress,
     });
     let result = match created.state {
         // Every part had arrived, and an earlier run's completion was cut short.
-        UploadState::Completing => upload.complete().await.map(|object| (object, plan.size())),
-        _ => upload.run(created.parts).await,
+        UploadState::Completing => upload.complete(&plan).await.map(|object| (object, plan.size())),
+        _ => upload.run(&plan, created.parts).await,
+    };
+    let result = match result {
+        // Whoever it was compared the same file with the same parts: its object is this one's too, once it is there.
+        Err(error) if is_ended_elsewhere(&error) => upload.complete(&plan).await.map(|object| (object, plan.size())),
+        other => other,
     };
     match result {
         Ok((object, kept_bytes)) => {
@@ -79,38 +85,65 @@ pub(crate) async fn put(
     }
 }
 
+/// Whether another run has completed the upload, or is about to.
+fn is_ended_elsewhere(error: &UploadError) -> bool {
+    match error {
+        UploadError::Gone(state) => matches!(state, UploadState::Completing | UploadState::Completed),
+        UploadError::Refused { problem, .. } => matches!(problem.code.as_str(), "upload_busy" | "upload_ended"),
+        _ => false,
+    }
+}
+
 impl Upload {
     /// Sends what the store does not hold, and completes; also says how many bytes it held.
-    async fn run(self: &Arc<Self>, stored: Vec<StoredPart>) -> Result<(CompletedObject, u64), UploadError> {
-        let parts: Vec<_> = self.plan.parts().collect();
-        let kept_bytes = self.send_parts(&parts, stored).await?;
-        Ok((self.complete().await?, kept_bytes))
+    async fn run(
+        self: &Arc<Self>,
+        plan: &PartPlan,
+        stored: Vec<StoredPart>,
+    ) -> Result<(CompletedObject, u64), UploadError> {
+        let parts: Vec<_> = plan.parts().collect();
+        let kept_bytes = self.send_parts(plan, &parts, stored).await?;
+        Ok((self.complete(plan).await?, kept_bytes))
     }
 
     /// Sends `parts` but for those that are rightly among `stored`; the bytes of these are the answer.
     pub(crate) async fn send_parts(
         self: &Arc<Self>,
+        plan: &PartPlan,
         parts: &[PartNumber],
         stored: Vec<StoredPart>,
     ) -> Result<u64, UploadError> {
+        self.sending(|ready| self.prepare(plan, parts, stored, ready)).await
+    }
+
+    /// Runs `prepare`, and meanwhile sends the windows that it makes.
+    pub(crate) async fn sending<T, F: Future<Output = Result<T, UploadError>>>(
+        self: &Arc<Self>,
+        prepare: impl FnOnce(mpsc::Sender<Window>) -> F,
+    ) -> Result<T, UploadError> {
         // One window waits here while another is sent and a third is not begun: memory and URLs stay few.
         let (ready, windows) = mpsc::channel(1);
-        let (kept_bytes, ()) = tokio::try_join!(self.prepare(parts, stored, ready), self.send_windows(windows))?;
-        Ok(kept_bytes)
+        let mut under_way = JoinSet::new();
+        let sent = tokio::try_join!(prepare(ready), self.send_windows(windows, &mut under_way));
+        // After a failure: whoever aborts the upload now should not meet a part that is still on its way.
+        under_way.shutdown().await;
+        let (prepared, ()) = sent?;
+        Ok(prepared)
     }
 
     /// Hashes and signs window after window, as fast as they are taken.
     async fn prepare(
         &self,
+        plan: &PartPlan,
         parts: &[PartNumber],
         stored: Vec<StoredPart>,
-        ready: mpsc::Sender<Vec<(Part, PartUrl)>>,
+        ready: mpsc::Sender<Window>,
     ) -> Result<u64, UploadError> {
         let stored: HashMap<_, _> = stored.into_iter().map(|part| (part.number, part)).collect();
         let mut kept_bytes = 0;
-        for window in plan::windows(&self.plan, parts) {
+        for window in plan::windows(plan, parts) {
             let Ok(place) = ready.reserve().await else { break };
-            let mut todo = self.hash_window(&window).await?;
+            let mut todo = self.hash_window(plan, &window).await?;
             todo.retain(|part| {
                 let size = part.range.end - part.range.start;
                 let kept = stored
@@ -130,12 +163,12 @@ impl Upload {
         Ok(kept_bytes)
     }
 
-    async fn hash_window(&self, window: &[PartNumber]) -> Result<Vec<Part>, UploadError> {
+    async fn hash_window(&self, plan: &PartPlan, window: &[PartNumber]) -> Result<Vec<Part>, UploadError> {
         let ranges: Vec<_> = window
             .iter()
             .map(|number| {
                 let beyond = || UploadError::Contradiction(format!("part {number} is beyond the plan"));
-                self.plan.range(*number).ok_or_else(beyond)
+                plan.range(*number).ok_or_else(beyond)
             })
             .collect::<Result<_, _>>()?;
         let digests = hash::hash(self.source.clone(), ranges.clone()).await?;
@@ -150,7 +183,7 @@ impl Upload {
     }
 
     /// Gets a URL for each part, in one request.
-    async fn sign_window(&self, parts: Vec<Part>) -> Result<Vec<(Part, PartUrl)>, UploadError> {
+    pub(crate) async fn sign_window(&self, parts: Vec<Part>) -> Result<Window, UploadError> {
         let asked = parts
             .iter()
             .map(|part| PartToSign {
@@ -184,9 +217,9 @@ impl Upload {
     /// Sends the parts of each window, as many at a time as the limit allows. The first part that fails for good stops all.
     async fn send_windows(
         self: &Arc<Self>,
-        mut windows: mpsc::Receiver<Vec<(Part, PartUrl)>>,
+        mut windows: mpsc::Receiver<Window>,
+        under_way: &mut JoinSet<Result<(), UploadError>>,
     ) -> Result<(), UploadError> {
-        let mut under_way = JoinSet::new();
         loop {
             let window = tokio::select! {
                 Some(done) = under_way.join_next() => {
@@ -205,9 +238,13 @@ impl Upload {
                 };
                 let upload = self.clone();
                 under_way.spawn(async move {
-                    let result = upload.send_part(part, url).await;
+                    let start = part.range.start;
+                    upload.send_part(part, url).await?;
+                    if let Some(held) = upload.source.held() {
+                        held.release(start);
+                    }
                     drop(permit);
-                    result
+                    Ok(())
                 });
             }
         }

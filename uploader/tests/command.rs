@@ -81,14 +81,73 @@ fn quiet_is_silent_when_all_is_well() {
 fn files_that_cannot_be_sent_do_not_stop_the_others() {
     let directory = tempfile::tempdir().unwrap();
     let good = file(directory.path(), "good");
-    let bad = directory.path().to_str().unwrap();
-    let output = uploader(&sound().address, &["put", bad, "/no/such/file", "/dev/null", &good]);
+    let output = uploader(&sound().address, &["put", "/no/such/file", "/dev/null", &good]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let errors = text(&output.stderr);
-    for expected in ["is a directory", "there is no such file", "is not a regular file"] {
+    for expected in ["there is no such file", "is not a regular file"] {
         assert!(errors.contains(expected), "{errors}");
     }
-    assert!(text(&output.stdout).contains("key   key"));
+    let shown = text(&output.stdout);
+    assert!(shown.contains("good -> key"), "{shown}");
+    assert!(
+        shown.contains("1 files, 5 B in ") && shown.contains("; 2 FAILED"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_directory_is_sent_file_by_file_and_summed_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let photos = directory.path().join("photos");
+    std::fs::create_dir_all(photos.join("2026")).unwrap();
+    for name in ["a", "2026/b", "2026/c.tmp", ".DS_Store"] {
+        std::fs::write(photos.join(name), "hello").unwrap();
+    }
+    std::os::unix::fs::symlink("a", photos.join("link")).unwrap();
+    let double = sound();
+    let photos = photos.to_str().unwrap();
+    let output = uploader(&double.address, &["--json", "put", "--exclude", "*.tmp", photos]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+
+    let seen = double.seen();
+    let creates = seen.iter().filter(|request| request.path == "/v1/uploads");
+    let mut names: Vec<String> = creates
+        .map(|create| serde_json::from_slice::<serde_json::Value>(&create.body).unwrap()["name"].to_string())
+        .collect();
+    names.sort();
+    assert_eq!(names, [r#""photos/2026/b""#, r#""photos/a""#]);
+
+    let shown = text(&output.stdout);
+    let events: Vec<serde_json::Value> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let skipped: Vec<_> = events.iter().filter(|event| event["event"] == "skipped").collect();
+    assert_eq!(skipped.len(), 1, "{shown}");
+    assert_eq!(skipped[0]["what"], "a symbolic link");
+    let last = events.last().unwrap();
+    assert_eq!(last["event"], "summary", "{shown}");
+    for (field, expected) in [
+        ("files", 2),
+        ("bytes", 10),
+        ("failed", 0),
+        ("skipped", 1),
+        ("untried", 0),
+    ] {
+        assert_eq!(last[field], expected, "{field} in {last}");
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_of_every_file_is_told_once() {
+    let directory = tempfile::tempdir().unwrap();
+    for number in 0..40 {
+        file(directory.path(), &number.to_string());
+    }
+    let double = Double::start(|_| Reply::Answer(401, vec![], problem(401, "unauthenticated", &[])));
+    let output = uploader(&double.address, &["put", directory.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let errors = text(&output.stderr);
+    assert_eq!(errors.matches("[unauthenticated").count(), 1, "{errors}");
+    assert!(errors.contains("the other files were not tried"), "{errors}");
+    assert!(double.seen().len() < 40);
 }
 
 #[test]

@@ -32,6 +32,8 @@ impl Request {
 pub(crate) enum Reply {
     /// Read it all, then answer.
     Answer(u16, Vec<(&'static str, String)>, String),
+    /// Read it all, do this, then answer.
+    After(Box<dyn FnOnce() + Send>, u16, String),
     /// Answer by the head alone and close, the body unread.
     Early(u16, String),
     /// Close without an answer, the body unread.
@@ -117,7 +119,7 @@ fn serve(
             seen.lock().unwrap().push(request);
             return None;
         }
-        Reply::Answer(..) | Reply::Silence | Reply::Normal => {}
+        Reply::Answer(..) | Reply::After(..) | Reply::Silence | Reply::Normal => {}
     }
     let length = request
         .headers
@@ -128,6 +130,10 @@ fn serve(
     seen.lock().unwrap().push(request.clone());
     match reply {
         Reply::Answer(status, headers, body) => answer(reader.get_mut(), status, &headers, &body),
+        Reply::After(act, status, body) => {
+            act();
+            answer(reader.get_mut(), status, &[], &body)
+        }
         Reply::Silence => {
             // Until the client closes.
             let _ = reader.read(&mut [0]);
