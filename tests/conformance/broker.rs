@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use broker::config::Settings;
 use broker::sign::SignatureVersion;
 use serde_json::{Value, json};
 use shared::MIB;
 use shared::api::{CompletedObject, UploadCreated};
-use tests::{Stack, cut, md5, multipart_etag, pattern, put, random_bytes, unique};
+use tests::{Stack, StoreUnderTest, cut, md5, multipart_etag, pattern, put, random_bytes, unique};
 
 const PART: u64 = 5 * MIB;
 
@@ -29,6 +30,50 @@ async fn a_file_arrives_byte_for_byte_with_type_metadata_and_the_etag_of_its_par
     assert_eq!(stored.etag, multipart_etag(cut(&bytes, PART)));
     assert_eq!(object.etag.unquoted(), stored.etag);
     assert_eq!(object.size, bytes.len() as u64);
+}
+
+#[tokio::test]
+async fn an_acl_that_is_granted_arrives_with_type_and_metadata_by_the_form_protocol() {
+    let settings = Settings {
+        acls: Some("private,public-read".into()),
+        ..Settings::default()
+    };
+    let stack = Stack::with(StoreUnderTest::from_environment().await, settings).await;
+    for (acl, readable) in [("public-read", true), ("private", false)] {
+        let name = unique(acl);
+        let content = md5(b"content").to_base64();
+        let fields = [
+            ("keyname", name.as_str()),
+            ("expires", "600"),
+            ("1", &content),
+            ("x-amz-acl", acl),
+        ];
+        let fields = fields
+            .into_iter()
+            .chain([("contenttype", "text/x-test"), ("x-amz-meta-colour", "blue")]);
+        let fields: Vec<_> = fields
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let answer: BTreeMap<String, String> = stack.api.post_form("/presign", &fields).await.expect(201);
+        let headers = BTreeMap::from([("Content-MD5".to_owned(), content)]);
+        assert_eq!(put(&answer["1"], &headers, b"content".to_vec()).await.status, 200);
+        let fields = [("uploadid", &answer["UploadID"]), ("keyname", &name)];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.clone()));
+        assert_eq!(stack.api.post_form("/complete", &fields).await.status, 200);
+
+        let stored = stack.bucket.get(&name).await.unwrap();
+        assert_eq!(stored.bytes, b"content");
+        assert_eq!(stored.content_type.as_deref(), Some("text/x-test"));
+        assert_eq!(stored.metadata["colour"], "blue");
+        // Without any signature, as anybody may ask.
+        let url = format!("{}/{}/{name}", stack.store.endpoint, stack.store.bucket);
+        let status = reqwest::get(url).await.unwrap().status();
+        assert_eq!(
+            status == 200,
+            readable && stack.store.kind.has_acls(),
+            "{acl}: {status}"
+        );
+    }
 }
 
 #[tokio::test]

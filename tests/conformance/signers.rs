@@ -44,10 +44,14 @@ impl Direct {
         match version {
             SignatureVersion::V4 => {
                 let key = v4::SigningKey::new(&credentials, &store.region, signed_at);
-                v4::PartSigner::new(&key, &target, &self.upload_id, validity).write_url(part, &mut url);
+                v4::PartSigner::new(&key, &target, &self.upload_id, validity).write_urls(&[*part], &mut url, |_, _| ());
             }
             SignatureVersion::V2 => {
-                v2::PartSigner::new(&credentials, &target, &self.upload_id, validity).write_url(part, &mut url);
+                v2::PartSigner::new(&credentials, &target, &self.upload_id, validity).write_urls(
+                    &[*part],
+                    &mut url,
+                    |_, _| (),
+                );
             }
         }
         String::from_utf8(url).unwrap()

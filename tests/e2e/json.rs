@@ -129,6 +129,59 @@ async fn creating_again_with_the_same_fingerprint_finds_the_open_upload_and_its_
 }
 
 #[tokio::test]
+async fn creating_at_once_with_the_same_fingerprint_makes_one_upload() {
+    let stack = Stack::start().await;
+    let asked = json!({"name": "a", "size": PART, "fingerprint": "mtime-and-inode"});
+    let at_once = [(); 8].map(|()| {
+        let (api, asked) = (stack.api.clone(), asked.clone());
+        tokio::spawn(async move {
+            let answer = api.post("/v1/uploads", &asked).await;
+            answer.expect::<UploadCreated>(answer.status).upload_id
+        })
+    });
+    let mut ids = Vec::new();
+    for created in at_once {
+        ids.push(created.await.unwrap());
+    }
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_eq!(stack.bucket.open_uploads("").await, ["a"]);
+}
+
+#[tokio::test]
+async fn metadata_that_is_admitted_is_taken_by_the_store_too() {
+    let stack = Stack::start().await;
+    let most = json!({"name": "most", "size": 1, "metadata": {"a": "x".repeat(1997)}});
+    let upload: UploadCreated = stack.api.post("/v1/uploads", &most).await.expect(201);
+    stack.api.send_parts(&upload, b"x", [1]).await;
+    stack
+        .api
+        .complete(&upload.upload_id)
+        .await
+        .expect::<CompletedObject>(200);
+    let names = |count: usize| -> Value { (0..count).map(|name| (name.to_string(), json!("v"))).collect() };
+    for size in [0, 1] {
+        let many = json!({"name": format!("many-{size}"), "size": size, "metadata": names(64)});
+        let upload: UploadCreated = stack.api.post("/v1/uploads", &many).await.expect(201);
+        stack
+            .api
+            .send_parts(&upload, b"x", 1..=upload.part_count.unwrap())
+            .await;
+        stack
+            .api
+            .complete(&upload.upload_id)
+            .await
+            .expect::<CompletedObject>(200);
+    }
+    for metadata in [json!({"a": "x".repeat(1998)}), names(65)] {
+        let asked = json!({"name": "more", "size": 1, "metadata": metadata});
+        assert_eq!(
+            stack.api.post("/v1/uploads", &asked).await.problem(400).code,
+            "invalid_field"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_aborted_upload_is_gone_from_the_store_and_abort_is_idempotent() {
     let stack = Stack::start().await;
     let upload = stack.api.create("a", PART).await;

@@ -12,4 +12,5 @@ mod crash;
 mod form;
 mod json;
 mod problems;
+mod store_trouble;
 mod uploader;

@@ -90,6 +90,24 @@ async fn a_body_of_two_gigabytes_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test]
+async fn a_form_client_of_http_1_0_gets_its_answer_in_one_piece() {
+    let stack = Stack::start().await;
+    let mut connection = TcpStream::connect(stack.broker.address()).await.unwrap();
+    let body = "keyname=a&expires=60&1=1B2M2Y8AsgTpgAmY7PhCfg%3D%3D&2=1B2M2Y8AsgTpgAmY7PhCfg%3D%3D";
+    let request = format!(
+        "POST /presign HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    connection.write_all(request.as_bytes()).await.unwrap();
+
+    let (head, answer) = in_time(answer_on(&mut connection)).await;
+
+    assert!(head.starts_with("HTTP/1.0 201 "), "{head}");
+    assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{head}");
+    assert_eq!(answer.as_object().unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn a_body_that_only_turns_out_too_large_is_refused_too() {
     let stack = Stack::start().await;
     let connection = TcpStream::connect(stack.broker.address()).await.unwrap();

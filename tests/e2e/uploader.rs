@@ -3,12 +3,18 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
+use broker::config::Settings;
 use serde_json::Value;
 use shared::MIB;
 use store::fault::{Fault, any_part, part};
 use tempfile::TempDir;
-use tests::{BrokerProcess, Finished, Program, Stack, cut, in_time, multipart_etag, random_bytes, until};
+use tests::{
+    BrokerProcess, Finished, Program, Stack, StoreUnderTest, cut, in_time, multipart_etag, random_bytes, until,
+};
+use tokio::io::AsyncWriteExt as _;
 
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
 const UPLOADER: Program = Program::at(env!("CARGO_BIN_EXE_uploader-under-test"));
@@ -205,15 +211,14 @@ async fn each_kind_of_failure_has_its_exit_code_and_says_what_to_do() {
     let stack = Stack::with_tokens(&[("alice", "alice-token")]).await;
     let machine = Machine::with_broker(&stack.broker.base());
     machine.file("a", b"content");
-    std::fs::create_dir(machine.path().join("folder")).unwrap();
 
     let no_token = machine.run(&["put", "a"]).await;
     assert_eq!(no_token.code, Some(3), "{no_token:?}");
     assert!(no_token.stderr.contains("UPLOADER_TOKEN"), "{}", no_token.stderr);
 
-    let folder = machine.run(&["--token", "alice-token", "put", "folder"]).await;
-    assert_eq!(folder.code, Some(1), "{folder:?}");
-    assert!(folder.stderr.contains("is a directory"), "{}", folder.stderr);
+    let pipe = machine.run(&["--token", "alice-token", "put", "/dev/null"]).await;
+    assert_eq!(pipe.code, Some(1), "{pipe:?}");
+    assert!(pipe.stderr.contains("not a regular file"), "{}", pipe.stderr);
 
     let absent = machine.run(&["--token", "alice-token", "put", "absent"]).await;
     assert_eq!(absent.code, Some(1), "{absent:?}");
@@ -259,5 +264,134 @@ async fn a_store_that_is_not_there_is_exit_75_and_the_upload_stays() {
 
     assert_eq!(again.code, Some(0), "{again:?}");
     assert_eq!(stack.bucket.get("a").await.unwrap().bytes, b"content");
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_directory_arrives_as_objects_named_by_their_paths_and_small_files_beside_large_ones() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let mut files = BTreeMap::new();
+    for number in 0..60 {
+        files.insert(
+            format!("data/{}/ü {number}.bin", number % 7),
+            random_bytes(number * 100),
+        );
+    }
+    files.insert("data/large.bin".into(), random_bytes(2 * PART + 3));
+    for (name, bytes) in &files {
+        let path = machine.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    let run = machine.run(&["put", "--part-size", "5MiB", "data", "data/"]).await;
+
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.stdout.contains("122 files"), "{}", run.stdout);
+    let mut expected: Vec<String> = files.keys().cloned().collect();
+    expected.extend(files.keys().map(|name| name.strip_prefix("data/").unwrap().to_owned()));
+    expected.sort();
+    assert_eq!(stack.bucket.keys("").await, expected);
+    for (name, bytes) in &files {
+        assert!(stack.bucket.get(name).await.unwrap().bytes == *bytes, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn urls_that_have_grown_old_are_replaced() {
+    let settings = Settings {
+        url_expires_in: Some(3),
+        ..Settings::default()
+    };
+    let stack = Stack::with(StoreUnderTest::embedded().await, settings).await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let bytes = random_bytes(3 * 5 * MIB);
+    machine.file("a", &bytes);
+    // One part at a time: the first one's URL dies under way, those of the parts behind it while they wait.
+    stack
+        .store
+        .faulty()
+        .inject(Fault::Delay(Duration::from_secs(4)), part(1));
+
+    let run = machine
+        .run(&["put", "--concurrency", "1", "--part-size", "5MiB", "a"])
+        .await;
+
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(stack.bucket.get("a").await.unwrap().bytes, bytes);
+    let attempts = [1, 2, 3].map(|number| stack.store.faulty().attempts(part(number)));
+    assert_eq!(attempts, [2, 1, 1], "a URL known to be old was tried");
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_be_read_is_exit_1_and_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let file = machine.file("secret", b"content");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(machine.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = UPLOADER.command(machine.path(), ["put", "secret"], &machine.environment);
+    if std::fs::File::open(&file).is_ok() {
+        // The superuser may read everything; "nobody" may not.
+        command.uid(65534);
+    }
+    let run: Finished = in_time(command.output()).await.unwrap().into();
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("secret"), "{}", run.stderr);
+    assert!(run.stderr.to_lowercase().contains("permission"), "{}", run.stderr);
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+}
+
+/// Runs the uploader with `bytes` on its standard input.
+async fn piped(machine: &Machine, arguments: &[&str], bytes: Vec<u8>) -> Finished {
+    let mut command = UPLOADER.command(machine.path(), arguments, &machine.environment);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let feeding = tokio::spawn(async move {
+        // A program that has ended reads no more.
+        let _ = stdin.write_all(&bytes).await;
+    });
+    let run = in_time(child.wait_with_output()).await.unwrap().into();
+    feeding.await.unwrap();
+    run
+}
+
+#[tokio::test]
+async fn standard_input_becomes_an_object_however_long_it_is() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    for length in [0, 1, PART, 6 * PART + 1] {
+        let (bytes, name) = (random_bytes(length), format!("dump-{length}"));
+        let run = piped(
+            &machine,
+            &["put", "--part-size", "5MiB", "--name", &name, "-"],
+            bytes.clone(),
+        )
+        .await;
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.stdout.contains(&format!("size  {length} bytes")), "{}", run.stdout);
+        assert!(stack.bucket.get(&name).await.unwrap().bytes == bytes, "{name}");
+    }
+    let nameless = piped(&machine, &["put", "-"], Vec::new()).await;
+    assert_eq!(nameless.code, Some(2), "{nameless:?}");
+    assert!(nameless.stderr.contains("--name"), "{}", nameless.stderr);
+}
+
+#[tokio::test]
+async fn parts_of_standard_input_are_sent_again_and_what_fails_is_given_up() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let bytes = random_bytes(3 * PART + 7);
+    let arguments = ["put", "--part-size", "5MiB", "--tries", "2", "--name", "dump", "-"];
+    stack.store.faulty().inject(Fault::FlipOneBit, part(2));
+    let run = piped(&machine, &arguments, bytes.clone()).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(stack.bucket.get("dump").await.unwrap().bytes == bytes);
+
+    stack.store.faulty().inject(Fault::CutConnection, part(3).always());
+    let run = piped(&machine, &arguments, bytes).await;
+    assert_eq!(run.code, Some(75), "{run:?}");
     assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
 }

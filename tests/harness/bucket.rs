@@ -63,6 +63,18 @@ impl Bucket {
         })
     }
 
+    /// Puts an object there without the broker.
+    pub async fn put(&self, key: &str, bytes: &[u8], metadata: &HashMap<String, String>) {
+        let put = self.client.put_object().bucket(&self.name).key(key);
+        let put = put.set_metadata(Some(metadata.clone())).body(bytes.to_vec().into());
+        put.send().await.unwrap();
+    }
+
+    /// Deletes the bucket itself, which has to be empty.
+    pub async fn remove(&self) {
+        self.client.delete_bucket().bucket(&self.name).send().await.unwrap();
+    }
+
     /// Keys of all objects under `prefix`.
     pub async fn keys(&self, prefix: &str) -> Vec<String> {
         let mut pages = self

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use broker::Running;
 use broker::config::{Secret, Settings};
+use broker::ledger::Ledger;
+use broker::s3::Clock;
 use broker::sign::SignatureVersion;
 use tempfile::TempDir;
 
@@ -44,6 +46,16 @@ impl Broker {
     /// `http://ADDRESS:PORT`
     pub fn base(&self) -> String {
         format!("http://{}", self.address())
+    }
+
+    /// Its ledger, to bring about what only a crash would.
+    pub fn ledger(&self) -> &Ledger {
+        &self.running.state().ledger
+    }
+
+    /// Its clock, to move ahead.
+    pub fn clock(&self) -> &Clock {
+        &self.running.state().clock
     }
 }
 

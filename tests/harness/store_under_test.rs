@@ -43,6 +43,14 @@ impl StoreKind {
             Self::Garage => false,
         }
     }
+
+    /// Whether a canned ACL has an effect: Garage takes and ignores it.
+    pub const fn has_acls(self) -> bool {
+        match self {
+            Self::Embedded | Self::Ceph => true,
+            Self::Garage => false,
+        }
+    }
 }
 
 /// One store, and how to reach it.

@@ -1,0 +1,204 @@
+//! What a broker does when the store is the trouble: wrong keys, no bucket, clocks apart, silence, an object that is not right.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use broker::ledger::LeaseOutcome;
+use reqwest::Method;
+use shared::MIB;
+use shared::api::{CompletedObject, UploadCreated};
+use store::fault::{Fault, abort, complete, create, head};
+use tests::{Program, Stack, StoreUnderTest, pattern, until};
+
+const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
+const PART: u64 = 5 * MIB;
+
+#[tokio::test]
+async fn keys_that_the_store_does_not_know_are_the_operators_trouble_and_are_not_shown() {
+    let mut store = StoreUnderTest::embedded().await;
+    store.secret_access_key = "not-the-secret-that-the-store-knows".into();
+    let stack = Stack::on(store).await;
+
+    let ready = stack.api.get("/readyz").await;
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    let refused = stack
+        .api
+        .post("/v1/uploads", &serde_json::json!({"name": "a", "size": 1}))
+        .await;
+    let text = refused.text();
+    let problem = refused.problem(502);
+
+    assert_eq!(problem.code, "store_refused");
+    assert!(problem.detail.contains("SignatureDoesNotMatch"), "{text}");
+    assert!(problem.detail.contains("access key"), "{text}");
+    for secret in [&stack.store.secret_access_key, &stack.store.access_key_id] {
+        assert!(!text.contains(secret.as_str()), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_said_at_the_start() {
+    let store = StoreUnderTest::embedded().await;
+    let directory = tempfile::tempdir().unwrap();
+    let environment: BTreeMap<_, _> = store.environment();
+    let arguments = ["--listen", "127.0.0.1:0", "--data-dir", "data", "--bucket", "nowhere"];
+    let run = BROKER.run(directory.path(), arguments, &environment).await;
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("nowhere"), "{}", run.stderr);
+}
+
+#[tokio::test]
+async fn a_bucket_that_has_gone_since_is_the_operators_trouble() {
+    let stack = Stack::start().await;
+    stack.bucket.remove().await;
+    let refused = stack
+        .api
+        .post("/v1/uploads", &serde_json::json!({"name": "a", "size": 1}))
+        .await;
+    let problem = refused.problem(502);
+    assert_eq!(problem.code, "store_refused");
+    assert!(problem.detail.contains("NoSuchBucket"), "{}", problem.detail);
+}
+
+#[tokio::test]
+async fn urls_are_dated_by_the_stores_clock_where_the_brokers_is_off() {
+    let stack = Stack::start().await;
+    stack.broker.clock().advance(Duration::from_hours(3));
+    // Dated by the broker, these URLs would not be valid for hours yet.
+    let object = stack.api.upload("a", b"content").await;
+    assert_eq!(object.size, 7);
+    assert_eq!(stack.bucket.get("a").await.unwrap().bytes, b"content");
+}
+
+/// Twice as long as a lease.
+const LEASE_AND_MORE: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn a_complete_without_an_answer_is_not_sent_again_until_the_store_has_had_time() {
+    let stack = Stack::start().await;
+    let bytes = pattern(PART + 1);
+    let upload = stack.api.create("a", bytes.len() as u64).await;
+    stack
+        .api
+        .send_parts(&upload, &bytes, 1..=upload.part_count.unwrap())
+        .await;
+    // The connection breaks before anything is done, which the broker cannot know.
+    stack.store.faulty().inject(Fault::CutConnection, complete());
+
+    let unknown = stack.api.complete(&upload.upload_id).await.problem(503);
+    assert_eq!(unknown.code, "store_unavailable");
+    assert_eq!(stack.api.complete(&upload.upload_id).await.status, 202, "not yet");
+    assert_eq!(
+        stack
+            .api
+            .delete(&format!("/v1/uploads/{}", upload.upload_id))
+            .await
+            .status,
+        409
+    );
+    assert_eq!(stack.store.faulty().attempts(complete()), 1);
+
+    stack.broker.clock().advance(LEASE_AND_MORE);
+    let object: CompletedObject = stack.api.complete(&upload.upload_id).await.expect(200);
+    assert_eq!(object.size, bytes.len() as u64);
+    assert_eq!(stack.bucket.get("a").await.unwrap().bytes, bytes);
+}
+
+#[tokio::test]
+async fn an_object_of_another_size_than_its_parts_is_not_called_complete() {
+    let stack = Stack::start().await;
+    let bytes = pattern(PART + 1);
+    let upload = stack.api.create("a", bytes.len() as u64).await;
+    stack
+        .api
+        .send_parts(&upload, &bytes, 1..=upload.part_count.unwrap())
+        .await;
+    // Stands in for a store that joins the parts badly: before the broker looks, the object loses its first byte.
+    stack
+        .store
+        .faulty()
+        .inject(Fault::Delay(Duration::from_secs(2)), head());
+    let asking = {
+        let (api, id) = (stack.api.clone(), upload.upload_id.clone());
+        tokio::spawn(async move { api.complete(&id).await })
+    };
+    let looked = stack.store.faulty().attempts(head());
+    until(|| stack.store.faulty().attempts(head()) > looked).await;
+    let object = stack.bucket.get("a").await.unwrap();
+    stack.bucket.put("a", &bytes[1..], &object.metadata).await;
+
+    let problem = asking.await.unwrap().problem(502);
+    assert_eq!(problem.code, "object_wrong");
+    let again = stack.api.complete(&upload.upload_id).await.problem(409);
+    assert_eq!(again.code, "upload_ended");
+}
+
+#[tokio::test]
+async fn a_broker_that_died_before_it_asked_the_store_does_not_leave_the_upload_stuck() {
+    let stack = Stack::start().await;
+    let asked = serde_json::json!({"name": "a", "size": 2 * PART, "part_size": PART, "fingerprint": "f"});
+    let upload: UploadCreated = stack.api.post("/v1/uploads", &asked).await.expect(201);
+    let bytes = pattern(2 * PART);
+    stack.api.send_parts(&upload, &bytes, [1]).await;
+    let clock = stack.broker.clock();
+    // All that a completion leaves behind whose process was killed right after it took the lease.
+    let died = stack.broker.ledger().take_lease(&upload.upload_id, "died", clock.now());
+    assert!(matches!(died.await.unwrap(), LeaseOutcome::Taken(_)));
+
+    assert_eq!(stack.api.complete(&upload.upload_id).await.status, 202);
+    clock.advance(LEASE_AND_MORE);
+    let missing = stack.api.complete(&upload.upload_id).await.problem(409);
+    assert_eq!(missing.code, "parts_missing");
+
+    stack.api.send_parts(&upload, &bytes, [2]).await;
+    stack
+        .api
+        .complete(&upload.upload_id)
+        .await
+        .expect::<CompletedObject>(200);
+    assert_eq!(stack.bucket.get("a").await.unwrap().bytes, bytes);
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_nothing_at_the_store_that_the_ledger_does_not_know() {
+    let stack = Stack::start().await;
+    let store = stack.store.faulty();
+    let asked = serde_json::json!({"name": "a", "size": PART, "fingerprint": "f"});
+    let hang_up = async |request: reqwest::RequestBuilder, arrived: &dyn Fn() -> bool| {
+        let waiting = tokio::spawn(request.send());
+        until(arrived).await;
+        waiting.abort();
+    };
+    store.inject(Fault::Delay(Duration::from_millis(500)), create());
+    let request = stack.api.request(Method::POST, "/v1/uploads").json(&asked);
+    hang_up(request, &|| store.attempts(create()) == 1).await;
+    // The same request finds what the first one began, once that is recorded.
+    let again = async || stack.api.post("/v1/uploads", &asked).await;
+    let upload: UploadCreated = loop {
+        let answer = again().await;
+        if stack.bucket.open_uploads("").await.len() == 1 {
+            break answer.expect(answer.status);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        stack.bucket.open_uploads("").await,
+        ["a"],
+        "one of them is in no ledger"
+    );
+
+    let before = store.attempts(abort());
+    store.inject(Fault::Delay(Duration::from_millis(500)), abort());
+    let path = format!("/v1/uploads/{}", upload.upload_id);
+    hang_up(stack.api.request(Method::DELETE, &path), &|| {
+        store.attempts(abort()) > before
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        stack.bucket.open_uploads("").await,
+        [""; 0],
+        "aborted in the ledger only"
+    );
+}
