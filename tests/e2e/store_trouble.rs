@@ -8,7 +8,9 @@ use reqwest::Method;
 use shared::MIB;
 use shared::api::{CompletedObject, UploadCreated};
 use store::fault::{Fault, abort, complete, create, head};
-use tests::{Program, Stack, StoreUnderTest, pattern, until};
+use tests::{Program, Stack, StoreUnderTest, in_time, md5, pattern, until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
 const PART: u64 = 5 * MIB;
@@ -68,6 +70,32 @@ async fn urls_are_dated_by_the_stores_clock_where_the_brokers_is_off() {
     let object = stack.api.upload("a", b"content").await;
     assert_eq!(object.size, 7);
     assert_eq!(stack.bucket.get("a").await.unwrap().bytes, b"content");
+}
+
+#[tokio::test]
+async fn a_part_that_is_on_its_way_when_its_upload_is_aborted_is_told_so() {
+    let stack = Stack::start().await;
+    let bytes = pattern(PART);
+    let upload = stack.api.create("a", PART).await;
+    let signed = stack.api.sign(&upload.upload_id, 1, Some(md5(&bytes))).await;
+    let (host, path) = signed.url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut head = format!("PUT /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {PART}\r\n");
+    for (name, value) in &signed.headers {
+        head.extend([name, ": ", value, "\r\n"]);
+    }
+    let mut store = TcpStream::connect(host).await.unwrap();
+    store.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    let (now, later) = bytes.split_at(bytes.len() / 2);
+    store.write_all(now).await.unwrap();
+
+    let aborted = stack.api.delete(&format!("/v1/uploads/{}", upload.upload_id)).await;
+    assert_eq!(aborted.status, 204, "{}", aborted.text());
+    store.write_all(later).await.unwrap();
+
+    let mut answer = String::new();
+    in_time(store.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert!(answer.contains("<Code>NoSuchUpload</Code>"), "{answer}");
 }
 
 /// Twice as long as a lease.

@@ -177,6 +177,43 @@ async fn an_interrupted_upload_is_continued_by_the_same_command() {
 }
 
 #[tokio::test]
+async fn several_runs_at_once_with_one_file_make_one_object_and_all_succeed() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let bytes = random_bytes(4 * PART);
+    machine.file("a", &bytes);
+
+    let run = || machine.run(&["--json", "put", "--part-size", "5MiB", "a"]);
+    let runs = <[_; 4]>::from(tokio::join!(run(), run(), run(), run()));
+
+    let etag = multipart_etag(cut(&bytes, PART));
+    for run in &runs {
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert_eq!(completed(run)["etag"], format!("\"{etag}\""));
+    }
+    assert!(stack.bucket.get("a").await.unwrap().bytes == bytes);
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_files_name_cannot_steer_the_terminal() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let name = "a\u{1b}[2Jb\r\u{202e}c";
+    machine.file(name, b"content");
+
+    let sent = machine.run(&["put", "--name", "plain", name]).await;
+    let refused = machine.run(&["put", name]).await;
+
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    assert_eq!(refused.code, Some(1), "a key with control characters: {refused:?}");
+    for said in [sent.stdout, sent.stderr, refused.stdout, refused.stderr] {
+        let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!said.contains(steers), "{said:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_shrinks_while_it_is_sent_is_exit_4_and_leaves_nothing() {
     let stack = Stack::start().await;
     let machine = Machine::with_broker(&stack.broker.base());
