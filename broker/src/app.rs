@@ -1,5 +1,7 @@
 //! What every request shares, the route table, and the answers to requests that are malformed.
 
+use std::time::Duration;
+
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
@@ -12,10 +14,10 @@ use tracing::Instrument;
 use crate::error::ApiError;
 use crate::handlers;
 use crate::ledger::Ledger;
-use crate::policy::{PartsGrant, Policy, UploadRandom};
+use crate::policy::{DownloadGrant, PartsGrant, Policy, UploadRandom};
 use crate::principal::Principals;
 use crate::s3::{Clock, CredentialSource, Profile, StoreClient};
-use crate::sign::{Addressing, Endpoint, PartSigner, SignatureVersion, Target};
+use crate::sign::{self, Addressing, Endpoint, PartSigner, SignatureVersion, Target, Validity};
 
 /// What every request shares.
 pub struct Broker {
@@ -31,14 +33,16 @@ pub struct Broker {
     pub profile: Profile,
     /// Time.
     pub clock: Clock,
-    /// How part URLs are made.
+    /// How URLs are made.
     pub signing: Signing,
 }
 
-/// How part URLs are made.
+/// How URLs are made.
 pub struct Signing {
-    /// The key.
+    /// The key for parts, which need not be good for anything else.
     pub credentials: CredentialSource,
+    /// The key for downloads: the broker's own.
+    pub download_credentials: CredentialSource,
     /// The version.
     pub version: SignatureVersion,
     /// The region of the credential scope.
@@ -78,6 +82,32 @@ impl Broker {
             PartSigner::new(*version, &target, region, &credentials, &grant, self.clock.store_now()),
             grant,
         ))
+    }
+
+    /// The URL of a granted download, and how long it lives.
+    ///
+    /// # Errors
+    /// There are no credentials.
+    pub async fn download_url(&self, grant: &DownloadGrant) -> Result<(String, Duration), ApiError> {
+        let Signing {
+            download_credentials,
+            version,
+            region,
+            endpoint,
+            addressing,
+            ..
+        } = &self.signing;
+        let (credentials, left) = download_credentials
+            .current(self.clock.now().into())
+            .await
+            .map_err(ApiError::NoCredentials)?;
+        let validity = Validity {
+            signed_at: self.clock.store_now(),
+            expires_in: left.map_or(grant.expires_in, |left| left.min(grant.expires_in)),
+        };
+        let target = Target::new(endpoint, *addressing, &grant.bucket, &grant.key);
+        let url = sign::download_url(*version, &target, region, &credentials, validity);
+        Ok((url, validity.expires_in))
     }
 
     /// The unsigned URL of an object.
@@ -135,7 +165,11 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(resource("/complete", "POST").route(web::post().to(handlers::form::complete)))
         .service(resource("/abort", "POST").route(web::post().to(handlers::form::abort)))
         .service(resource("/v1/me", "GET").route(web::get().to(handlers::me::me)))
-        .service(resource("/v1/uploads", "POST").route(web::post().to(handlers::create::create)))
+        .service(
+            resource("/v1/uploads", "GET, POST")
+                .route(web::get().to(handlers::uploads::uploads))
+                .route(web::post().to(handlers::create::create)),
+        )
         .service(
             resource("/v1/uploads/{id}", "GET, DELETE")
                 .route(web::get().to(handlers::status::status))
@@ -143,6 +177,8 @@ pub fn routes(config: &mut ServiceConfig) {
         )
         .service(resource("/v1/uploads/{id}/parts", "POST").route(web::post().to(handlers::sign_parts::sign_parts)))
         .service(resource("/v1/uploads/{id}/complete", "POST").route(web::post().to(handlers::complete::complete)))
+        .service(resource("/v1/objects", "GET").route(web::get().to(handlers::objects::objects)))
+        .service(resource("/v1/downloads", "POST").route(web::post().to(handlers::download::download)))
         .service(resource("/healthz", "GET").route(web::get().to(handlers::health::healthz)))
         .service(resource("/readyz", "GET").route(web::get().to(handlers::health::readyz)))
         .default_service(web::to(no_such_route));

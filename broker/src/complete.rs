@@ -278,7 +278,7 @@ impl Completing {
 
     /// Whether the object at the key is this upload's, and of the right size.
     async fn own_object(&self, size: Option<u64>) -> Result<Found, StoreError> {
-        let head = self.broker.store.head(&self.session).await?;
+        let head = self.broker.store.head(&self.session.bucket, &self.session.key).await?;
         let own = head.filter(|head| head.write_token.as_ref() == Some(&self.session.write_token));
         Ok(match (own, size) {
             (None, _) => Found::None,

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::key::KeyTemplate;
 use crate::ledger::sqlite_url;
 use crate::policy::Destination;
-use crate::principal::{Principals, TokenDigest};
+use crate::principal::{ANONYMOUS, Principal, Principals, TokenDigest};
 use crate::s3::{Profile, ProfileName};
 use crate::sign::{Addressing, Credentials, Endpoint, MAX_URL_LIFE, SignatureVersion};
 
@@ -119,6 +119,10 @@ settings! {
     /// Seconds that an upload stays open [default: 604800]
     #[arg(long, global = true, env = "BROKER_UPLOAD_EXPIRES_IN", value_name = "SECONDS")]
     upload_expires_in: u64,
+    /// Let callers list and download what lies under their part of the key template [default: only on the embedded store, for
+    /// a broker on loopback without tokens]
+    #[arg(long, global = true, env = "BROKER_DOWNLOADS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    downloads: bool,
     /// API tokens as NAME=SHA256, separated by commas; only the digest is ever kept
     #[arg(long, global = true, env = "BROKER_TOKENS", value_name = "TOKENS", hide_env_values = true)]
     tokens: String,
@@ -175,6 +179,8 @@ pub struct Config {
     pub acls: Vec<String>,
     /// Most bytes of one object, if the settings say.
     pub max_size: Option<u64>,
+    /// Whether callers may list and download.
+    pub downloads: bool,
     /// Life of part URLs of the JSON protocol.
     pub url_life: Duration,
     /// Longest life of part URLs of the form protocol.
@@ -299,6 +305,24 @@ impl Settings {
                  listen on 127.0.0.1, or say --allow-anonymous if that is what you want"
             )));
         }
+        let key_template: KeyTemplate = self
+            .key_template
+            .as_deref()
+            .unwrap_or("{name}")
+            .parse()
+            .map_err(wrong)?;
+        let downloads = match self.downloads {
+            Some(true) if key_template.prefix(&Principal::named(ANONYMOUS)).is_none() => {
+                return Err(wrong(format!(
+                    "--downloads: the key template {key_template} does not keep principals apart by whole folders before \
+                     {{date}}, {{uuid}} or {{name}}, so that each would see the others' objects; begin it with {{principal}}/"
+                )));
+            }
+            Some(downloads) => downloads,
+            None => {
+                embedded && loopback && tokens.is_empty() && key_template.prefix(&Principal::named(ANONYMOUS)).is_some()
+            }
+        };
         Ok(Config {
             ledger: self.ledger.unwrap_or_else(|| sqlite_url(&data_dir.join("ledger.db"))),
             public_endpoint: self
@@ -313,12 +337,8 @@ impl Settings {
                 "signing_secret_access_key",
                 self.signing_secret_access_key,
             )?,
-            key_template: self
-                .key_template
-                .as_deref()
-                .unwrap_or("{name}")
-                .parse()
-                .map_err(wrong)?,
+            key_template,
+            downloads,
             acls: list(&acls).map(str::to_owned).collect(),
             url_life: life("url-expires-in", self.url_expires_in, 900, week)?,
             max_url_life: life("max-url-expires-in", self.max_url_expires_in, week, week)?,
@@ -345,6 +365,7 @@ impl Config {
             bucket: self.bucket.clone(),
             key_template: self.key_template.clone(),
             acls: self.acls.clone(),
+            downloads: self.downloads,
             max_size: self
                 .max_size
                 .unwrap_or(profile.max_object_size)

@@ -47,6 +47,8 @@ pub enum ApiError {
     InvalidJson(String),
     #[error("the form cannot be read: {0}")]
     InvalidForm(String),
+    #[error("the query of the URL cannot be used: {0}")]
+    InvalidQuery(String),
     #[error("the form lacks the field {0}")]
     MissingField(&'static str),
     #[error("{field} {reason}")]
@@ -81,6 +83,10 @@ pub enum ApiError {
     NoSuchDestination { name: String },
     #[error("the ACL {acl:?} is not granted here (granted: {}); leave it out, or ask the operator", if granted.is_empty() { "none" } else { granted })]
     AclNotGranted { acl: String, granted: String },
+    #[error("listing and downloading are not granted here; ask the operator, who can allow them with --downloads")]
+    DownloadsNotGranted,
+    #[error("there is no object {key:?} among those you may see; GET /v1/objects lists them")]
+    NoSuchObject { key: String },
     #[error("part {number} is beyond the {planned} parts planned for this upload")]
     PartNotPlanned { number: PartNumber, planned: u16 },
     #[error("part {number} is declared with {size} bytes; {planned} are planned")]
@@ -183,6 +189,7 @@ impl ApiError {
             Self::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
             Self::InvalidForm(_) => (StatusCode::BAD_REQUEST, "invalid_form"),
+            Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::MissingField(_) => (StatusCode::BAD_REQUEST, "missing_field"),
             Self::InvalidField { .. } => (StatusCode::BAD_REQUEST, "invalid_field"),
             Self::InvalidName(_) => (StatusCode::BAD_REQUEST, "invalid_name"),
@@ -201,6 +208,8 @@ impl ApiError {
             Self::EmptyFile => (StatusCode::CONFLICT, "empty_file"),
             Self::NoSuchDestination { .. } => (StatusCode::FORBIDDEN, "no_such_destination"),
             Self::AclNotGranted { .. } => (StatusCode::FORBIDDEN, "acl_not_granted"),
+            Self::DownloadsNotGranted => (StatusCode::FORBIDDEN, "downloads_not_granted"),
+            Self::NoSuchObject { .. } => (StatusCode::NOT_FOUND, "no_such_object"),
             Self::PartNotPlanned { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "part_not_planned"),
             Self::PartSize { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "part_size"),
             Self::NoSuchUpload => (StatusCode::NOT_FOUND, "no_such_upload"),

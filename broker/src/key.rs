@@ -160,6 +160,22 @@ impl fmt::Display for KeyTemplate {
 }
 
 impl KeyTemplate {
+    /// What the keys of a principal's uploads all begin with, up to a `/` or nothing at all. Nobody else's begin with it where
+    /// principals are told apart by it; nothing where they are told apart only further on.
+    pub fn prefix(&self, principal: &Principal) -> Option<String> {
+        let unknown = ["{name}", "{date}", "{uuid}"];
+        let end = unknown.iter().filter_map(|placeholder| self.0.find(placeholder)).min();
+        let known = self.0.get(..end.unwrap_or_default()).unwrap_or_default();
+        let (folders, rest) = known.rsplit_once('/').map_or(("", self.0.as_str()), |(folders, _)| {
+            (folders, self.0.get(folders.len()..).unwrap_or_default())
+        });
+        if rest.contains("{principal}") && !folders.contains("{principal}") {
+            return None;
+        }
+        let folder = if folders.is_empty() { "" } else { "/" };
+        Some(format!("{}{folder}", folders.replace("{principal}", principal.name())))
+    }
+
     /// The key of one upload. `random` makes the `{uuid}`, version 4 of RFC 9562.
     ///
     /// # Errors
@@ -254,6 +270,23 @@ mod tests {
             key.as_str(),
             "in/alice/1970-01-01/ffffffff-ffff-4fff-bfff-ffffffffffff/{uuid}.txt"
         );
+    }
+
+    #[test]
+    fn a_principals_prefix_is_whole_folders_and_nobody_elses() {
+        for (template, prefix) in [
+            ("{name}", Some("")),
+            ("in/{name}", Some("in/")),
+            ("in/x-{name}", Some("in/")),
+            ("{principal}/{date}/{name}", Some("a/")),
+            ("in/{principal}/{uuid}", Some("in/a/")),
+            ("in/{principal}-{name}", None),
+            ("{date}/{principal}/{name}", None),
+            ("{principal}/{date}/{principal}/{name}", Some("a/")),
+        ] {
+            let template: KeyTemplate = template.parse().unwrap();
+            assert_eq!(template.prefix(&Principal::named("a")).as_deref(), prefix, "{template}");
+        }
     }
 
     #[test]

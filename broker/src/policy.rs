@@ -36,6 +36,8 @@ pub struct Destination {
     pub key_template: KeyTemplate,
     /// Canned ACLs that clients may ask for.
     pub acls: Vec<String>,
+    /// Whether clients may list and download what lies under their part of the key template.
+    pub downloads: bool,
     /// Most bytes of one object.
     pub max_size: u64,
 }
@@ -108,6 +110,23 @@ struct Asked {
     acl: Option<String>,
     metadata: BTreeMap<String, String>,
     fingerprint: Option<String>,
+}
+
+/// Permission to list what begins with a prefix.
+#[derive(Clone, Debug)]
+pub struct ListGrant {
+    pub(crate) bucket: String,
+    pub(crate) prefix: String,
+    _made_here: (),
+}
+
+/// Permission to download one object.
+#[derive(Clone, Debug)]
+pub struct DownloadGrant {
+    pub(crate) bucket: String,
+    pub(crate) key: ObjectKey,
+    pub(crate) expires_in: Duration,
+    _made_here: (),
 }
 
 /// Permission to sign these parts of one upload.
@@ -369,6 +388,50 @@ impl Policy {
         })
     }
 
+    /// What this principal may see of the keys that begin with `prefix`; nothing where there is nothing to see.
+    ///
+    /// # Errors
+    /// [`ApiError::DownloadsNotGranted`]
+    pub fn admit_list(&self, principal: &Principal, prefix: &str) -> Result<Option<ListGrant>, ApiError> {
+        let visible = self.visible(principal)?;
+        let prefix = if visible.starts_with(prefix) {
+            visible
+        } else if prefix.starts_with(&visible) {
+            prefix.to_owned()
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(ListGrant {
+            bucket: self.destination.bucket.clone(),
+            prefix,
+            _made_here: (),
+        }))
+    }
+
+    /// Whether this principal may download this object.
+    ///
+    /// # Errors
+    /// [`ApiError::DownloadsNotGranted`]; and for an object that is not to be seen the same answer as for one that is not there.
+    pub fn admit_download(&self, principal: &Principal, key: ObjectKey) -> Result<DownloadGrant, ApiError> {
+        if !key.as_str().starts_with(&self.visible(principal)?) {
+            return Err(no_such_object(&key));
+        }
+        Ok(DownloadGrant {
+            bucket: self.destination.bucket.clone(),
+            key,
+            expires_in: self.url_life.min(MAX_URL_LIFE),
+            _made_here: (),
+        })
+    }
+
+    /// What the keys that this principal may see begin with.
+    fn visible(&self, principal: &Principal) -> Result<String, ApiError> {
+        let prefix = self.destination.key_template.prefix(principal);
+        prefix
+            .filter(|_| self.destination.downloads)
+            .ok_or(ApiError::DownloadsNotGranted)
+    }
+
     /// What holds for every upload, as `/v1/me` tells it.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -379,5 +442,12 @@ impl Policy {
             url_expires_in: self.url_life.as_secs(),
             upload_expires_in: self.upload_life.as_secs(),
         }
+    }
+}
+
+/// The answer for an object that is not there, or not to be seen.
+pub fn no_such_object(key: &ObjectKey) -> ApiError {
+    ApiError::NoSuchObject {
+        key: shortened(key.as_str()),
     }
 }

@@ -135,6 +135,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         },
         signing: Signing {
             credentials: CredentialSource::new(found.signing),
+            download_credentials: CredentialSource::new(found.own_key),
             version: config.signature,
             region: found.region,
             endpoint: found.public_endpoint,
@@ -190,6 +191,7 @@ fn make_data_dir(path: &Path) -> Result<(), StartError> {
 struct Found {
     sdk: SdkConfig,
     signing: SharedCredentialsProvider,
+    own_key: SharedCredentialsProvider,
     region: String,
     endpoint: Option<String>,
     public_endpoint: Endpoint,
@@ -254,16 +256,17 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
         None if endpoint.is_none() => Profile::of(ProfileName::Aws),
         None => Profile::of(Profile::guess(control.authority())),
     };
-    let signing = match (&config.signing, sdk.credentials_provider()) {
-        (Some(credentials), _) => provider(credentials),
-        (None, Some(provider)) => provider,
-        (None, None) => return Err(StartError::NoCredentials),
+    let own_key = sdk.credentials_provider().ok_or(StartError::NoCredentials)?;
+    let signing = match &config.signing {
+        Some(credentials) => provider(credentials),
+        None => own_key.clone(),
     };
     let found = Found {
         addressing: config.addressing.unwrap_or(profile.addressing),
         public_endpoint: config.public_endpoint.clone().unwrap_or(control),
         sdk,
         signing,
+        own_key,
         region,
         endpoint,
         profile,

@@ -7,6 +7,9 @@
 //! | status | `GET /v1/uploads/{id}` | | [`UploadStatus`] |
 //! | complete | `POST /v1/uploads/{id}/complete` | [`CompleteUpload`], or no body | `200` [`CompletedObject`], or `202` [`Completing`] |
 //! | abort | `DELETE /v1/uploads/{id}` | | `204` |
+//! | open uploads | `GET /v1/uploads` | [`ListUploads`] | [`OpenUploads`] |
+//! | objects | `GET /v1/objects` | [`ListObjects`] | [`ObjectList`] |
+//! | download | `POST /v1/downloads` | [`CreateDownload`] | [`Download`] |
 //! | me | `GET /v1/me` | | [`Me`] |
 //!
 //! Every failure is a [`Problem`]. Requests refuse fields they do not know, so that a misspelt one is not silently lost;
@@ -243,6 +246,142 @@ pub struct Completing {
     pub retry_after: u64,
 }
 
+/// Asks, as a query, for the caller's uploads that have not ended.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListUploads {
+    /// `next_cursor` of the page before; left out for the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Most uploads on the page, 1 to [`MAX_PAGE`]; that many if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+}
+
+/// Most entries on one page of a listing.
+pub const MAX_PAGE: u16 = 1000;
+
+/// One page of the caller's uploads that have not ended, in no order that means anything.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct OpenUploads {
+    /// The uploads.
+    pub uploads: Vec<OpenUpload>,
+    /// Asks for the page after this one; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+    /// The broker's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub server_time: OffsetDateTime,
+}
+
+/// An upload that has not ended, as the ledger knows it; `GET /v1/uploads/{id}` also says what the store holds of it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct OpenUpload {
+    /// What requests name it by.
+    pub upload_id: UploadId,
+    /// [`UploadState::Open`] or [`UploadState::Completing`].
+    pub state: UploadState,
+    /// The name given at create.
+    pub name: String,
+    /// Where the object will be.
+    pub key: ObjectKey,
+    /// Bytes in the file, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// When it was created.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it ends if it is not completed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+}
+
+/// Asks, as a query, for objects that the caller may see.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListObjects {
+    /// What the keys begin with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Keys that have it after the prefix are not listed but summed up in `prefixes`; usually `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<String>,
+    /// `next_cursor` of the page before; left out for the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Most entries on the page, 1 to [`MAX_PAGE`]; that many if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+}
+
+/// One page of objects, in the order of their keys.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ObjectList {
+    /// What all these keys begin with: as asked, or what the caller may see of that.
+    pub prefix: String,
+    /// The objects.
+    pub objects: Vec<ListedObject>,
+    /// With a delimiter: what the other keys begin with, up to the delimiter and with it.
+    pub prefixes: Vec<String>,
+    /// Asks for the page after this one; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// An object as a listing tells it.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct ListedObject {
+    /// Where it is.
+    pub key: String,
+    /// Its bytes.
+    pub size: u64,
+    /// What the store calls this version.
+    pub etag: ETag,
+    /// When the store got it.
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_modified: OffsetDateTime,
+}
+
+/// Asks for a URL to download one object by.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateDownload {
+    /// The object's key.
+    pub key: ObjectKey,
+}
+
+/// Where and how to download one object.
+#[derive(Clone, Deserialize, Serialize)]
+pub struct Download {
+    /// The object's key.
+    pub key: ObjectKey,
+    /// The HTTP method; `GET`.
+    pub method: String,
+    /// The presigned URL, good for any number of requests and for `Range`. A secret while it lives: never logged.
+    pub url: String,
+    /// The object's bytes.
+    pub size: u64,
+    /// What the store calls this version; sent as `If-Match`, no other version is answered with.
+    pub etag: ETag,
+    /// When the URL stops working.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+    /// Seconds until then.
+    pub expires_in: u64,
+    /// The broker's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub server_time: OffsetDateTime,
+}
+
+impl std::fmt::Debug for Download {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Download")
+            .field("key", &self.key)
+            .field("etag", &self.etag)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Who the broker takes the caller for, and what they may do.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Me {
@@ -268,6 +407,8 @@ pub struct DestinationInfo {
     pub max_size: u64,
     /// Canned ACLs that may be asked for.
     pub acls: Vec<String>,
+    /// Whether the caller may list and download what is there.
+    pub downloads: bool,
 }
 
 /// What holds for every upload.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use broker::config::Settings;
 use broker::sign::SignatureVersion;
+use reqwest::Method;
 use serde_json::{Value, json};
 use shared::MIB;
-use shared::api::{CompletedObject, UploadCreated};
-use tests::{Stack, StoreUnderTest, cut, md5, multipart_etag, pattern, put, random_bytes, unique};
+use shared::api::{CompletedObject, Download, ObjectList, UploadCreated};
+use tests::{Api, Stack, StoreUnderTest, cut, md5, multipart_etag, pattern, put, random_bytes, unique};
 
 const PART: u64 = 5 * MIB;
 
@@ -248,4 +249,55 @@ async fn the_form_protocol_works_with_signature_version_2_where_the_store_knows_
     ];
     stack.api.post_form("/complete", &complete).await.expect::<Value>(200);
     assert_eq!(stack.bucket.get(&name).await.unwrap().bytes, b"bytes");
+}
+
+#[tokio::test]
+async fn an_object_is_listed_and_downloaded_whichever_way_the_url_is_signed() {
+    let settings = Settings {
+        downloads: Some(true),
+        ..Settings::default()
+    };
+    let mut stack = Stack::with(StoreUnderTest::from_environment().await, settings).await;
+    let folder = unique("listed ü &+%");
+    for number in 1..=3 {
+        stack.api.upload(&format!("{folder}/{number}"), b"0123456789").await;
+    }
+
+    let query = [("prefix", format!("{folder}/")), ("limit", "2".into())];
+    let request = stack.api.request(Method::GET, "/v1/objects");
+    let page: ObjectList = stack.api.send(request.query(&query)).await.expect(200);
+    assert_eq!(page.objects.len(), 2);
+    let cursor = ("cursor", page.next_cursor.unwrap());
+    let request = stack.api.request(Method::GET, "/v1/objects");
+    let [prefix, limit] = query;
+    let rest: ObjectList = stack
+        .api
+        .send(request.query(&[prefix, limit, cursor]))
+        .await
+        .expect(200);
+    assert_eq!((rest.objects.len(), rest.next_cursor), (1, None));
+    let object = &rest.objects[0];
+    assert_eq!((object.key.as_str(), object.size), (format!("{folder}/3").as_str(), 10));
+
+    for version in [SignatureVersion::V4, SignatureVersion::V2] {
+        if version == SignatureVersion::V2 && !stack.store.kind.has_v2() {
+            continue;
+        }
+        stack = stack.with_signature(version).await;
+        let download: Download = stack
+            .api
+            .post("/v1/downloads", &json!({"key": object.key}))
+            .await
+            .expect(201);
+        assert_eq!(download.etag, object.etag);
+        let url = Api::at(&download.url);
+        let request = url.request(Method::GET, "").header("Range", "bytes=2-4");
+        let part = url.send(request.header("If-Match", download.etag.as_str())).await;
+        assert_eq!(
+            (part.status, part.body.as_ref()),
+            (206, &b"234"[..]),
+            "{version:?}: {}",
+            part.text()
+        );
+    }
 }

@@ -82,6 +82,8 @@ async fn run_examples(name: &str, document: &str) {
     let settings = Settings {
         tokens,
         allow_anonymous: Some(true),
+        // As for a broker on its own embedded store.
+        downloads: Some(true),
         ..Settings::default()
     };
     let stack = Stack::with(StoreUnderTest::embedded().await, settings).await;

@@ -11,6 +11,7 @@
 mod crash;
 mod form;
 mod json;
+mod listings;
 mod problems;
 mod store_trouble;
 mod uploader;

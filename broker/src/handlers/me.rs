@@ -16,6 +16,7 @@ pub async fn me(broker: Shared, principal: Principal) -> HttpResponse {
             key_template: destination.key_template.to_string(),
             max_size: destination.max_size,
             acls: destination.acls.clone(),
+            downloads: destination.downloads,
         }],
         limits: broker.policy.limits(),
         server_time: broker.clock.now(),

@@ -4,6 +4,7 @@
 
 mod digests;
 mod lease;
+mod open;
 mod resume;
 mod session;
 #[cfg(test)]

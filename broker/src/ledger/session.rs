@@ -114,6 +114,8 @@ pub struct Session {
     pub state: UploadState,
     /// The object, once completed.
     pub object: Option<StoredObject>,
+    /// When it was admitted.
+    pub created_at: OffsetDateTime,
     /// When it ends if it is not completed.
     pub expires_at: OffsetDateTime,
 }
@@ -155,6 +157,7 @@ impl Session {
             write_token: grant.write_token.clone(),
             state: UploadState::Open,
             object: None,
+            created_at: grant.created_at,
             expires_at: grant.expires_at,
         }
     }
@@ -181,7 +184,10 @@ impl Session {
             }),
             _ => None,
         };
-        let expires_at: i64 = row.try_get("expires_at")?;
+        let instant = |column: &str| {
+            let millis: i64 = row.try_get(column)?;
+            OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).map_err(|_| unreadable(column))
+        };
         Ok(Self {
             owner: Principal::named(get::<String>(row, "owner")?),
             destination: row.try_get("destination")?,
@@ -198,8 +204,8 @@ impl Session {
             write_token: row.try_get("write_token")?,
             state: state(&id, &get::<String>(row, "state")?)?,
             object,
-            expires_at: OffsetDateTime::from_unix_timestamp_nanos(i128::from(expires_at) * 1_000_000)
-                .map_err(|_| unreadable("expires_at"))?,
+            created_at: instant("created_at")?,
+            expires_at: instant("expires_at")?,
             id: id.clone().try_into().map_err(|_| unreadable("id"))?,
         })
     }

@@ -61,6 +61,7 @@ fn grant() -> CreateGrant {
             bucket: "uploads".into(),
             key_template: "{name}".parse().unwrap(),
             acls: Vec::new(),
+            downloads: false,
             max_size: shared::plan::MAX_OBJECT_SIZE,
         },
         url_life: Duration::from_mins(15),

@@ -1,10 +1,11 @@
-//! The calls that the broker makes itself, with its own key: create, list parts, complete, head, abort.
+//! The calls that the broker makes itself, with its own key: create, list parts, complete, head, abort; and for downloads, list objects.
 //!
 //! They go through the AWS SDK; part URLs are signed in [`crate::sign`] and cost no call.
 
 mod clock;
 mod credentials;
 mod error;
+mod list;
 mod profile;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use shared::{ETag, ObjectKey, PartNumber};
 pub use clock::Clock;
 pub use credentials::{CredentialSource, CredentialsError};
 pub use error::{StoreError, StoreErrorKind};
+pub use list::Page;
 pub use profile::{Profile, ProfileName};
 
 use crate::ledger::{Session, StoredObject};
@@ -226,19 +228,12 @@ impl StoreClient {
             .map_err(|error| StoreError::new("PutObject", &error))
     }
 
-    /// The object at an upload's key, if there is one.
+    /// The object at this key, if there is one.
     ///
     /// # Errors
     /// The store does not answer, or refuses.
-    pub async fn head(&self, session: &Session) -> Result<Option<Head>, StoreError> {
-        match self
-            .client
-            .head_object()
-            .bucket(&session.bucket)
-            .key(session.key.as_str())
-            .send()
-            .await
-        {
+    pub async fn head(&self, bucket: &str, key: &ObjectKey) -> Result<Option<Head>, StoreError> {
+        match self.client.head_object().bucket(bucket).key(key.as_str()).send().await {
             Ok(head) => Ok(Some(Head {
                 write_token: head.metadata().and_then(|metadata| metadata.get(WRITE_TOKEN)).cloned(),
                 object: StoredObject {

@@ -46,9 +46,36 @@ impl SigningKey {
         }
     }
 
+    /// The query of any presigned URL up to the value of `X-Amz-SignedHeaders`.
+    pub(super) fn query(&self, validity: Validity) -> String {
+        let mut query = String::with_capacity(256);
+        query.push_str("X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=");
+        encode::query(&self.access_key_id, &mut query);
+        query.push_str("%2F");
+        encode::query(&self.scope, &mut query);
+        query.push_str("&X-Amz-Date=");
+        query.push_str(&timestamp(validity.signed_at));
+        query.push_str("&X-Amz-Expires=");
+        query.push_str(&validity.expires_in.as_secs().to_string());
+        if let Some(token) = &self.session_token {
+            query.push_str("&X-Amz-Security-Token=");
+            encode::query(token, &mut query);
+        }
+        query.push_str("&X-Amz-SignedHeaders=");
+        query
+    }
+
+    /// The signature of one canonical request, given by its hash in hexadecimal.
+    pub(super) fn sign(&self, hash: &[u8; 64], signed_at: OffsetDateTime) -> [u8; 32] {
+        let (mut string_to_sign, hash_at) = self.string_to_sign(signed_at);
+        string_to_sign.text().patch(0, hash_at, hash);
+        string_to_sign.hash(0);
+        string_to_sign.code(0)
+    }
+
     /// The string to sign, with room for the canonical request's hash at its end; and where that is.
-    fn string_to_sign(&self, timestamp: &str) -> (KeyedText<Sha256>, usize) {
-        let start = format!("AWS4-HMAC-SHA256\n{timestamp}\n{}\n", self.scope);
+    fn string_to_sign(&self, signed_at: OffsetDateTime) -> (KeyedText<Sha256>, usize) {
+        let start = format!("AWS4-HMAC-SHA256\n{}\n{}\n", timestamp(signed_at), self.scope);
         let text = format!("{start}{:64}", "");
         (KeyedText::new(&self.key, text.as_bytes(), start.len()), start.len())
     }
@@ -68,7 +95,8 @@ fn date(at: OffsetDateTime) -> String {
 }
 
 fn timestamp(at: OffsetDateTime) -> String {
-    at.format(format_description!("[year][month][day]T[hour][minute][second]Z"))
+    at.to_offset(time::UtcOffset::UTC)
+        .format(format_description!("[year][month][day]T[hour][minute][second]Z"))
         .unwrap_or_default()
 }
 
@@ -123,31 +151,15 @@ struct Texts {
 impl PartSigner {
     /// Prepares all that does not depend on the part.
     pub fn new(key: &SigningKey, target: &Target, store_upload_id: &str, validity: Validity) -> Self {
-        let signed_at = validity.signed_at.to_offset(time::UtcOffset::UTC);
-        let timestamp = timestamp(signed_at);
-        let mut query = String::with_capacity(256);
-        query.push_str("X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=");
-        encode::query(&key.access_key_id, &mut query);
-        query.push_str("%2F");
-        encode::query(&key.scope, &mut query);
-        query.push_str("&X-Amz-Date=");
-        query.push_str(&timestamp);
-        query.push_str("&X-Amz-Expires=");
-        query.push_str(&validity.expires_in.as_secs().to_string());
-        if let Some(token) = &key.session_token {
-            query.push_str("&X-Amz-Security-Token=");
-            encode::query(token, &mut query);
-        }
-        query.push_str("&X-Amz-SignedHeaders=");
         let mut upload_id = String::with_capacity(store_upload_id.len());
         encode::query(store_upload_id, &mut upload_id);
-        let (string_to_sign, hash_at) = key.string_to_sign(&timestamp);
+        let (string_to_sign, hash_at) = key.string_to_sign(validity.signed_at);
         Self {
             request: Request {
                 url: target.url(),
                 path: target.path.clone(),
                 host: target.host.clone(),
-                query,
+                query: key.query(validity),
                 upload_id,
             },
             string_to_sign,
@@ -258,10 +270,7 @@ mod tests {
              host:examplebucket.s3.amazonaws.com\n\nhost\nUNSIGNED-PAYLOAD";
         let hash = Text::<Sha256>::new(Sha256::START, 0, canonical_request.as_bytes(), 0).hash(0);
         let key = SigningKey::new(&credentials, "us-east-1", at);
-        let (mut string_to_sign, hash_at) = key.string_to_sign(&timestamp(at));
-        string_to_sign.text().patch(0, hash_at, &encode::hex(&hash));
-        string_to_sign.hash(0);
-        let signature = encode::hex(&string_to_sign.code(0));
+        let signature = encode::hex(&key.sign(&encode::hex(&hash), at));
         assert_eq!(
             std::str::from_utf8(&signature),
             Ok("aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")

@@ -1,0 +1,2 @@
+-- Finds a principal's uploads that have not ended, page by page.
+CREATE INDEX uploads_by_owner ON uploads (owner, state, id);
