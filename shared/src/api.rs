@@ -363,6 +363,11 @@ pub struct Download {
     pub size: u64,
     /// What the store calls this version; sent as `If-Match`, no other version is answered with.
     pub etag: ETag,
+    /// Whether the store's ETags are made of MD5s, so that what arrives can be held to this one.
+    pub etag_is_md5: bool,
+    /// Bytes in every part of it but the last, where it came through this broker: the ETag is made of their MD5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_size: Option<u64>,
     /// When the URL stops working.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,

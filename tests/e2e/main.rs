@@ -9,6 +9,7 @@
 )]
 
 mod crash;
+mod fetch;
 mod form;
 mod json;
 mod listings;

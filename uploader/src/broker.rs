@@ -7,15 +7,15 @@ use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shared::UploadId;
 use shared::api::{
-    CompleteUpload, CompletedObject, Completing, CreateUpload, Me, PartToSign, Problem, SignParts, SignedParts,
-    UploadCreated, UploadStatus,
+    CompleteUpload, CompletedObject, Completing, CreateDownload, CreateUpload, Download, ListObjects, ListUploads, Me,
+    ObjectList, OpenUploads, PartToSign, Problem, SignParts, SignedParts, UploadCreated, UploadStatus,
 };
+use shared::{ObjectKey, UploadId};
 
 use crate::error::{TransportError, UploadError};
 use crate::options::Settings;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, Silent};
 use crate::retry::{self, RetryPolicy};
 
 /// Longest answer that is read: the status of 10,000 parts is about a tenth of it.
@@ -56,6 +56,7 @@ struct Call<'a, Q> {
     doing: &'static str,
     method: Method,
     path: &'a str,
+    /// As JSON; for a GET, as the query.
     body: Option<&'a Q>,
 }
 
@@ -145,10 +146,50 @@ impl Broker {
         self.call(&call, progress).await.map(drop)
     }
 
+    /// One page of what the caller has open.
+    pub(crate) async fn open_uploads(&self, cursor: Option<String>) -> Result<OpenUploads, UploadError> {
+        let query = ListUploads { cursor, limit: None };
+        self.look("list the open uploads", "v1/uploads", &query).await
+    }
+
+    /// One page of objects.
+    pub(crate) async fn objects(&self, query: &ListObjects) -> Result<ObjectList, UploadError> {
+        self.look("list objects", "v1/objects", query).await
+    }
+
+    /// Asks for a URL to download an object by.
+    pub(crate) async fn download(&self, key: &ObjectKey, progress: &dyn Progress) -> Result<Download, UploadError> {
+        let asked = CreateDownload { key: key.clone() };
+        self.ask(
+            "download the object",
+            Method::POST,
+            "v1/downloads",
+            Some(&asked),
+            progress,
+        )
+        .await
+    }
+
     /// Who the broker takes us for.
     pub(crate) async fn me(&self, progress: &dyn Progress) -> Result<Me, UploadError> {
         self.ask::<(), _>("ask who this is", Method::GET, "v1/me", None, progress)
             .await
+    }
+
+    /// Asks by a query.
+    async fn look<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        doing: &'static str,
+        path: &str,
+        query: &Q,
+    ) -> Result<A, UploadError> {
+        let call = Call {
+            doing,
+            method: Method::GET,
+            path,
+            body: Some(query),
+        };
+        self.parse(doing, &self.call(&call, &Silent).await?)
     }
 
     async fn ask<Q: Serialize, A: DeserializeOwned>(
@@ -243,9 +284,11 @@ impl Broker {
         if let Some(token) = &self.settings.token {
             request = request.header(AUTHORIZATION, token.header());
         }
-        if let Some(body) = call.body {
-            request = request.json(body);
-        }
+        request = match call.body {
+            Some(query) if call.method == Method::GET => request.query(query),
+            Some(body) => request.json(body),
+            None => request,
+        };
         let response = request.send().await?;
         Ok(Answer {
             status: response.status(),

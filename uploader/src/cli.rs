@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use shared::UploadId;
+use shared::{ObjectKey, UploadId};
 use uploader::{DEFAULT_BROKER, DEFAULT_CONCURRENCY};
 
 /// Uploads files to an S3-compatible store by way of a broker, which alone holds the store's keys.
@@ -37,7 +37,8 @@ pub(crate) struct Common {
     )]
     pub(crate) token: Option<Hidden>,
 
-    /// Print JSON on standard output: for `put` one event a line, for the others the broker's answer
+    /// Print JSON on standard output: for `put` and `get` one event a line, for listings one entry a line, for the others
+    /// the broker's answer
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
@@ -80,6 +81,12 @@ pub(crate) enum Command {
         /// As `put` named it
         id: UploadId,
     },
+    /// Download an object to a file, several ranges at a time, and compare it with its ETag
+    Get(Get),
+    /// List the objects that you may see
+    Ls(Ls),
+    /// List the uploads that you have open
+    Uploads,
     /// Show who the broker takes you for, and what you may upload where
     Whoami,
 }
@@ -142,13 +149,45 @@ pub(crate) struct Put {
     pub(crate) stall_timeout: u64,
 }
 
+#[derive(Debug, Args)]
+#[command(after_long_help = GET_HELP)]
+pub(crate) struct Get {
+    /// The object's key, as `put` and `ls` tell it
+    pub(crate) key: ObjectKey,
+
+    /// File to write, or a directory to put it into [default: the last segment of the key, in this directory]
+    pub(crate) target: Option<PathBuf>,
+
+    /// Take the place of a file that is there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+
+    /// Ranges on their way at once, 1 to 256
+    #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_name = "N")]
+    pub(crate) concurrency: usize,
+
+    /// Seconds without a byte moving after which a range is asked for anew
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
+    pub(crate) stall_timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// What the keys begin with [default: all that you may see]
+    pub(crate) prefix: Option<String>,
+
+    /// List what is in folders too, rather than the folders
+    #[arg(long, short)]
+    pub(crate) recursive: bool,
+}
+
 const AFTER_HELP: &str = "\
 Exit status:
   0    everything was done
   1    some of it failed
   2    the command line cannot be used
   3    the broker does not know the token, or does not allow what was asked (HTTP 401, 403)
-  4    a file changed while it was being sent; no object was made of it
+  4    a file changed while it was being sent, or an object while it was being downloaded; nothing was made of it
   75   broker or store could not be reached, or had too much to do: run the same command again later
   130  interrupted; the same command continues
 With several files that fail in different ways it is 1. One that fails does not stop the others.
@@ -159,6 +198,7 @@ Examples:
   pg_dump shop | uploader put --name shop.dump -
   uploader put photos                    # keys photos/2026/1.jpg and so on; with photos/ they are 2026/1.jpg
   uploader put --exclude '*.tmp' --exclude cache/ --name host-7 /srv/data
+  uploader ls photos/2026/ && uploader get photos/2026/1.jpg
   UPLOADER_TOKEN=… uploader --broker https://uploads.example.org put *.tar
   uploader --json put backup.tar | jq -r 'select(.event == \"completed\").key'";
 
@@ -180,6 +220,19 @@ Standard input is cut into parts of 16 MiB, or of --part-size, of which four are
 most. What was read is gone: an upload of it that fails is given up and not continued.
 
 Of directories, .DS_Store, .Trashes, .fseventsd, .Spotlight-V100 and desktop.ini are left out unless they are included.
+
+Exit status: see `uploader --help`.";
+
+const GET_HELP: &str = "\
+The file is written beside its place under another name, and gets its name when all of it is there and has been compared
+with the object's ETag. Where the ETag is no MD5, or made of parts whose size nobody knows, the answer says so.
+
+Events printed with --json, one object a line, each with `event` and `file`, the path that is written:
+  fetching    key, size
+  retry       what, after_seconds, attempt
+  verifying
+  fetched     key, path, size, etag, verified, seconds
+  failed      code, exit_status, error
 
 Exit status: see `uploader --help`.";
 

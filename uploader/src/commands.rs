@@ -7,6 +7,7 @@ use shared::UploadId;
 use uploader::{DEFAULT_CONCURRENCY, ErrorKind, RetryPolicy, UploadError, Uploader};
 
 use crate::cli::{Cli, Command, Common, Hidden};
+use crate::look::{fetch, list, uploads};
 use crate::put_all::put_all;
 use crate::render::Screen;
 
@@ -65,6 +66,9 @@ async fn execute(cli: &Cli, screen: &Screen) -> u8 {
         Command::Put(put) => return put_all(&cli.common, put, screen).await,
         Command::Status { id } => status(&cli.common, id, screen).await,
         Command::Abort { id } => abort(&cli.common, id, screen).await,
+        Command::Get(get) => fetch(&cli.common, get, screen).await,
+        Command::Ls(ls) => list(&cli.common, ls, screen).await,
+        Command::Uploads => uploads(&cli.common, screen).await,
         Command::Whoami => whoami(&cli.common, screen).await,
     };
     result.map_or_else(
@@ -106,7 +110,7 @@ impl Common {
             .build()
     }
 
-    fn asking(&self) -> Result<Uploader, UploadError> {
+    pub(crate) fn asking(&self) -> Result<Uploader, UploadError> {
         self.uploader(DEFAULT_CONCURRENCY, Duration::from_secs(30))
     }
 }

@@ -1,9 +1,10 @@
-//! Every way an upload can fail: what happened to which thing, and what to do next.
+//! Every way an upload or a download can fail: what happened to which thing, and what to do next.
 
+use std::io;
 use std::path::PathBuf;
 
-use shared::PartNumber;
 use shared::api::{Problem, UploadState};
+use shared::{ETag, ObjectKey, PartNumber};
 
 use crate::source::{Change, SourceError};
 
@@ -130,6 +131,55 @@ pub enum UploadError {
     /// The broker's plan or answer contradicts itself or the file.
     #[error("the broker's answer does not fit the file: {0}. Broker and uploader may be of different versions")]
     Contradiction(String),
+    /// An object did not arrive although it was tried often enough, or the store does not give it out.
+    #[error("could not download {key} from {store}: {trouble}{}", if *.passing { "; run the same command again later" } else { "" })]
+    NotDownloaded {
+        /// The object's key.
+        key: ObjectKey,
+        /// Scheme, host and port.
+        store: String,
+        /// How the last try ended.
+        trouble: String,
+        /// Whether it may pass by itself.
+        passing: bool,
+        /// What the network said.
+        #[source]
+        cause: Option<TransportError>,
+    },
+    /// The object is no longer the one that the download began with.
+    #[error(
+        "{key}: was replaced or deleted at the store while it was being downloaded; nothing was kept of it. Run the command again"
+    )]
+    ObjectChanged {
+        /// The object's key.
+        key: ObjectKey,
+    },
+    /// All bytes arrived, and they are not those of the object.
+    #[error(
+        "{key}: what arrived does not have the object's ETag {etag}, so it is not kept. Something on the way, or the store, \
+         alters it; run the command again, and if that does not help ask whoever runs the store"
+    )]
+    WrongBytes {
+        /// The object's key.
+        key: ObjectKey,
+        /// As the store tells it.
+        etag: ETag,
+    },
+    /// There is a file where the download should go.
+    #[error("{path}: is there already; move it away, name another place, or say --overwrite")]
+    TargetExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The download cannot be written.
+    #[error("{path}: could not be written; check that the directory is there, may be written to and has room")]
+    Target {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
     /// The broker kept missing parts that the store had taken.
     #[error(
         "the store still misses {} of the parts it has taken, although they were sent again; run the same command again, \
@@ -185,7 +235,8 @@ impl UploadError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Settings(_) => ErrorKind::Usage,
-            Self::SourceChanged { .. } => ErrorKind::SourceChanged,
+            Self::SourceChanged { .. } | Self::ObjectChanged { .. } => ErrorKind::SourceChanged,
+            Self::NotDownloaded { passing: true, .. } => ErrorKind::Temporary,
             Self::BrokerUnreachable { .. } | Self::StoreUnreachable { .. } | Self::PartsMissing(_) => {
                 ErrorKind::Temporary
             }
@@ -199,6 +250,10 @@ impl UploadError {
             | Self::StoreRefused { .. }
             | Self::Damaged { .. }
             | Self::Gone(_)
+            | Self::NotDownloaded { .. }
+            | Self::WrongBytes { .. }
+            | Self::TargetExists { .. }
+            | Self::Target { .. }
             | Self::Contradiction(_) => ErrorKind::Failed,
         }
     }
@@ -218,6 +273,11 @@ impl UploadError {
             Self::Gone(_) => "upload_gone",
             Self::Contradiction(_) => "contradiction",
             Self::PartsMissing(_) => "parts_missing",
+            Self::NotDownloaded { .. } => "not_downloaded",
+            Self::ObjectChanged { .. } => "object_changed",
+            Self::WrongBytes { .. } => "wrong_bytes",
+            Self::TargetExists { .. } => "target_exists",
+            Self::Target { .. } => "target_unusable",
         }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Each arrow is the module of that name; `transfer` runs them. `broker` asks the broker, `retry` and `limit` judge what
 //! passes by itself and how much a store can take, `body` reads a part from its file, `md5_lanes` hashes sixteen at once.
+//! `fetch` is the way back, and `verify` holds what came to its ETag.
 //! No credentials pass through here: all this process holds is URLs that soon expire.
 //!
 //! ```no_run
@@ -22,10 +23,12 @@
 //!
 //! Dropping the future of [`Uploader::put`] stops it; the upload stays open, and another call for the same file continues it.
 
+mod answer;
 mod body;
 mod broker;
 mod complete;
 mod error;
+mod fetch;
 mod hash;
 mod held;
 mod limit;
@@ -39,6 +42,7 @@ mod sign;
 mod source;
 mod stream;
 mod transfer;
+mod verify;
 mod walk;
 
 use std::path::Path;
@@ -48,12 +52,13 @@ use std::time::Duration;
 use reqwest::Client;
 use reqwest::redirect::Policy;
 use serde::Serialize;
-use shared::UploadId;
-use shared::api::{CompletedObject, Me, UploadStatus};
+use shared::api::{CompletedObject, ListObjects, Me, ObjectList, OpenUploads, UploadStatus};
+use shared::{ObjectKey, UploadId};
 
 use crate::body::BufferPool;
 use crate::broker::Broker;
 pub use crate::error::{ErrorKind, TransportError, UploadError};
+pub use crate::fetch::Downloaded;
 use crate::limit::Limiter;
 use crate::options::Settings;
 pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions};
@@ -247,6 +252,38 @@ impl Uploader {
         progress: impl Progress + 'static,
     ) -> Result<Uploaded, UploadError> {
         stream::put(self.0.clone(), Box::new(reader), options, Arc::new(progress)).await
+    }
+
+    /// Downloads the object at `key` to the file `path`, in ranges of 8 MiB, as many at once as parts would be, and compares
+    /// what arrived with the object's ETag. The file has its name only when it is whole; `overwrite` says whether it may take
+    /// the place of another. To be awaited as [`Uploader::put`].
+    ///
+    /// # Errors
+    /// See [`UploadError`]. Nothing is left of the file, and what was there before is as it was.
+    pub async fn get(
+        &self,
+        key: &ObjectKey,
+        path: impl AsRef<Path>,
+        overwrite: bool,
+        progress: impl Progress + 'static,
+    ) -> Result<Downloaded, UploadError> {
+        fetch::fetch(self.0.clone(), key, path.as_ref(), overwrite, Arc::new(progress)).await
+    }
+
+    /// One page of the objects that the caller may see.
+    ///
+    /// # Errors
+    /// The broker cannot be reached, or does not let the caller look.
+    pub async fn objects(&self, query: &ListObjects) -> Result<ObjectList, UploadError> {
+        self.0.broker.objects(query).await
+    }
+
+    /// One page of the caller's uploads that have not ended; `cursor` is the page before's.
+    ///
+    /// # Errors
+    /// The broker cannot be reached, or does not know the token.
+    pub async fn open_uploads(&self, cursor: Option<String>) -> Result<OpenUploads, UploadError> {
+        self.0.broker.open_uploads(cursor).await
     }
 
     /// Where an upload stands.

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod look;
 mod put_all;
 mod render;
 

@@ -1,11 +1,11 @@
-//! What happens during an upload, for whoever shows it: silent, a bar, JSON lines.
+//! What happens during an upload or a download, for whoever shows it: silent, a bar, JSON lines.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::{ObjectKey, PartNumber, UploadId};
 
-use crate::Uploaded;
+use crate::{Downloaded, Uploaded};
 
 /// Watches uploads. Called from several threads, often: it should return soon.
 pub trait Progress: Send + Sync {
@@ -13,7 +13,7 @@ pub trait Progress: Send + Sync {
     fn event(&self, event: &Event<'_>);
 }
 
-/// One thing that happened to the file being sent.
+/// One thing that happened to the file being sent or fetched.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -69,6 +69,27 @@ pub enum Event<'a> {
     Completing,
     /// The object is there.
     Completed(&'a Uploaded),
+    /// An object is about to be downloaded.
+    Fetching {
+        /// Its key.
+        key: &'a ObjectKey,
+        /// Its bytes.
+        size: u64,
+    },
+    /// Bytes of an object have arrived.
+    Received {
+        /// How many.
+        bytes: u64,
+    },
+    /// Bytes counted as received will have to come again.
+    Unreceived {
+        /// How many.
+        bytes: u64,
+    },
+    /// All bytes are there, and are compared with the object's ETag.
+    Verifying,
+    /// The file is there.
+    Fetched(&'a Downloaded),
 }
 
 /// Shows nothing.

@@ -7,6 +7,7 @@ use reqwest::Body;
 use shared::api::UploadState;
 use shared::{Md5Digest, PartNumber};
 
+use crate::answer;
 use crate::body::PartBody;
 use crate::broker::read_at_most;
 use crate::error::{TransportError, UploadError};
@@ -103,7 +104,7 @@ impl Upload {
                     retry_after,
                 } => {
                     let code = retry::s3_code(&document);
-                    let answer = describe(status, code, retry::s3_message(&document));
+                    let answer = answer::describe(status, &document);
                     let verdict = match retry::judge(status, code) {
                         Verdict::AskBroker => self.ask_broker().await?,
                         other => other,
@@ -233,7 +234,7 @@ impl Upload {
                     document: String::from_utf8_lossy(&document).into_owned(),
                     retry_after,
                 },
-                Err(error) => network(name(&error).into(), Some(error.into()), false),
+                Err(error) => network(answer::trouble(&error).into(), Some(error.into()), false),
             },
             () = meter.stalled(part.length(), engine.settings.stall) => {
                 network(format!("nothing moved for {} s", engine.settings.stall.as_secs()), None, true)
@@ -244,59 +245,5 @@ impl Upload {
             Some(error) => Failure::Source(error),
             None => failure,
         })
-    }
-}
-
-/// The kind of a network failure, in words that read alone.
-fn name(error: &reqwest::Error) -> &'static str {
-    if error.is_connect() {
-        "could not connect"
-    } else if error.is_timeout() {
-        "it took too long"
-    } else {
-        "the connection was cut"
-    }
-}
-
-/// XML's own entities as what they stand for; `&amp;` last, since what it yields is text (XML 1.0 section 4.6).
-fn unescaped(text: &str) -> String {
-    let entities = [
-        ("&quot;", "\""),
-        ("&apos;", "'"),
-        ("&lt;", "<"),
-        ("&gt;", ">"),
-        ("&amp;", "&"),
-    ];
-    let replaced = |text: String, (entity, meant)| text.replace(entity, meant);
-    entities.into_iter().fold(text.to_owned(), replaced)
-}
-
-fn describe(status: u16, code: Option<&str>, message: Option<&str>) -> String {
-    let mut text = format!("HTTP {status}");
-    for (before, part) in [(" ", code), (": ", message)] {
-        if let Some(part) = part {
-            text.push_str(before);
-            // Text from outside: no control characters to a terminal, no more than a line.
-            text.extend(unescaped(part).chars().filter(|c| !c.is_control()).take(200));
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stores_words_are_shown_as_they_were_meant_and_on_one_line() {
-        assert_eq!(
-            describe(
-                403,
-                Some("AccessDenied"),
-                Some("no &quot;a &amp;lt; b&quot;\n\u{1b}[2J")
-            ),
-            "HTTP 403 AccessDenied: no \"a &lt; b\"[2J"
-        );
-        assert_eq!(describe(500, None, None), "HTTP 500");
     }
 }

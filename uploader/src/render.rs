@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
-use uploader::{Event, Progress, UploadError, Uploaded};
+use uploader::{Downloaded, Event, Progress, UploadError, Uploaded};
 
 /// How much is shown, and the bars if there are any. Clones show on the same screen.
 #[derive(Clone, Debug)]
@@ -175,6 +175,15 @@ impl Screen {
         self.error(&with_cause(error));
     }
 
+    /// One entry of a listing, as a line or as JSON.
+    pub(crate) fn entry(&self, json: &impl Serialize, line: &str) {
+        match self.style {
+            Style::Quiet => {}
+            Style::Json => print_json(&json!(json)),
+            Style::Bar | Style::Lines => print(&format!("{}\n", visible(line))),
+        }
+    }
+
     /// The answer to a question, as lines or as JSON.
     pub(crate) fn answer(&self, json: &impl Serialize, lines: &[(&str, String)]) {
         match self.style {
@@ -264,13 +273,18 @@ impl Render {
 
     /// The upload failed.
     pub(crate) fn failed(&self, error: &UploadError, exit_status: u8) {
+        self.failed_event(error, exit_status);
+        self.screen.failure(error);
+    }
+
+    /// The event of a failure that is told in words elsewhere.
+    pub(crate) fn failed_event(&self, error: &UploadError, exit_status: u8) {
         if self.screen.style == Style::Json {
             let text = with_cause(error);
             print_json(&json!({
                 "event": "failed", "file": self.path, "code": error.code(), "exit_status": exit_status, "error": text,
             }));
         }
-        self.screen.failure(error);
     }
 
     /// Moves this file's bar and the one of all files.
@@ -304,6 +318,13 @@ impl Render {
         *self.own_bar() = Some(bar);
     }
 
+    /// Says beside the file's name what is being done with it.
+    fn bar_says(&self, what: &str) {
+        if let Some(bar) = &*self.own_bar() {
+            bar.set_message(format!("{} ({what})", self.file));
+        }
+    }
+
     fn as_json(&self, event: &Event<'_>) -> Option<Value> {
         let mut value = match *event {
             Event::Started {
@@ -325,13 +346,10 @@ impl Render {
                 "event": "retry", "what": what, "after_seconds": after.as_secs_f64(), "attempt": attempt,
             }),
             Event::Completing => json!({"event": "completing"}),
-            Event::Completed(uploaded) => {
-                let mut value = json!(uploaded);
-                if let Some(fields) = value.as_object_mut() {
-                    fields.insert("event".into(), "completed".into());
-                }
-                value
-            }
+            Event::Completed(uploaded) => named("completed", uploaded),
+            Event::Fetching { key, size } => json!({"event": "fetching", "key": key, "size": size}),
+            Event::Verifying => json!({"event": "verifying"}),
+            Event::Fetched(downloaded) => named("fetched", downloaded),
             _ => return None,
         };
         value.as_object_mut()?.insert("file".into(), self.path.as_str().into());
@@ -374,8 +392,16 @@ impl Progress for Render {
                     });
                 }
             }
-            Event::Sent { bytes } => self.bars(|bar| bar.inc(bytes)),
-            Event::Unsent { bytes } => self.bars(|bar| bar.set_position(bar.position().saturating_sub(bytes))),
+            Event::Fetching { key, size } => match self.screen.style {
+                Style::Bar => self.start_bar(Some(size)),
+                _ => self
+                    .screen
+                    .error(&format!("{}: downloading {}", visible(key.as_str()), HumanBytes(size))),
+            },
+            Event::Sent { bytes } | Event::Received { bytes } => self.bars(|bar| bar.inc(bytes)),
+            Event::Unsent { bytes } | Event::Unreceived { bytes } => {
+                self.bars(|bar| bar.set_position(bar.position().saturating_sub(bytes)));
+            }
             Event::PartKept { size, .. } => {
                 if let Some(bar) = &*self.own_bar() {
                     // Not sent now, so it must not count towards the rate.
@@ -391,10 +417,14 @@ impl Progress for Render {
                     after.as_secs_f64()
                 ));
             }
-            Event::Completing => {
-                if let Some(bar) = &*self.own_bar() {
-                    bar.set_message(format!("{} (joining parts)", self.file));
+            Event::Completing => self.bar_says("joining parts"),
+            Event::Verifying => self.bar_says("verifying"),
+            Event::Fetched(downloaded) => {
+                if let Some(bar) = self.own_bar().take() {
+                    bar.finish_and_clear();
                 }
+                let text = fetched(&self.file, downloaded);
+                self.screen.bars.suspend(|| print(&text));
             }
             Event::Completed(uploaded) => {
                 if let Some(bar) = self.own_bar().take() {
@@ -423,6 +453,40 @@ fn rate(bytes: u64, elapsed: Duration) -> u64 {
     )]
     let rate = (bytes as f64 / elapsed.max(Duration::from_micros(1)).as_secs_f64()) as u64;
     rate
+}
+
+/// An outcome as an event.
+fn named(event: &str, outcome: &impl Serialize) -> Value {
+    let mut value = json!(outcome);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("event".into(), event.into());
+    }
+    value
+}
+
+/// A file that was downloaded.
+fn fetched(file: &str, downloaded: &Downloaded) -> String {
+    let Downloaded {
+        key,
+        size,
+        etag,
+        verified,
+        elapsed,
+        ..
+    } = downloaded;
+    format!(
+        "{file}\n  key   {}\n  size  {size} bytes ({})\n  etag  {}{}\n  time  {:.2} s ({}/s)\n",
+        visible(key.as_str()),
+        HumanBytes(*size),
+        visible(etag.as_str()),
+        if *verified {
+            ", verified"
+        } else {
+            ", which cannot be verified from here"
+        },
+        elapsed.as_secs_f64(),
+        HumanBytes(rate(*size, *elapsed)),
+    )
 }
 
 /// One of several files.

@@ -1,4 +1,4 @@
-//! A URL for each part, renewed before it expires.
+//! A URL for each part, renewed before it expires, and how long URLs live.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,9 +14,33 @@ pub(crate) struct PartUrl {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
+    life: Life,
+}
+
+/// How long a URL lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
     issued: Instant,
     issued_by_clock: SystemTime,
     expires_in: Duration,
+}
+
+impl Life {
+    /// From `now` on, when it arrived.
+    pub(crate) fn new(now: Instant, seconds: u64) -> Self {
+        Self {
+            issued: now,
+            issued_by_clock: SystemTime::now(),
+            expires_in: Duration::from_secs(seconds),
+        }
+    }
+
+    /// Whether four fifths of it are over. By the clock that only goes forward, and by the other one too, since the first
+    /// stands still while the machine sleeps.
+    pub(crate) fn is_old(&self, now: Instant) -> bool {
+        let by_clock = self.issued_by_clock.elapsed().unwrap_or_default();
+        now.duration_since(self.issued).max(by_clock) >= self.expires_in.mul_f64(0.8)
+    }
 }
 
 /// The broker's answer cannot be followed.
@@ -48,17 +72,13 @@ impl PartUrl {
             method: Method::try_from(part.method.as_str()).map_err(|_| unusable("a method"))?,
             url,
             headers,
-            issued: now,
-            issued_by_clock: SystemTime::now(),
-            expires_in: Duration::from_secs(part.expires_in),
+            life: Life::new(now, part.expires_in),
         })
     }
 
-    /// Whether four fifths of its life are over. By the clock that only goes forward, and by the other one too, since
-    /// the first stands still while the machine sleeps.
+    /// Whether most of its life is over.
     pub(crate) fn is_old(&self, now: Instant) -> bool {
-        let by_clock = self.issued_by_clock.elapsed().unwrap_or_default();
-        now.duration_since(self.issued).max(by_clock) >= self.expires_in.mul_f64(0.8)
+        self.life.is_old(now)
     }
 
     /// Scheme, host and port, to name the store by.

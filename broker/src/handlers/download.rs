@@ -24,6 +24,7 @@ pub async fn download(
     let grant = broker.policy.admit_download(&principal, key)?;
     let head = broker.store.head(&grant.bucket, &grant.key).await?;
     let object = head.ok_or_else(|| no_such_object(&grant.key))?.object;
+    let part_size = broker.ledger.part_size(&grant.bucket, &grant.key, &object.etag).await?;
     let now = broker.clock.now();
     let (url, expires_in) = broker.download_url(&grant).await?;
     tracing::info!(principal = principal.name(), key = %grant.key, "download signed");
@@ -33,6 +34,8 @@ pub async fn download(
         url,
         size: object.size,
         etag: object.etag,
+        etag_is_md5: broker.profile.etag_is_md5,
+        part_size,
         expires_at: now + expires_in,
         expires_in: expires_in.as_secs(),
         server_time: now,

@@ -4,7 +4,7 @@
 
 mod digests;
 mod lease;
-mod open;
+mod listings;
 mod resume;
 mod session;
 #[cfg(test)]

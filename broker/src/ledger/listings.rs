@@ -1,6 +1,7 @@
-//! A principal's uploads that have not ended.
+//! What is looked up otherwise than by an upload's id: a principal's uploads that have not ended, the upload of an object.
 
-use shared::UploadId;
+use shared::{ETag, ObjectKey, UploadId};
+use sqlx::Row;
 use time::OffsetDateTime;
 
 use super::{Ledger, LedgerError, Session, millis};
@@ -29,5 +30,22 @@ impl Ledger {
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(Session::from_row).collect()
+    }
+
+    /// Bytes in every part but the last of the object that has this ETag at this key, if it came through this broker.
+    ///
+    /// # Errors
+    /// The database did not answer, or the row is not readable.
+    pub async fn part_size(&self, bucket: &str, key: &ObjectKey, etag: &ETag) -> Result<Option<u64>, LedgerError> {
+        let row = sqlx::query(
+            "SELECT part_size FROM uploads WHERE bucket = $1 AND object_key = $2 AND etag = $3 AND part_size IS NOT NULL LIMIT 1",
+        )
+        .bind(bucket)
+        .bind(key.as_str())
+        .bind(etag.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        let size: Option<i64> = row.map(|row| row.try_get("part_size")).transpose()?;
+        Ok(size.and_then(|size| u64::try_from(size).ok()))
     }
 }

@@ -1,0 +1,186 @@
+//! The uploader's `get`, `ls` and `uploads`: objects come back as they were, or not at all.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use broker::config::Settings;
+use serde_json::Value;
+use shared::MIB;
+use store::fault::{Fault, get};
+use tests::{Stack, StoreUnderTest, random_bytes, until};
+
+use crate::uploader::{Machine, PART, UPLOADER};
+
+/// A broker that lets everybody see the whole bucket.
+async fn open_stack() -> Stack {
+    let settings = Settings {
+        downloads: Some(true),
+        ..Settings::default()
+    };
+    Stack::with(StoreUnderTest::embedded().await, settings).await
+}
+
+#[tokio::test]
+async fn what_was_put_comes_back_byte_for_byte_and_is_verified() {
+    let stack = open_stack().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    for (name, size, part_size) in [
+        ("empty", 0, "8MiB"),
+        ("small ü &+%", 1, "8MiB"),
+        ("one part", PART, "8MiB"),
+        ("several", 4 * PART + 3, "6MiB"),
+    ] {
+        let bytes = random_bytes(size);
+        machine.file("source", &bytes);
+        let put = machine
+            .run(&[
+                "put",
+                "--part-size",
+                part_size,
+                "--name",
+                &format!("folder/{name}"),
+                "source",
+            ])
+            .await;
+        assert_eq!(put.code, Some(0), "{put:?}");
+
+        let run = machine.run(&["--json", "get", &format!("folder/{name}")]).await;
+
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let last: Value = serde_json::from_str(run.stdout.lines().next_back().unwrap()).unwrap();
+        assert_eq!(
+            (&last["event"], &last["verified"]),
+            (&"fetched".into(), &true.into()),
+            "{run:?}"
+        );
+        assert!(
+            std::fs::read(machine.path().join(name)).unwrap() == bytes,
+            "{name} differs"
+        );
+    }
+    let left: Vec<_> = std::fs::read_dir(machine.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left.len(), 5, "drafts stay behind: {left:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_there_is_not_overwritten_unless_that_is_said() {
+    let stack = open_stack().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    stack.bucket.put("a", b"new", &HashMap::new()).await;
+    machine.file("a", b"old");
+
+    let refused = machine.run(&["get", "a"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("--overwrite"), "{refused:?}");
+    assert_eq!(std::fs::read(machine.path().join("a")).unwrap(), b"old");
+
+    let run = machine.run(&["get", "--overwrite", "a"]).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(std::fs::read(machine.path().join("a")).unwrap(), b"new");
+}
+
+#[tokio::test]
+async fn ranges_that_do_not_arrive_are_asked_for_again() {
+    let stack = open_stack().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let bytes = random_bytes(20 * MIB);
+    stack.bucket.put("a", &bytes, &HashMap::new()).await;
+    for fault in [
+        Fault::CutConnection,
+        Fault::InternalError,
+        Fault::SlowDown { retry_after: None },
+    ] {
+        stack.store.faulty().inject(fault, get());
+    }
+
+    let run = machine.run(&["get", "a"]).await;
+
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(stack.store.faulty().attempts(get()), 3 + 3);
+    assert!(std::fs::read(machine.path().join("a")).unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn an_object_that_is_replaced_meanwhile_is_exit_4_and_leaves_no_file() {
+    let stack = open_stack().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    stack.bucket.put("a", &random_bytes(20 * MIB), &HashMap::new()).await;
+    let store = stack.store.faulty();
+    store.inject(Fault::Delay(Duration::from_secs(1)), get());
+
+    let downloading = machine.run(&["get", "--concurrency", "1", "a"]);
+    let replacing = async {
+        until(|| store.attempts(get()) == 1).await;
+        stack.bucket.put("a", &random_bytes(20 * MIB), &HashMap::new()).await;
+    };
+    let (run, ()) = tokio::join!(downloading, replacing);
+
+    assert_eq!(run.code, Some(4), "{run:?}");
+    assert!(run.stderr.contains("was replaced or deleted"), "{run:?}");
+    assert_eq!(std::fs::read_dir(machine.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_is_said_and_leaves_no_file() {
+    let stack = open_stack().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    stack.bucket.put("a", b"content", &HashMap::new()).await;
+    for (arguments, code, said) in [
+        (&["get", "b"][..], 1, "no_such_object"),
+        (&["get", "a", "nowhere/a"], 1, "check that the directory is there"),
+        (&["get", "folder/"], 2, "say where it goes"),
+    ] {
+        let run = machine.run(arguments).await;
+        assert_eq!(run.code, Some(code), "{run:?}");
+        assert!(run.stderr.contains(said), "{run:?}");
+    }
+    assert_eq!(std::fs::read_dir(machine.path()).unwrap().count(), 0);
+
+    let closed = Stack::start().await;
+    let machine = Machine::with_broker(&closed.broker.base());
+    for arguments in [&["get", "a"][..], &["ls"]] {
+        let run = machine.run(arguments).await;
+        assert_eq!(run.code, Some(3), "{run:?}");
+        assert!(run.stderr.contains("--downloads"), "{run:?}");
+    }
+}
+
+#[tokio::test]
+async fn listings_are_lines_for_people_and_json_lines_for_machines() {
+    let stack = open_stack().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    for key in ["a", "b/1", "b/2", "b/c/3"] {
+        stack.bucket.put(key, b"content", &HashMap::new()).await;
+    }
+    let open = stack.api.create("left open", 7).await;
+
+    let folders = machine.run(&["ls"]).await;
+    let shown: Vec<_> = folders
+        .stdout
+        .lines()
+        .map(|line| line.rsplit("  ").next().unwrap())
+        .collect();
+    assert_eq!(shown, ["b/", "a"], "{folders:?}");
+    let all = machine.run(&["--json", "ls", "--recursive", "b/"]).await;
+    let keys: Vec<Value> = all
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["key"].clone())
+        .collect();
+    assert_eq!(keys, ["b/1", "b/2", "b/c/3"]);
+    let uploads = machine.run(&["uploads"]).await;
+    assert!(
+        uploads.stdout.contains(open.upload_id.as_str()) && uploads.stdout.ends_with("left open\n"),
+        "{uploads:?}"
+    );
+    assert_eq!(
+        UPLOADER
+            .run(machine.path(), ["ls", "none"], &machine.environment)
+            .await
+            .stdout,
+        ""
+    );
+}

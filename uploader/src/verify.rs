@@ -1,0 +1,107 @@
+//! Whether a file is the one that an ETag was made of.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use md5::{Digest as _, Md5};
+use shared::plan::{MAX_PART_SIZE, MIN_PART_SIZE};
+use shared::{ETag, MIB, Md5Digest, PartPlan};
+
+use crate::hash;
+use crate::source::{Source, SourceError};
+
+/// Part sizes that clients commonly use, where nobody knows which one was.
+const COMMON_PART_SIZES: [u64; 5] = [8 * MIB, 16 * MIB, 5 * MIB, 64 * MIB, 15 * MIB];
+
+/// What comparing a file with an ETag has shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// The ETag was made of just these bytes.
+    Same,
+    /// It was made of others.
+    Other,
+    /// It is no MD5, or one of parts whose size nobody knows.
+    Unknown,
+}
+
+/// Reads the file and compares. `part_size` is that of the object's parts, if it is known.
+pub(crate) async fn compare(path: &Path, etag: &ETag, part_size: Option<u64>) -> Result<Verdict, SourceError> {
+    let Some((md5, parts)) = made_of(etag) else {
+        return Ok(Verdict::Unknown);
+    };
+    let source = Arc::new(Source::open(path)?);
+    let size = source.size().unwrap_or_default();
+    // One part is the whole file whatever its size.
+    let one = PartPlan::for_size(size, Some(size.clamp(MIN_PART_SIZE, MAX_PART_SIZE)), u64::MAX).ok();
+    let Some(parts) = parts else {
+        let digests = hash::hash(source, std::iter::once(0..size).collect()).await?;
+        let same = digests.iter().all(|digest| digest.to_hex() == md5);
+        return Ok(if same { Verdict::Same } else { Verdict::Other });
+    };
+    let sizes: Vec<_> = part_size.map_or_else(|| COMMON_PART_SIZES.to_vec(), |known| vec![known]);
+    let of_size = |part_size| PartPlan::for_size(size, Some(part_size), u64::MAX).ok();
+    let plans = one.into_iter().chain(sizes.into_iter().filter_map(of_size));
+    let mut compared = false;
+    for plan in plans.filter(|plan| u64::from(plan.part_count()) == parts) {
+        let ranges = plan.parts().filter_map(|number| plan.range(number)).collect();
+        let mut all = Md5::new();
+        for digest in hash::hash(source.clone(), ranges).await? {
+            all.update(digest.as_bytes());
+        }
+        if Md5Digest::from_bytes(all.finalize().into()).to_hex() == md5 {
+            return Ok(Verdict::Same);
+        }
+        compared = parts == 1 || part_size.is_some();
+        if compared {
+            break;
+        }
+    }
+    Ok(if compared { Verdict::Other } else { Verdict::Unknown })
+}
+
+/// The MD5 in an ETag, and of how many parts it was made; nothing for an ETag of another kind.
+fn made_of(etag: &ETag) -> Option<(&str, Option<u64>)> {
+    let text = etag.unquoted();
+    let (md5, parts) = match text.split_once('-') {
+        Some((md5, parts)) => (md5, Some(parts.parse().ok()?)),
+        None => (text, None),
+    };
+    (md5.len() == 32 && md5.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some((md5, parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_held_to_the_etag_of_its_parts_and_to_that_of_the_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let bytes = vec![7; 11 << 20];
+        std::fs::write(&path, &bytes).unwrap();
+        let of_parts = |size: usize| {
+            let mut all = Md5::new();
+            bytes.chunks(size).for_each(|part| all.update(Md5::digest(part)));
+            let digest = Md5Digest::from_bytes(all.finalize().into());
+            ETag::new(format!("\"{}-{}\"", digest.to_hex(), bytes.len().div_ceil(size)))
+        };
+        let whole = ETag::new(Md5Digest::from_bytes(Md5::digest(&bytes).into()).to_hex());
+        for (etag, part_size, verdict) in [
+            (whole, None, Verdict::Same),
+            (ETag::new("00000000000000000000000000000000"), None, Verdict::Other),
+            (of_parts(8 << 20), None, Verdict::Same),
+            (of_parts(6 << 20), Some(6 << 20), Verdict::Same),
+            (of_parts(6 << 20), None, Verdict::Unknown),
+            (of_parts(7 << 20), Some(6 << 20), Verdict::Other),
+            (of_parts(12 << 20), None, Verdict::Same),
+            (of_parts(6 << 20), Some(7 << 20), Verdict::Other),
+            (ETag::new("\"something else\""), None, Verdict::Unknown),
+        ] {
+            assert_eq!(
+                compare(&path, &etag, part_size).await.unwrap(),
+                verdict,
+                "{etag} {part_size:?}"
+            );
+        }
+    }
+}
