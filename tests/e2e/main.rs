@@ -11,6 +11,8 @@
 mod crash;
 mod form;
 mod json;
+mod origin;
 mod problems;
 mod store_trouble;
 mod uploader;
+mod urls;

@@ -17,17 +17,17 @@ use tests::{
 use tokio::io::AsyncWriteExt as _;
 
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
-const UPLOADER: Program = Program::at(env!("CARGO_BIN_EXE_uploader-under-test"));
-const PART: u64 = 5 * MIB;
+pub(crate) const UPLOADER: Program = Program::at(env!("CARGO_BIN_EXE_uploader-under-test"));
+pub(crate) const PART: u64 = 5 * MIB;
 
 /// Files, and the uploader run among them.
-struct Machine {
+pub(crate) struct Machine {
     directory: TempDir,
-    environment: BTreeMap<&'static str, OsString>,
+    pub(crate) environment: BTreeMap<&'static str, OsString>,
 }
 
 impl Machine {
-    fn with_broker(base: &str) -> Self {
+    pub(crate) fn with_broker(base: &str) -> Self {
         let environment = BTreeMap::from([("UPLOADER_BROKER", base.into())]);
         Self {
             directory: tempfile::tempdir().unwrap(),
@@ -35,23 +35,23 @@ impl Machine {
         }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         path
     }
 
-    async fn run(&self, arguments: &[&str]) -> Finished {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Finished {
         UPLOADER.run(self.path(), arguments, &self.environment).await
     }
 }
 
 /// The `completed` event among the lines that `--json` printed.
-fn completed(run: &Finished) -> Value {
+pub(crate) fn completed(run: &Finished) -> Value {
     let last: Value = serde_json::from_str(run.stdout.lines().next_back().unwrap()).unwrap();
     assert_eq!(last["event"], "completed", "{run:?}");
     last
