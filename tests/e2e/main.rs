@@ -13,6 +13,8 @@ mod fetch;
 mod form;
 mod json;
 mod listings;
+mod origin;
 mod problems;
 mod store_trouble;
 mod uploader;
+mod urls;

@@ -51,7 +51,7 @@ impl Machine {
 }
 
 /// The `completed` event among the lines that `--json` printed.
-fn completed(run: &Finished) -> Value {
+pub(crate) fn completed(run: &Finished) -> Value {
     let last: Value = serde_json::from_str(run.stdout.lines().next_back().unwrap()).unwrap();
     assert_eq!(last["event"], "completed", "{run:?}");
     last

@@ -20,8 +20,6 @@ use crate::retry::{self, RetryPolicy};
 
 /// Longest answer that is read: the status of 10,000 parts is about a tenth of it.
 const LONGEST_ANSWER: usize = 16 << 20;
-/// A broker that was never reached is given fewer tries: most likely it is not there.
-const FIRST_CONTACT_TRIES: u32 = 4;
 /// How long one request may take; a store may need minutes to join parts, and the broker answers before that.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long to wait in all for a completion that another request is at.
@@ -263,7 +261,7 @@ impl Broker {
         if self.reached.load(Ordering::Relaxed) {
             self.settings.retry
         } else {
-            self.settings.retry.at_most(FIRST_CONTACT_TRIES)
+            self.settings.retry.first_contact()
         }
     }
 

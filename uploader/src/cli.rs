@@ -94,13 +94,13 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_long_help = PUT_HELP)]
 pub(crate) struct Put {
-    /// Files and directories to upload, or - for standard input, however long it is (needs --name); a directory with `/` at
-    /// its end stands for its content, without its own name
+    /// Files and directories to upload, links (http:// or https://), or - for standard input, however long it is (needs
+    /// --name); a directory with `/` at its end stands for its content, without its own name
     #[arg(required = true, value_name = "SOURCE")]
     pub(crate) sources: Vec<PathBuf>,
 
     /// Name from which the destination makes the key; may hold `/`. For a directory, what to put in place of its own name
-    /// [default: the source's own name]
+    /// [default: the source's own name; a link's is what its host says, or the end of its path]
     #[arg(long)]
     pub(crate) name: Option<String>,
 
@@ -120,7 +120,7 @@ pub(crate) struct Put {
     #[arg(long, help_heading = "Directories")]
     pub(crate) follow_links: bool,
 
-    /// Media type of the object [default: guessed from the name]
+    /// Media type of the object [default: guessed from the name, or what a link's host says]
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
 
@@ -187,8 +187,9 @@ Exit status:
   1    some of it failed
   2    the command line cannot be used
   3    the broker does not know the token, or does not allow what was asked (HTTP 401, 403)
-  4    a file changed while it was being sent, or an object while it was being downloaded; nothing was made of it
-  75   broker or store could not be reached, or had too much to do: run the same command again later
+  4    a file, or what a link leads to, changed while it was being sent, or an object while it was being downloaded;
+       nothing was made of it
+  75   broker, store or a link's host could not be reached, or had too much to do: run the same command again later
   130  interrupted; the same command continues
 With several files that fail in different ways it is 1. One that fails does not stop the others.
 
@@ -196,6 +197,7 @@ Examples:
   uploader put backup.tar
   uploader put --name photos/2026/1.jpg --meta camera=x100 IMG_1.JPG
   pg_dump shop | uploader put --name shop.dump -
+  uploader put https://example.org/db.dump notes.txt
   uploader put photos                    # keys photos/2026/1.jpg and so on; with photos/ they are 2026/1.jpg
   uploader put --exclude '*.tmp' --exclude cache/ --name host-7 /srv/data
   uploader ls photos/2026/ && uploader get photos/2026/1.jpg
@@ -203,8 +205,10 @@ Examples:
   uploader --json put backup.tar | jq -r 'select(.event == \"completed\").key'";
 
 const PUT_HELP: &str = "\
-Events printed with --json, one object a line, each with `event` and `file`, the path as it was given:
-  started     upload_id, key, size, part_size, part_count, stored_parts; size and part_count are null for standard input
+Events printed with --json, one object a line, each with `event` and `file`, the path as it was given, or the link
+without what could be secret in it:
+  started     upload_id, key, size, part_size, part_count, stored_parts; size and part_count are null where
+              the length is not known before the end
   part        number, size, kept: true where the store held it from an earlier run
   retry       what, after_seconds, attempt
   completing
@@ -218,6 +222,11 @@ More kinds and fields may come. Sizes are bytes. Events of several files come as
 
 Standard input is cut into parts of 16 MiB, or of --part-size, of which four are in memory at once; 10,000 parts are the
 most. What was read is gone: an upload of it that fails is given up and not continued.
+
+So is what a link leads to, without a file in between; where its length is known, parts may be larger to fit the 10,000. If
+the connection breaks off, the rest is asked for, where the link's host gives parts (Accept-Ranges: bytes) and says by
+ETag or Last-Modified that the content is still the same. At most 10 redirects are followed, none from https to http. User
+and password, as in https://USER:PASSWORD@HOST/PATH, go to that host only; they and the query (?...) are never shown.
 
 Of directories, .DS_Store, .Trashes, .fseventsd, .Spotlight-V100 and desktop.ini are left out unless they are included.
 

@@ -56,9 +56,13 @@ impl Upload {
         self.progress.event(&Event::Unsent { bytes });
     }
 
-    /// Gives the upload up; whether the broker could be told.
-    pub(crate) async fn abort(&self) -> bool {
-        self.engine.broker.abort(&self.id, &Silent).await.is_ok()
+    /// Gives the upload up because of this failure, which then says so if there is room in it.
+    pub(crate) async fn give_up(&self, why: UploadError) -> UploadError {
+        let aborted = self.engine.broker.abort(&self.id, &Silent).await.is_ok();
+        match why {
+            UploadError::SourceChanged { path, change, .. } => UploadError::SourceChanged { path, change, aborted },
+            other => other,
+        }
     }
 }
 

@@ -125,6 +125,47 @@ pub enum UploadError {
         /// How often.
         times: u32,
     },
+    /// A link's host did not answer, or only by errors that should have passed.
+    #[error(
+        "{trouble}, in {tries} tries; no object was made of it. Check the link, or run the same command again later"
+    )]
+    OriginUnreachable {
+        /// How often it was asked.
+        tries: u32,
+        /// Which link, and how the last try ended.
+        trouble: String,
+        /// What the network said.
+        #[source]
+        cause: Option<TransportError>,
+    },
+    /// A link's content broke off, and its host cannot give the rest of it.
+    #[error(
+        "{trouble}, and its host does not give parts of it (by `Accept-Ranges: bytes` with an ETag or Last-Modified); no \
+         object was made of it. Run the same command again, or download it, and upload the file"
+    )]
+    OriginCut {
+        /// Which link, what happened to it, and after how many bytes.
+        trouble: String,
+        /// What the network said.
+        #[source]
+        cause: Option<TransportError>,
+    },
+    /// A link's host said no.
+    #[error("{url} answered HTTP {status}; no object was made of it. {}", at_origin(*.status))]
+    OriginRefused {
+        /// The link, without what could be secret in it, and where it redirected to.
+        url: String,
+        /// Its answer.
+        status: u16,
+    },
+    /// A link's host answers what no right object could be made of.
+    #[error("{url} cannot be uploaded: {why}")]
+    OriginUnusable {
+        /// The link, without what could be secret in it.
+        url: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// The upload ended behind our back.
     #[error("the upload is no longer open at the broker: it {}. Run the same command again to begin anew", ended(*.0))]
     Gone(UploadState),
@@ -206,6 +247,15 @@ fn ended(state: UploadState) -> &'static str {
     }
 }
 
+fn at_origin(status: u16) -> &'static str {
+    match status {
+        401 => "It asks for a user and a password: write them as https://USER:PASSWORD@HOST/PATH",
+        403 => "The link may have expired, or be meant for somebody else: get a fresh one",
+        404 | 410 => "Nothing is there, or not any more: check the link",
+        _ => "Check the link in a browser",
+    }
+}
+
 fn advice(problem: &Problem) -> String {
     let hint = match problem.status {
         401 => " (give a valid token by --token or UPLOADER_TOKEN)",
@@ -236,10 +286,12 @@ impl UploadError {
         match self {
             Self::Settings(_) => ErrorKind::Usage,
             Self::SourceChanged { .. } | Self::ObjectChanged { .. } => ErrorKind::SourceChanged,
-            Self::NotDownloaded { passing: true, .. } => ErrorKind::Temporary,
-            Self::BrokerUnreachable { .. } | Self::StoreUnreachable { .. } | Self::PartsMissing(_) => {
-                ErrorKind::Temporary
-            }
+            Self::NotDownloaded { passing: true, .. }
+            | Self::BrokerUnreachable { .. }
+            | Self::StoreUnreachable { .. }
+            | Self::OriginUnreachable { .. }
+            | Self::OriginCut { .. }
+            | Self::PartsMissing(_) => ErrorKind::Temporary,
             Self::Refused { problem, .. } => match problem.status {
                 401 | 403 => ErrorKind::Auth,
                 408 | 429 | 503 | 504 => ErrorKind::Temporary,
@@ -249,6 +301,8 @@ impl UploadError {
             | Self::NotABroker { .. }
             | Self::StoreRefused { .. }
             | Self::Damaged { .. }
+            | Self::OriginRefused { .. }
+            | Self::OriginUnusable { .. }
             | Self::Gone(_)
             | Self::NotDownloaded { .. }
             | Self::WrongBytes { .. }
@@ -270,6 +324,10 @@ impl UploadError {
             Self::StoreUnreachable { .. } => "store_unreachable",
             Self::StoreRefused { .. } => "store_refused",
             Self::Damaged { .. } => "damaged_on_the_way",
+            Self::OriginUnreachable { .. } => "origin_unreachable",
+            Self::OriginCut { .. } => "origin_cut",
+            Self::OriginRefused { .. } => "origin_refused",
+            Self::OriginUnusable { .. } => "origin_unusable",
             Self::Gone(_) => "upload_gone",
             Self::Contradiction(_) => "contradiction",
             Self::PartsMissing(_) => "parts_missing",

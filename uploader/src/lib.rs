@@ -10,6 +10,10 @@
 //! `fetch` is the way back, and `verify` holds what came to its ETag.
 //! No credentials pass through here: all this process holds is URLs that soon expire.
 //!
+//! A source is a file, read by place from `source`; or a `stream` read once, whose parts are `held` until the store has them:
+//! a reader such as standard input, or the content of a [`Link`], which `origin` asks its host for, `naming` finds a name
+//! for, and `link_content` reads from as many connections as it takes.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), uploader::UploadError> {
 //! use uploader::{PutOptions, Silent, Uploader};
@@ -32,8 +36,12 @@ mod fetch;
 mod hash;
 mod held;
 mod limit;
+mod link;
+mod link_content;
 pub mod md5_lanes;
+mod naming;
 mod options;
+mod origin;
 mod plan;
 mod progress;
 mod put;
@@ -60,6 +68,7 @@ use crate::broker::Broker;
 pub use crate::error::{ErrorKind, TransportError, UploadError};
 pub use crate::fetch::Downloaded;
 use crate::limit::Limiter;
+pub use crate::link::Link;
 use crate::options::Settings;
 pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions};
 pub use crate::progress::{Event, Progress, Silent};
@@ -80,6 +89,8 @@ pub(crate) struct Engine {
     pub(crate) settings: Settings,
     pub(crate) broker: Broker,
     pub(crate) store: Client,
+    /// For the hosts of links, which get nothing that is meant for broker or store.
+    pub(crate) origins: Client,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) buffers: BufferPool,
 }
@@ -202,11 +213,14 @@ impl Builder {
             .pool_max_idle_per_host(settings.concurrency)
             .build()
             .map_err(trouble)?;
+        let (for_origins, trouble) = client();
+        let origins = for_origins.build().map_err(trouble)?;
         Ok(Uploader(Arc::new(Engine {
             limiter: Limiter::new(settings.concurrency),
             settings,
             broker,
             store,
+            origins,
             buffers: BufferPool::default(),
         })))
     }
@@ -251,7 +265,35 @@ impl Uploader {
         options: &PutOptions,
         progress: impl Progress + 'static,
     ) -> Result<Uploaded, UploadError> {
-        stream::put(self.0.clone(), Box::new(reader), options, Arc::new(progress)).await
+        stream::put_reader(self.0.clone(), Box::new(reader), options, Arc::new(progress)).await
+    }
+
+    /// Uploads the content of a link as it comes, without a file in between; at most four parts of it are in memory. Its name
+    /// is the one in `options`, else the one that its host gives (RFC 6266) or its URL ends with. Where the connection breaks
+    /// off and the host can give the rest of the same content, it is asked for that (RFC 9110 section 14); otherwise the upload
+    /// fails, and never is what came taken for all. To be awaited as [`Uploader::put`].
+    ///
+    /// ```no_run
+    /// # async fn example(uploader: uploader::Uploader) -> Result<(), uploader::UploadError> {
+    /// use uploader::{PutOptions, Silent};
+    ///
+    /// let link = "https://example.org/db.dump?signature=secret".parse()?;
+    /// uploader.put_link(&link, &PutOptions::default(), Silent).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`UploadError`]: [`UploadError::Settings`] where nothing gives a name, `Origin…` for what is wrong at the link's
+    /// host, [`UploadError::SourceChanged`] where the content became another while it was read. None of them holds the link's
+    /// query, user or password. The upload is aborted; another call begins anew.
+    pub async fn put_link(
+        &self,
+        link: &Link,
+        options: &PutOptions,
+        progress: impl Progress + 'static,
+    ) -> Result<Uploaded, UploadError> {
+        stream::put_link(self.0.clone(), link, options, Arc::new(progress)).await
     }
 
     /// Downloads the object at `key` to the file `path`, in ranges of 8 MiB, as many at once as parts would be, and compares

@@ -80,9 +80,10 @@ pub(crate) fn broker_url(text: &str) -> Result<Url, UploadError> {
 /// broker chooses.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
-    /// From which the destination makes the key; left out, the file's own name.
+    /// From which the destination makes the key; left out, the file's own name, or a link's.
     pub name: Option<String>,
-    /// Media type of the object; left out, guessed from the name, and not sent where the name gives no hint.
+    /// Media type of the object; left out, guessed from the name. Where that gives no hint a link's host is believed, and
+    /// otherwise none is sent.
     pub content_type: Option<String>,
     /// Canned ACL.
     pub acl: Option<String>,
@@ -99,7 +100,7 @@ impl PutOptions {
     pub(crate) fn request(&self, source: &Source) -> Result<CreateUpload, UploadError> {
         let name = match &self.name {
             Some(name) => name.clone(),
-            None if source.size().is_none() => {
+            None if source.held().is_some() => {
                 return Err(UploadError::Settings(
                     "a stream has no name of its own: give it one".into(),
                 ));

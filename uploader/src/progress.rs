@@ -23,7 +23,7 @@ pub enum Event<'a> {
         upload_id: &'a UploadId,
         /// Where the object will be.
         key: &'a ObjectKey,
-        /// Bytes in the file; nothing for a stream, which has not ended yet.
+        /// Bytes in the file; nothing for a stream that does not say when it will end.
         size: Option<u64>,
         /// Bytes in every part but the last.
         part_size: u64,

@@ -6,24 +6,66 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
-use uploader::{Found, PutOptions, UploadError, Uploaded, Uploader, WalkOptions};
+use tokio::task::{JoinHandle, JoinSet};
+use uploader::{Found, Link, PutOptions, UploadError, Uploaded, Uploader, WalkOptions};
 
 use crate::cli::{Common, Put};
 use crate::commands::{EXIT_SOME_FAILED, exit_code};
 use crate::render::{Render, Screen, Sum};
 
-/// The source that is no file.
+/// Standard input, among the sources.
 const STDIN: &str = "-";
 /// Files that are known before they can be sent: enough that none has to be waited for.
 const FOUND_AHEAD: usize = 256;
 /// A file counts as one of the files under way for each of so many bytes: small ones go many at a time, large ones alone.
 const BYTES_OF_ONE: u64 = 8 << 20;
+/// What a link counts for as long as its size is not known: what is held of it in memory, about.
+const BYTES_OF_LINK: u64 = 4 * BYTES_OF_ONE;
+
+/// A source, told apart by how it is written.
+#[derive(Clone, Debug)]
+enum Given {
+    Stdin,
+    Link(Link),
+    Path(PathBuf),
+}
+
+impl Given {
+    fn read(source: &Path) -> Result<Self, UploadError> {
+        match source.to_str() {
+            Some(STDIN) => Ok(Self::Stdin),
+            Some(text) if Link::is_meant(text) => Ok(Self::Link(text.parse()?)),
+            Some(_) | None => Ok(Self::Path(source.to_owned())),
+        }
+    }
+
+    fn is_directory(&self) -> bool {
+        matches!(self, Self::Path(path) if path.is_dir())
+    }
+
+    /// As it may be shown.
+    fn shown(&self) -> PathBuf {
+        match self {
+            Self::Stdin => STDIN.into(),
+            Self::Link(link) => link.to_string().into(),
+            Self::Path(path) => path.clone(),
+        }
+    }
+
+    /// Bytes to take into account before it is sent.
+    fn weight(&self) -> u64 {
+        match self {
+            Self::Stdin => 0,
+            Self::Link(_) => BYTES_OF_LINK,
+            Self::Path(path) => std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
+        }
+    }
+}
 
 /// What the finder has come upon.
 enum Next {
     /// To be sent, by its own name if no other is given.
-    Send { path: PathBuf, name: Option<String> },
+    Send { given: Given, name: Option<String> },
     /// Left out.
     Skipped { path: PathBuf, what: &'static str },
     /// Not to be looked at.
@@ -55,17 +97,20 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
             return exit_code(&error);
         }
     };
-    if put.sources.len() > 1
-        || put
-            .sources
-            .iter()
-            .any(|source| source.as_os_str() != STDIN && source.is_dir())
-    {
+    let given: Result<Vec<_>, _> = put.sources.iter().map(|source| Given::read(source)).collect();
+    let given = match given {
+        Ok(given) => given,
+        Err(error) => {
+            screen.failure(&error);
+            return exit_code(&error);
+        }
+    };
+    if given.len() > 1 || given.iter().any(Given::is_directory) {
         screen.show_total();
     }
     let (found, next) = mpsc::channel(FOUND_AHEAD);
-    let (sources, name, walk) = (put.sources.clone(), put.name.clone(), put.walk());
-    tokio::task::spawn_blocking(move || find(&sources, name.as_deref(), &walk, &found));
+    let (name, walk) = (put.name.clone(), put.walk());
+    let finder = tokio::task::spawn_blocking(move || find(given, name.as_deref(), &walk, &found));
     let sending = Sending {
         uploader,
         options: put.options(),
@@ -77,7 +122,7 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         codes: Vec::new(),
         hopeless: false,
     };
-    sending.run(next).await
+    sending.run(next, finder).await
 }
 
 impl Put {
@@ -102,33 +147,45 @@ impl Put {
     }
 }
 
-/// Finds the files of all sources, as fast as they are taken.
-fn find(sources: &[PathBuf], name: Option<&str>, walk: &WalkOptions, found: &mpsc::Sender<Next>) {
-    for source in sources {
-        if source.as_os_str() == STDIN || !source.is_dir() {
+/// Finds the files of all sources, as fast as they are taken; whether all of them were taken.
+fn find(sources: Vec<Given>, name: Option<&str>, walk: &WalkOptions, found: &mpsc::Sender<Next>) -> bool {
+    let mut taken = true;
+    for given in sources {
+        let path = match given {
+            Given::Path(path) if path.is_dir() => path,
             // Also what is not there: sending it says so.
-            let (path, name) = (source.clone(), name.map(str::to_owned));
-            if found.blocking_send(Next::Send { path, name }).is_err() {
-                return;
+            given => {
+                let name = name.map(str::to_owned);
+                if found.blocking_send(Next::Send { given, name }).is_err() {
+                    return false;
+                }
+                continue;
             }
-            continue;
-        }
-        let walked = match prefix(source, name) {
-            Ok(prefix) => walk.walk(source, &prefix, |met| found.blocking_send(met.into()).is_ok()),
+        };
+        let walked = match prefix(&path, name) {
+            Ok(prefix) => walk.walk(&path, &prefix, |met| {
+                taken = found.blocking_send(met.into()).is_ok();
+                taken
+            }),
             Err(error) => Err(error),
         };
         if let Err(error) = walked {
-            let path = source.clone();
-            // Whoever has gone wants to know nothing more.
-            let _ = found.blocking_send(Next::Failed { path, error });
+            taken &= found.blocking_send(Next::Failed { path, error }).is_ok();
+        }
+        if !taken {
+            return false;
         }
     }
+    true
 }
 
 impl From<Found> for Next {
     fn from(met: Found) -> Self {
         match met {
-            Found::File { path, name } => Self::Send { path, name: Some(name) },
+            Found::File { path, name } => Self::Send {
+                given: Given::Path(path),
+                name: Some(name),
+            },
             Found::Skipped { path, what } => Self::Skipped { path, what },
             Found::Failed { path, error } => Self::Failed {
                 path,
@@ -170,7 +227,7 @@ struct Sending {
 }
 
 impl Sending {
-    async fn run(mut self, mut next: mpsc::Receiver<Next>) -> u8 {
+    async fn run(mut self, mut next: mpsc::Receiver<Next>, finder: JoinHandle<bool>) -> u8 {
         let mut more = true;
         while more || !self.under_way.is_empty() {
             tokio::select! {
@@ -188,7 +245,7 @@ impl Sending {
                 },
                 met = next.recv(), if more && self.under_way.len() < self.concurrency => match met {
                     None => more = false,
-                    Some(Next::Send { path, name }) => self.send(path, name),
+                    Some(Next::Send { given, name }) => self.send(given, name),
                     Some(Next::Skipped { path, what }) => {
                         self.sum.skipped += 1;
                         self.screen.skipped(&path, what);
@@ -203,6 +260,10 @@ impl Sending {
         while next.recv().await.is_some() {
             self.sum.untried += 1;
         }
+        // It may still have been looking for the second file when nothing more could be sent.
+        if !finder.await.unwrap_or(true) {
+            self.sum.untried += 1;
+        }
         self.screen.summary(&self.sum);
         match self.codes.split_first() {
             None => 0,
@@ -211,8 +272,8 @@ impl Sending {
         }
     }
 
-    fn send(&mut self, path: PathBuf, name: Option<String>) {
-        let render = Arc::new(Render::new(self.screen.clone(), &path));
+    fn send(&mut self, given: Given, name: Option<String>) {
+        let render = Arc::new(Render::new(self.screen.clone(), &given.shown()));
         let options = PutOptions {
             name,
             ..self.options.clone()
@@ -220,14 +281,15 @@ impl Sending {
         let (uploader, slots) = (self.uploader.clone(), self.slots.clone());
         let most = u64::try_from(self.concurrency).unwrap_or(u64::MAX);
         self.under_way.spawn(async move {
-            let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            let slots = slots.acquire_many_owned(u32::try_from((size / BYTES_OF_ONE).clamp(1, most)).unwrap_or(1));
+            let slots =
+                slots.acquire_many_owned(u32::try_from((given.weight() / BYTES_OF_ONE).clamp(1, most)).unwrap_or(1));
             // Nobody closes the semaphore; without a permit the file would only be sent sooner.
             let _permit = slots.await;
-            let result = if path.as_os_str() == STDIN {
-                uploader.put_reader(std::io::stdin(), &options, render.clone()).await
-            } else {
-                uploader.put(&path, &options, render.clone()).await
+            let progress = render.clone();
+            let result = match &given {
+                Given::Stdin => uploader.put_reader(std::io::stdin(), &options, progress).await,
+                Given::Link(link) => uploader.put_link(link, &options, progress).await,
+                Given::Path(path) => uploader.put(path, &options, progress).await,
             };
             (render, result)
         });

@@ -24,6 +24,8 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Tries of a host that was never reached.
+const FIRST_CONTACT_TRIES: u32 = 4;
 /// Longest `Retry-After` that is waited for.
 const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
@@ -39,10 +41,10 @@ impl RetryPolicy {
         Some(longest.mul_f64(random.clamp(0.0, 1.0)).max(asked))
     }
 
-    /// The same policy with at most `tries` tries.
-    pub(crate) fn at_most(self, tries: u32) -> Self {
+    /// The same policy for a host that was never reached: with fewer tries, since most likely it is not there.
+    pub(crate) fn first_contact(self) -> Self {
         Self {
-            tries: self.tries.min(tries),
+            tries: self.tries.min(FIRST_CONTACT_TRIES),
             ..self
         }
     }

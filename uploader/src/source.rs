@@ -22,8 +22,8 @@ pub(crate) struct Source {
 enum Content {
     /// A regular file, held open from plan to complete so that every read is of the same file.
     File { file: File, identity: Identity },
-    /// Of a stream, the parts that the store does not have yet.
-    Stream(Held),
+    /// Of a stream, the parts that the store does not have yet, and how long it will be if that is known.
+    Stream { held: Held, size: Option<u64> },
 }
 
 /// What tells one content of one file from another without reading it.
@@ -142,6 +142,8 @@ pub enum Change {
     Deleted,
     /// Its bytes differ though its size and times do not.
     Content,
+    /// Behind a link there is other content now than that whose beginning was read.
+    AtOrigin,
 }
 
 impl fmt::Display for Change {
@@ -153,6 +155,7 @@ impl fmt::Display for Change {
             Self::Replaced => f.write_str("was replaced by another file"),
             Self::Deleted => f.write_str("was deleted"),
             Self::Content => f.write_str("gave other bytes when it was read again"),
+            Self::AtOrigin => f.write_str("became other content at its host"),
         }
     }
 }
@@ -188,11 +191,12 @@ impl Source {
         })
     }
 
-    /// A stream of this name, of which nothing has been read yet.
-    pub(crate) fn stream(name: &str) -> Self {
+    /// A stream of this name and, if it is known, this size, of which nothing has been read yet.
+    pub(crate) fn stream(name: &str, size: Option<u64>) -> Self {
+        let held = Held::default();
         Self {
             path: name.into(),
-            content: Content::Stream(Held::default()),
+            content: Content::Stream { held, size },
         }
     }
 
@@ -200,7 +204,7 @@ impl Source {
     pub(crate) fn held(&self) -> Option<&Held> {
         match &self.content {
             Content::File { .. } => None,
-            Content::Stream(held) => Some(held),
+            Content::Stream { held, .. } => Some(held),
         }
     }
 
@@ -209,11 +213,11 @@ impl Source {
         &self.path
     }
 
-    /// Bytes when it was opened; nothing for a stream, which has not ended yet.
+    /// Bytes when it was opened; nothing for a stream that does not say when it will end.
     pub(crate) const fn size(&self) -> Option<u64> {
         match &self.content {
             Content::File { identity, .. } => Some(identity.size),
-            Content::Stream(_) => None,
+            Content::Stream { size, .. } => *size,
         }
     }
 
@@ -274,7 +278,7 @@ impl Source {
         let path = || self.path.clone();
         let (file, identity) = match &self.content {
             Content::File { file, identity } => (file, identity),
-            Content::Stream(held) => {
+            Content::Stream { held, .. } => {
                 let gone = |cause| SourceError::Read {
                     path: path(),
                     offset,

@@ -1,55 +1,128 @@
-//! A stream of unknown length: equal parts until it ends, each held in memory until the store has it.
+//! A stream, which is read once: equal parts until it ends, each held in memory until the store has it.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Instant;
 
+use shared::api::CreateUpload;
 use shared::{MIB, PartNumber, PartPlan};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::error::UploadError;
+use crate::link::Link;
+use crate::link_content::LinkContent;
 use crate::options::PutOptions;
+use crate::origin::Origin;
 use crate::progress::{Event, Progress};
 use crate::put::Part;
 use crate::source::{Source, SourceError};
 use crate::transfer::{Upload, Window};
-use crate::{Engine, Uploaded, hash};
+use crate::{Engine, Uploaded, hash, plan};
 
 /// Bytes in a part unless others are asked for: room for 156 GiB.
 const PART_SIZE: u64 = 16 * MIB;
 /// Parts in memory at once: one that is read, and some on their way.
 const HELD_PARTS: usize = 4;
 
-/// Uploads what `reader` gives until it ends. What fails is aborted, since nobody can read the stream again.
-pub(crate) async fn put(
+/// Where a stream's bytes come from.
+enum Feed {
+    /// Reading blocks, so it is done on a thread that may.
+    Reader(Box<dyn Read + Send>),
+    /// The network, which does not.
+    Link(Box<LinkContent>),
+}
+
+/// A stream that has been asked for, and not read yet.
+struct Stream {
+    source: Source,
+    feed: Feed,
+    asked: CreateUpload,
+}
+
+/// Uploads what `reader` gives until it ends.
+pub(crate) async fn put_reader(
     engine: Arc<Engine>,
     reader: Box<dyn Read + Send>,
     options: &PutOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<Uploaded, UploadError> {
     let started = Instant::now();
-    let source = Arc::new(Source::stream("standard input"));
+    let source = Source::stream("standard input", None);
+    let stream = Stream {
+        asked: options.request(&source)?,
+        feed: Feed::Reader(reader),
+        source,
+    };
+    put(engine, stream, started, progress).await
+}
+
+/// Uploads the content of `link`.
+pub(crate) async fn put_link(
+    engine: Arc<Engine>,
+    link: &Link,
+    options: &PutOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<Uploaded, UploadError> {
+    let started = Instant::now();
+    let origin = Origin::new(engine.clone(), link.clone(), progress.clone());
+    let content = LinkContent::open(origin).await?;
+    let Some(name) = options.name.as_deref().or(content.name()) else {
+        return Err(UploadError::Settings(format!(
+            "{link}: neither its host nor its end gives it a name; give it one with --name"
+        )));
+    };
+    let options = PutOptions {
+        name: Some(name.to_owned()),
+        ..options.clone()
+    };
+    let source = Source::stream(&link.to_string(), content.size());
     let mut asked = options.request(&source)?;
-    asked.part_size = asked.part_size.or(Some(PART_SIZE));
+    asked.content_type = asked.content_type.or(content.content_type().map(str::to_owned));
+    let stream = Stream {
+        source,
+        feed: Feed::Link(Box::new(content)),
+        asked,
+    };
+    put(engine, stream, started, progress).await
+}
+
+/// Uploads a stream until it ends. What fails is aborted, since nobody can read the stream again.
+async fn put(
+    engine: Arc<Engine>,
+    stream: Stream,
+    started: Instant,
+    progress: Arc<dyn Progress>,
+) -> Result<Uploaded, UploadError> {
+    let Stream {
+        source,
+        feed,
+        mut asked,
+    } = stream;
+    let has_room = |size| size <= PART_SIZE * u64::from(PartNumber::MAX);
+    // What is known to be longer gets parts as large as it needs.
+    let usual = asked.size.is_none_or(has_room).then_some(PART_SIZE);
+    asked.part_size = asked.part_size.or(usual);
     let created = engine.broker.create(&asked, &*progress).await?;
     let part_size = created.part_size;
+    let planned = match source.size() {
+        Some(size) => Some(plan::agreed(&created, size)?),
+        None => None,
+    };
     progress.event(&Event::Started {
         upload_id: &created.upload_id,
         key: &created.key,
-        size: None,
+        size: source.size(),
         part_size,
-        part_count: None,
+        part_count: planned.map(|plan| plan.part_count()),
         stored: 0,
     });
     let upload = Arc::new(Upload {
         engine,
-        source,
+        source: Arc::new(source),
         id: created.upload_id,
         progress,
     });
-    let sent = upload
-        .sending(|ready| upload.read_parts(reader, part_size, ready))
-        .await;
+    let sent = upload.sending(|ready| upload.read_parts(feed, part_size, ready)).await;
     let completed = match sent {
         Ok(size) => match PartPlan::for_size(size, Some(part_size), u64::MAX) {
             Ok(plan) => upload.complete(&plan).await,
@@ -69,10 +142,7 @@ pub(crate) async fn put(
             upload.progress.event(&Event::Completed(&uploaded));
             Ok(uploaded)
         }
-        Err(error) => {
-            upload.abort().await;
-            Err(error)
-        }
+        Err(error) => Err(upload.give_up(error).await),
     }
 }
 
@@ -80,7 +150,7 @@ impl Upload {
     /// Reads, hashes and signs part after part, as fast as the store takes them; how many bytes there were.
     async fn read_parts(
         &self,
-        mut reader: Box<dyn Read + Send>,
+        mut feed: Feed,
         part_size: u64,
         ready: mpsc::Sender<Window>,
     ) -> Result<u64, UploadError> {
@@ -91,7 +161,7 @@ impl Upload {
                 break;
             };
             let bytes;
-            (reader, bytes) = self.read(reader, part_size, offset).await?;
+            (feed, bytes) = self.read(feed, part_size, offset).await?;
             let length = bytes.len() as u64;
             if length > 0 {
                 if let Some(held) = self.source.held() {
@@ -115,7 +185,7 @@ impl Upload {
                 return Ok(offset);
             }
         }
-        let (_, more) = self.read(reader, 1, offset).await?;
+        let (_, more) = self.read(feed, 1, offset).await?;
         if more.is_empty() {
             return Ok(offset);
         }
@@ -126,20 +196,22 @@ impl Upload {
         )))
     }
 
-    /// Reads up to `length` bytes, fewer only where the stream ends; the reader comes back with them.
-    async fn read(
-        &self,
-        mut reader: Box<dyn Read + Send>,
-        length: u64,
-        offset: u64,
-    ) -> Result<(Box<dyn Read + Send>, Vec<u8>), UploadError> {
+    /// Reads up to `length` bytes, fewer only where the stream ends; the feed comes back with them.
+    async fn read(&self, feed: Feed, length: u64, offset: u64) -> Result<(Feed, Vec<u8>), UploadError> {
+        let mut reader = match feed {
+            Feed::Reader(reader) => reader,
+            Feed::Link(mut content) => {
+                let bytes = content.read(length).await?;
+                return Ok((Feed::Link(content), bytes));
+            }
+        };
         let reading = tokio::task::spawn_blocking(move || {
             let mut bytes = Vec::new();
             reader
                 .by_ref()
                 .take(length)
                 .read_to_end(&mut bytes)
-                .map(|_| (reader, bytes))
+                .map(|_| (Feed::Reader(reader), bytes))
         });
         let read = reading.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         let path = self.source.path().to_owned();

@@ -76,11 +76,7 @@ pub(crate) async fn put(
             upload.progress.event(&Event::Completed(&uploaded));
             Ok(uploaded)
         }
-        Err(UploadError::SourceChanged { path, change, .. }) => Err(UploadError::SourceChanged {
-            path,
-            change,
-            aborted: upload.abort().await,
-        }),
+        Err(changed @ UploadError::SourceChanged { .. }) => Err(upload.give_up(changed).await),
         Err(other) => Err(other),
     }
 }
