@@ -15,13 +15,14 @@ esac
 cd "$here/../.."
 
 # `--workspace`, so that dependencies keep the features, and the builds, that `cargo test --workspace` gave them.
-suite=(cargo test --workspace --locked --test conformance "$@")
+build=(cargo test --workspace --locked --test conformance)
+suite=("${build[@]}" "$@")
 if [ "$store" = embedded ]; then
     unset AWS_ENDPOINT_URL_S3 STORE_PROFILE
     exec "${suite[@]}"
 fi
 
-"${suite[@]}" --no-run # built before the store runs, not beside it
+"${build[@]}" --no-run # built before the store runs, not beside it
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # Ceph would insist on parts of 5 MiB; the suite's uploads of more than 1000 parts are cheap without.
