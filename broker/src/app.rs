@@ -7,7 +7,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{Error, HttpRequest, HttpResponse};
+use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
 use shared::api::Problem;
 use tracing::Instrument;
 
@@ -177,6 +177,8 @@ pub fn routes(config: &mut ServiceConfig) {
         )
         .service(resource("/v1/uploads/{id}/parts", "POST").route(web::post().to(handlers::sign_parts::sign_parts)))
         .service(resource("/v1/uploads/{id}/complete", "POST").route(web::post().to(handlers::complete::complete)))
+        .service(resource("/v1/batches", "POST").route(web::post().to(handlers::batches::create)))
+        .service(resource("/v1/batches/complete", "POST").route(web::post().to(handlers::batches::complete)))
         .service(resource("/v1/objects", "GET").route(web::get().to(handlers::objects::objects)))
         .service(resource("/v1/downloads", "POST").route(web::post().to(handlers::download::download)))
         .service(resource("/healthz", "GET").route(web::get().to(handlers::health::healthz)))
@@ -196,6 +198,10 @@ async fn no_such_route() -> Result<HttpResponse, ApiError> {
     Err(ApiError::NoSuchRoute)
 }
 
+/// The id that a request was given, among its extensions.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
 /// Gives each request an id, and each failure its problem, which is logged here and nowhere else.
 ///
 /// # Errors
@@ -205,6 +211,7 @@ pub async fn tell(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
     let request_id = format!("{:016x}", u64::from_be_bytes(random()));
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     // The path may hold an upload id, which is worthless to anyone but its owner; queries are never logged.
     let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = %request.path());
     // Clients of the form protocol look for `status_code` in whatever these answer.

@@ -73,6 +73,12 @@ pub enum ApiError {
     PartGap { missing: PartNumber, last: PartNumber },
     #[error("{given} parts in one request; at most {limit} are taken, ask in several")]
     TooManyParts { given: usize, limit: usize },
+    #[error("{given} entries in one batch; 1 to {limit} are taken, ask in several")]
+    BatchSize { given: usize, limit: usize },
+    #[error("a file of {size} bytes is too large for a batch, which takes up to {limit}; create an upload of its own")]
+    NotSmall { size: u64, limit: u64 },
+    #[error("this upload is one PUT of a batch and has no parts; create the file anew for another URL")]
+    NoPartsInBatch,
     #[error(
         "this store takes no part without bytes; create the empty object through /v1, or do not upload the empty file"
     )]
@@ -204,6 +210,9 @@ impl ApiError {
             Self::NoParts => (StatusCode::BAD_REQUEST, "no_parts"),
             Self::PartGap { .. } => (StatusCode::BAD_REQUEST, "part_gap"),
             Self::TooManyParts { .. } => (StatusCode::BAD_REQUEST, "too_many_parts"),
+            Self::BatchSize { .. } => (StatusCode::BAD_REQUEST, "batch_size"),
+            Self::NotSmall { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "not_small"),
+            Self::NoPartsInBatch => (StatusCode::CONFLICT, "no_parts_in_batch"),
             Self::EmptyPart => (StatusCode::UNPROCESSABLE_ENTITY, "empty_part"),
             Self::EmptyFile => (StatusCode::CONFLICT, "empty_file"),
             Self::NoSuchDestination { .. } => (StatusCode::FORBIDDEN, "no_such_destination"),

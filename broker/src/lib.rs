@@ -9,7 +9,9 @@
 //! [`config`] turns settings into a [`Config`], [`start()`] runs a broker by it, [`app`] has the route table, [`handlers`] one
 //! file an operation. Bytes of files never pass through here.
 
+pub mod admit;
 pub mod app;
+pub mod batch;
 pub mod cli;
 pub mod complete;
 pub mod config;
@@ -20,6 +22,7 @@ pub mod key;
 pub mod ledger;
 pub mod policy;
 pub mod principal;
+pub mod put_whole;
 pub mod s3;
 pub mod sign;
 pub mod start;

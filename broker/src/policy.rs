@@ -7,7 +7,7 @@ mod fields;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shared::api::{CreateUpload, Limits, MAX_PARTS_PER_SIGN};
+use shared::api::{BatchFile, CreateUpload, Limits, MAX_BATCH, MAX_BATCH_FILE, MAX_PARTS_PER_SIGN};
 use shared::{MIB, Md5Digest, ObjectKey, PartNumber, PartPlan, plan};
 use time::OffsetDateTime;
 
@@ -16,6 +16,7 @@ use crate::error::ApiError;
 use crate::key::{KeyTemplate, UploadName};
 use crate::ledger::{Plan, Session};
 use crate::principal::Principal;
+use crate::sign::object::is_canonical;
 use crate::sign::{MAX_URL_LIFE, Part};
 
 /// Part size for a file of unknown size, unless the client asks for another: room for 625 GiB.
@@ -55,6 +56,8 @@ pub struct Policy {
     pub upload_life: Duration,
     /// Whether the store takes a part without bytes; all stores can hold empty objects.
     pub zero_byte_part: bool,
+    /// Whether the store is known to be safe to give URLs for whole objects away for.
+    pub single_put: bool,
 }
 
 /// Randomness for one upload, an argument so that tests can choose it.
@@ -110,6 +113,15 @@ struct Asked {
     acl: Option<String>,
     metadata: BTreeMap<String, String>,
     fingerprint: Option<String>,
+}
+
+/// Permission to upload one small file, whole if the store and its headers allow it.
+#[derive(Clone, Debug)]
+pub struct SmallGrant {
+    pub(crate) upload: CreateGrant,
+    pub(crate) md5: Md5Digest,
+    /// Every header of the one PUT but `Host`, names in lower case; nothing where it has to go up as a part.
+    pub(crate) headers: Option<BTreeMap<String, String>>,
 }
 
 /// Permission to list what begins with a prefix.
@@ -227,6 +239,49 @@ impl Policy {
         )
     }
 
+    /// Whether this principal may upload this small file.
+    ///
+    /// # Errors
+    /// What is refused, and why.
+    pub fn admit_small(
+        &self,
+        principal: &Principal,
+        file: BatchFile,
+        now: OffsetDateTime,
+        random: UploadRandom,
+    ) -> Result<SmallGrant, ApiError> {
+        let BatchFile {
+            name,
+            size,
+            md5,
+            content_type,
+            acl,
+            metadata,
+            destination,
+        } = file;
+        if size > MAX_BATCH_FILE {
+            let limit = MAX_BATCH_FILE;
+            return Err(ApiError::NotSmall { size, limit });
+        }
+        let request = CreateUpload {
+            name,
+            size: Some(size),
+            content_type,
+            acl,
+            metadata,
+            destination,
+            fingerprint: None,
+            part_size: Some(MAX_BATCH_FILE),
+        };
+        let upload = self.admit_create(principal, request, now, random)?;
+        let headers = self.single_put.then(|| headers_of(&upload, size, md5));
+        Ok(SmallGrant {
+            headers: headers.filter(|headers| headers.values().all(|value| is_canonical(value))),
+            upload,
+            md5,
+        })
+    }
+
     /// Whether this principal may create this upload of the form protocol, and how long its URLs live.
     ///
     /// # Errors
@@ -335,6 +390,9 @@ impl Policy {
         life: Duration,
         now: OffsetDateTime,
     ) -> Result<PartsGrant<'a>, ApiError> {
+        if session.put_md5.is_some() {
+            return Err(ApiError::NoPartsInBatch);
+        }
         let Some(store_upload_id) = session.store_upload_id.as_deref() else {
             return Err(ApiError::EmptyFile);
         };
@@ -437,6 +495,8 @@ impl Policy {
         Limits {
             max_parts_per_sign: MAX_PARTS_PER_SIGN,
             max_parts: PartNumber::MAX,
+            max_batch: MAX_BATCH,
+            max_batch_file: MAX_BATCH_FILE,
             min_part_size: plan::MIN_PART_SIZE,
             max_part_size: plan::MAX_PART_SIZE,
             url_expires_in: self.url_life.as_secs(),
@@ -450,4 +510,21 @@ pub fn no_such_object(key: &ObjectKey) -> ApiError {
     ApiError::NoSuchObject {
         key: shortened(key.as_str()),
     }
+}
+
+/// What a small file is sent with, names in lower case: all that makes the object what was granted.
+fn headers_of(grant: &CreateGrant, size: u64, md5: Md5Digest) -> BTreeMap<String, String> {
+    let fixed = [
+        ("content-length", Some(size.to_string())),
+        ("content-md5", Some(md5.to_base64())),
+        ("content-type", grant.content_type.clone()),
+        ("x-amz-acl", grant.acl.clone()),
+    ];
+    let fixed = fixed
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let token = (WRITE_TOKEN.to_owned(), grant.write_token.clone());
+    let metadata = grant.metadata.clone().into_iter().chain([token]);
+    let metadata = metadata.map(|(name, value)| (format!("x-amz-meta-{name}"), value));
+    fixed.chain(metadata).collect()
 }

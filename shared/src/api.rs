@@ -7,6 +7,8 @@
 //! | status | `GET /v1/uploads/{id}` | | [`UploadStatus`] |
 //! | complete | `POST /v1/uploads/{id}/complete` | [`CompleteUpload`], or no body | `200` [`CompletedObject`], or `202` [`Completing`] |
 //! | abort | `DELETE /v1/uploads/{id}` | | `204` |
+//! | create many small files | `POST /v1/batches` | [`CreateBatch`] | [`CreatedBatch`] |
+//! | complete them | `POST /v1/batches/complete` | [`CompleteBatch`] | [`CompletedBatch`] |
 //! | open uploads | `GET /v1/uploads` | [`ListUploads`] | [`OpenUploads`] |
 //! | objects | `GET /v1/objects` | [`ListObjects`] | [`ObjectList`] |
 //! | download | `POST /v1/downloads` | [`CreateDownload`] | [`Download`] |
@@ -246,6 +248,134 @@ pub struct Completing {
     pub retry_after: u64,
 }
 
+/// Asks to upload many small files, each in one request to the store.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBatch {
+    /// 1 to [`MAX_BATCH`] files.
+    pub files: Vec<BatchFile>,
+}
+
+/// Most files of one batch.
+pub const MAX_BATCH: usize = 500;
+/// Most bytes of one file in a batch.
+pub const MAX_BATCH_FILE: u64 = 8 * crate::MIB;
+
+/// One small file. Fields are as in [`CreateUpload`].
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchFile {
+    /// The file's name.
+    pub name: String,
+    /// Its bytes, at most [`MAX_BATCH_FILE`].
+    pub size: u64,
+    /// MD5 of its bytes; the URL works for no others.
+    pub md5: Md5Digest,
+    /// Media type of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Canned ACL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acl: Option<String>,
+    /// User metadata.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Which of the broker's destinations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+}
+
+/// An answer for each file of a batch, in the order asked.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct CreatedBatch {
+    /// One for each file.
+    pub files: Vec<BatchUpload>,
+    /// The broker's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub server_time: OffsetDateTime,
+}
+
+/// What became of one file of a batch: an upload, or a problem.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum BatchUpload {
+    /// It may be sent.
+    Admitted {
+        /// What later requests name it by.
+        upload_id: UploadId,
+        /// Where the object will be.
+        key: ObjectKey,
+        /// Where and how to send it; absent for a file that has no bytes to send and is completed at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<SignedRequest>,
+    },
+    /// It may not.
+    Refused {
+        /// Why.
+        problem: Problem,
+    },
+}
+
+/// Where and how to send one small file.
+#[derive(Clone, Deserialize, Serialize)]
+pub struct SignedRequest {
+    /// The HTTP method; `PUT`.
+    pub method: String,
+    /// The presigned URL. A secret while it lives: never logged.
+    pub url: String,
+    /// Headers to send exactly so, besides `Host` and `Content-Length`.
+    pub headers: BTreeMap<String, String>,
+    /// When the URL stops working.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+    /// Seconds until then.
+    pub expires_in: u64,
+}
+
+impl std::fmt::Debug for SignedRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.url.split('?').next().unwrap_or_default();
+        f.debug_struct("SignedRequest")
+            .field("url", &path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says that files of batches have been sent.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompleteBatch {
+    /// 1 to [`MAX_BATCH`] uploads.
+    pub uploads: Vec<UploadId>,
+}
+
+/// An answer for each upload, in the order asked.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct CompletedBatch {
+    /// One for each upload.
+    pub uploads: Vec<BatchOutcome>,
+}
+
+/// What became of one upload: an object, or a problem.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum BatchOutcome {
+    /// The object is there.
+    Completed {
+        /// The upload.
+        upload_id: UploadId,
+        /// Its object.
+        object: CompletedObject,
+    },
+    /// It is not, or not known to be.
+    Failed {
+        /// The upload.
+        upload_id: UploadId,
+        /// Why.
+        problem: Problem,
+    },
+}
+
 /// Asks, as a query, for the caller's uploads that have not ended.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -423,6 +553,10 @@ pub struct Limits {
     pub max_parts_per_sign: usize,
     /// Most parts of one upload.
     pub max_parts: u16,
+    /// Most files of one batch.
+    pub max_batch: usize,
+    /// Most bytes of one file in a batch.
+    pub max_batch_file: u64,
     /// Least bytes of every part but the last.
     pub min_part_size: u64,
     /// Most bytes of a part.

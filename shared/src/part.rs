@@ -112,6 +112,23 @@ impl Md5Digest {
         BASE64.encode(self.0)
     }
 
+    /// A digest from 32 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; Self::LEN];
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+            return None;
+        };
+        if pairs.len() != bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            let digits = pair.map(|digit| char::from(digit).to_digit(16));
+            let [Some(high), Some(low)] = digits else { return None };
+            *byte = u8::try_from(high << 4 | low).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
     /// As an ETag carries it: 32 lower-case hexadecimal digits, without quotes.
     pub fn to_hex(self) -> String {
         self.0

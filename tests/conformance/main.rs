@@ -11,5 +11,6 @@
     reason = "helpers of tests are tests"
 )]
 
+mod batches;
 mod broker;
 mod signers;

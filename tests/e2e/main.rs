@@ -8,6 +8,7 @@
     reason = "helpers of tests are tests"
 )]
 
+mod batches;
 mod crash;
 mod fetch;
 mod form;

@@ -7,9 +7,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use shared::api::{CreateUpload, Integrity, StoredPart, UploadCreated, UploadState};
 
 use super::body;
-use crate::app::{Broker, Shared, to_its_end};
+use crate::admit::admit;
+use crate::app::{Broker, Shared};
 use crate::error::ApiError;
-use crate::ledger::{Digests, Plan, Session};
+use crate::ledger::{Digests, Session};
 use crate::policy::CreateGrant;
 use crate::principal::Principal;
 use crate::s3::{StoreError, StoreErrorKind};
@@ -46,45 +47,6 @@ pub async fn create(
 const TRIES: u32 = 10;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Begins the upload at the store and records it; if it is not recorded, the store forgets it again. Nothing if another
-/// request has begun an upload for the same content meanwhile. Done to its end, whether or not the caller waits for it.
-pub(super) async fn admit(broker: Shared, grant: CreateGrant, declared: Digests) -> Result<Option<Session>, ApiError> {
-    to_its_end(async move { begin(&broker, &grant, &declared).await }).await
-}
-
-async fn begin(broker: &Broker, grant: &CreateGrant, declared: &Digests) -> Result<Option<Session>, ApiError> {
-    let id = broker.upload_id();
-    let empty = matches!(grant.plan, Plan::Sized(plan) if plan.part_count() == 0);
-    let store_upload_id = if empty {
-        None
-    } else {
-        Some(broker.store.create(grant).await.map_err(created)?)
-    };
-    let recorded = broker
-        .ledger
-        .admit(&id, grant, store_upload_id.as_deref(), declared)
-        .await;
-    if !matches!(recorded, Ok(true))
-        && let Some(store_upload_id) = &store_upload_id
-        && let Err(error) = broker.store.abort(&grant.bucket, &grant.key, store_upload_id).await
-    {
-        tracing::warn!(key = %grant.key, error = %error, "an unrecorded multipart upload without parts stays behind");
-    }
-    if !recorded? {
-        return Ok(None);
-    }
-    tracing::info!(upload = %id, owner = grant.owner.name(), key = %grant.key, size = grant.plan.size(), "upload created");
-    Ok(Some(Session::admitted(id, grant, store_upload_id)))
-}
-
-/// A store that says NoSuchUpload to a create has another trouble than an upload that is gone.
-fn created(error: StoreError) -> ApiError {
-    match error.kind {
-        StoreErrorKind::NoSuchUpload => ApiError::StoreRefused(error),
-        _ => error.into(),
-    }
-}
 
 /// The upload to go on with, and what the store holds of it.
 async fn resumable(broker: &Broker, grant: &CreateGrant) -> Result<Option<(Session, Vec<StoredPart>)>, ApiError> {

@@ -16,9 +16,9 @@ use shared::PartNumber;
 use time::format_description::well_known::Rfc3339;
 
 use super::abort::give_up;
-use super::create::admit;
 use super::form_fields::{NamedUpload, PresignForm};
 use super::{body, session};
+use crate::admit::admit;
 use crate::app::{Broker, Shared};
 use crate::complete::{self, Completion};
 use crate::error::ApiError;

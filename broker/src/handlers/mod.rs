@@ -1,6 +1,7 @@
 //! One file an operation: a request is parsed, the policy asked, the ledger and the store told, the answer written.
 
 pub mod abort;
+pub mod batches;
 pub mod body;
 pub mod complete;
 pub mod create;

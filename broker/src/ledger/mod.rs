@@ -5,6 +5,7 @@
 mod digests;
 mod lease;
 mod listings;
+mod puts;
 mod resume;
 mod session;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shared::api::UploadState;
-use shared::{ETag, ObjectKey, PartNumber, PartPlan, UploadId};
+use shared::{ETag, Md5Digest, ObjectKey, PartNumber, PartPlan, UploadId};
 use sqlx::any::AnyRow;
 use sqlx::{Decode, Row, Type};
 use time::OffsetDateTime;
@@ -100,6 +100,8 @@ pub struct Session {
     pub key: ObjectKey,
     /// The store's name for it; absent for an empty file.
     pub store_upload_id: Option<String>,
+    /// MD5 of a small file that goes up whole, by one PUT and not in parts.
+    pub put_md5: Option<Md5Digest>,
     /// How it is cut.
     pub plan: Plan,
     /// Media type of the object.
@@ -150,6 +152,7 @@ impl Session {
             name: grant.name.to_string(),
             key: grant.key.clone(),
             store_upload_id,
+            put_md5: None,
             plan: grant.plan,
             content_type: grant.content_type.clone(),
             acl: grant.acl.clone(),
@@ -197,6 +200,9 @@ impl Session {
                 .try_into()
                 .map_err(|_| unreadable("object_key"))?,
             store_upload_id: row.try_get("store_upload_id")?,
+            put_md5: get::<Option<String>>(row, "put_md5")?
+                .map(|hex| Md5Digest::from_hex(&hex).ok_or_else(|| unreadable("put_md5")))
+                .transpose()?,
             plan,
             content_type: row.try_get("content_type")?,
             acl: row.try_get("acl")?,

@@ -68,6 +68,7 @@ fn grant() -> CreateGrant {
         max_url_life: Duration::from_hours(1),
         upload_life: Duration::from_hours(1),
         zero_byte_part: true,
+        single_put: true,
     };
     let request = CreateUpload {
         name: "a/b.bin".into(),

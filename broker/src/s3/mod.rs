@@ -6,6 +6,7 @@ mod clock;
 mod credentials;
 mod error;
 mod list;
+mod look;
 mod profile;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ pub use clock::Clock;
 pub use credentials::{CredentialSource, CredentialsError};
 pub use error::{StoreError, StoreErrorKind};
 pub use list::Page;
+pub use look::Looked;
 pub use profile::{Profile, ProfileName};
 
 use crate::ledger::{Session, StoredObject};

@@ -47,6 +47,9 @@ pub struct Profile {
     pub acl: bool,
     /// Whether a part may have no bytes.
     pub zero_byte_part: bool,
+    /// Whether a URL for one whole object can be given away: where headers `x-amz-*` that were not signed are taken, it would
+    /// also copy any object there, or open it to the world.
+    pub single_put: bool,
     /// Most bytes of one object.
     pub max_object_size: u64,
 }
@@ -66,6 +69,7 @@ impl Profile {
             etag_is_md5: false,
             acl: false,
             zero_byte_part: true,
+            single_put: false,
             max_object_size: 5 * TIB,
         };
         match name {
@@ -74,17 +78,26 @@ impl Profile {
             ProfileName::Aws => Self {
                 addressing: Virtual,
                 acl: true,
+                single_put: true,
                 max_object_size: TEN_THOUSAND_LARGEST_PARTS,
                 ..base
             },
-            ProfileName::Ceph | ProfileName::Embedded => Self {
+            ProfileName::Ceph => Self {
                 v2: true,
                 etag_is_md5: true,
                 acl: true,
                 ..base
             },
+            ProfileName::Embedded => Self {
+                v2: true,
+                etag_is_md5: true,
+                acl: true,
+                single_put: true,
+                ..base
+            },
             ProfileName::Garage => Self {
                 etag_is_md5: true,
+                single_put: true,
                 zero_byte_part: false,
                 ..base
             },

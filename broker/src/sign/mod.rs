@@ -6,14 +6,14 @@
 //!           └─▶ write_urls(parts): a few hash blocks each, appended to the answer's buffer
 //! ```
 //!
-//! Downloads are signed one by one, by `download`, and without haste.
+//! Whole objects are signed one by one, by `object`, and without haste.
 //!
 //! Only what is meant is signed: method, host, bucket, key, upload, part number, life, `Content-MD5` where the client
 //! declared one, and for V4 `Content-Length` where the size is known.
 
 mod block;
-mod download;
 mod encode;
+pub mod object;
 #[cfg(test)]
 mod oracle;
 pub mod target;
@@ -26,7 +26,7 @@ use std::time::Duration;
 use shared::{Md5Digest, PartNumber};
 use time::OffsetDateTime;
 
-pub use download::download_url;
+pub use object::{download_url, put_url};
 pub use target::{Addressing, Endpoint, EndpointError, Target};
 
 use crate::policy::PartsGrant;

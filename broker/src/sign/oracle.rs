@@ -15,7 +15,7 @@ use shared::{Md5Digest, PartNumber};
 use time::OffsetDateTime;
 
 use super::v4::{PartSigner, SigningKey};
-use super::{Addressing, Credentials, Part, SignatureVersion, Target, Validity, download_url};
+use super::{Addressing, Credentials, Part, SignatureVersion, Target, Validity, download_url, put_url};
 
 /// The SDK adds `x-id=UploadPart` or the like, which servers ignore and we leave out.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Intercept for WithoutXId {
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
         let mut uri = request.uri().to_owned();
-        for id in ["x-id=UploadPart", "x-id=GetObject"] {
+        for id in ["x-id=UploadPart", "x-id=GetObject", "x-id=PutObject"] {
             uri = uri
                 .replace(&format!("{id}&"), "")
                 .replace(&format!("?{id}"), "?")
@@ -106,8 +106,8 @@ const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const REGION: &str = "eu-central-1";
 
-/// The URLs of the part, and of the object's download.
-fn ours(case: &Case) -> [String; 2] {
+/// The URLs of the part, of the object's download, and of putting it whole.
+fn ours(case: &Case) -> [String; 3] {
     let credentials = Credentials {
         access_key_id: KEY_ID.into(),
         secret_access_key: SECRET.into(),
@@ -128,10 +128,25 @@ fn ours(case: &Case) -> [String; 2] {
     let mut url = Vec::new();
     PartSigner::new(&key, &target, &case.upload_id, validity).write_urls(&[case.part], &mut url, |_, _| ());
     let download = download_url(SignatureVersion::V4, &target, REGION, &credentials, validity);
-    [String::from_utf8(url).unwrap(), download]
+    let md5 = case.part.md5.map(|md5| ("content-md5", md5.to_base64()));
+    let length = case.part.size.map(|size| ("content-length", size.to_string()));
+    let token = Some(("x-amz-meta-token", case.upload_id.clone()));
+    let headers = [
+        md5,
+        length,
+        token,
+        Some(("content-type", "text/plain; charset=utf-8".into())),
+    ];
+    let headers = headers
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let put = put_url(&key, &target, &headers, validity);
+    [String::from_utf8(url).unwrap(), download, put]
 }
 
-fn the_sdks(case: &Case) -> [String; 2] {
+fn the_sdks(case: &Case) -> [String; 3] {
     let config = aws_sdk_s3::config::Builder::new()
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(SdkCredentials::new(KEY_ID, SECRET, case.token.clone(), None, "test"))
@@ -164,8 +179,17 @@ fn the_sdks(case: &Case) -> [String; 2] {
         .get_object()
         .bucket("bucket")
         .key(&case.key)
+        .presigned(presigning.clone());
+    let put = client
+        .put_object()
+        .bucket("bucket")
+        .key(&case.key)
+        .content_type("text/plain; charset=utf-8")
+        .metadata("token", &case.upload_id)
+        .set_content_md5(case.part.md5.map(Md5Digest::to_base64))
+        .set_content_length(case.part.size.map(|size| i64::try_from(size).unwrap()))
         .presigned(presigning);
-    let signed = runtime.block_on(async { [part.await.unwrap(), download.await.unwrap()] });
+    let signed = runtime.block_on(async { [part.await.unwrap(), download.await.unwrap(), put.await.unwrap()] });
     signed.map(|request| request.uri().to_owned())
 }
 

@@ -1,4 +1,7 @@
-//! Presigned GETs of whole objects, in both signature versions, written out one at a time.
+//! Presigned URLs of whole objects, one at a time: a GET in both signature versions, and a PUT, which signs every header that
+//! it is to be sent with.
+
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,18 +20,49 @@ pub fn download_url(
     validity: Validity,
 ) -> String {
     match version {
-        SignatureVersion::V4 => v4_url(target, region, credentials, validity),
+        SignatureVersion::V4 => {
+            let key = v4::SigningKey::new(credentials, region, validity.signed_at);
+            v4_url("GET", &key, target, &BTreeMap::new(), validity)
+        }
         SignatureVersion::V2 => v2_url(target, credentials, validity),
     }
 }
 
+/// The URL by which an object can be written with just these headers, which have names in lower case and values as
+/// [`is_canonical`] wants them. Signature Version 2 could not sign the length, so there is none in it.
+pub fn put_url(
+    key: &v4::SigningKey,
+    target: &Target,
+    headers: &BTreeMap<String, String>,
+    validity: Validity,
+) -> String {
+    v4_url("PUT", key, target, headers, validity)
+}
+
+/// Whether a header's value is signed as it is sent. Version 4 leaves out white space at the ends and repeated within, which
+/// not every store does alike.
+pub fn is_canonical(value: &str) -> bool {
+    value.trim() == value && !value.contains("  ")
+}
+
 /// "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)", S3 API Reference.
-fn v4_url(target: &Target, region: &str, credentials: &Credentials, validity: Validity) -> String {
-    let key = v4::SigningKey::new(credentials, region, validity.signed_at);
+fn v4_url(
+    method: &str,
+    key: &v4::SigningKey,
+    target: &Target,
+    headers: &BTreeMap<String, String>,
+    validity: Validity,
+) -> String {
+    let mut all = headers.clone();
+    all.insert("host".into(), target.host.clone());
+    let signed_headers = all.keys().map(String::as_str).collect::<Vec<_>>().join(";");
     let mut query = key.query(validity);
-    query.push_str("host");
-    let (path, host) = (&target.path, &target.host);
-    let canonical_request = format!("GET\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");
+    encode::query(&signed_headers, &mut query);
+    let mut canonical_request = format!("{method}\n{}\n{query}\n", target.path);
+    for (name, value) in &all {
+        canonical_request.extend([name, ":", value, "\n"]);
+    }
+    canonical_request.extend(["\n", &signed_headers, "\nUNSIGNED-PAYLOAD"]);
     let hash = encode::hex(&Sha256::digest(canonical_request).into());
     let signature = encode::hex(&key.sign(&hash, validity.signed_at));
     let mut url = format!("{}?{query}&X-Amz-Signature=", target.url());

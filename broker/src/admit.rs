@@ -1,0 +1,49 @@
+//! An upload in parts begins: at the store, then in the ledger.
+
+use crate::app::{Broker, Shared, to_its_end};
+use crate::error::ApiError;
+use crate::ledger::{Digests, Plan, Session};
+use crate::policy::CreateGrant;
+use crate::s3::{StoreError, StoreErrorKind};
+
+/// Begins the upload at the store and records it; if it is not recorded, the store forgets it again. Nothing if another
+/// request has begun an upload for the same content meanwhile. Done to its end, whether or not the caller waits for it.
+///
+/// # Errors
+/// The store or the ledger did not do it.
+pub async fn admit(broker: Shared, grant: CreateGrant, declared: Digests) -> Result<Option<Session>, ApiError> {
+    to_its_end(async move { begin(&broker, &grant, &declared).await }).await
+}
+
+async fn begin(broker: &Broker, grant: &CreateGrant, declared: &Digests) -> Result<Option<Session>, ApiError> {
+    let id = broker.upload_id();
+    let empty = matches!(grant.plan, Plan::Sized(plan) if plan.part_count() == 0);
+    let store_upload_id = if empty {
+        None
+    } else {
+        Some(broker.store.create(grant).await.map_err(created)?)
+    };
+    let recorded = broker
+        .ledger
+        .admit(&id, grant, store_upload_id.as_deref(), declared)
+        .await;
+    if !matches!(recorded, Ok(true))
+        && let Some(store_upload_id) = &store_upload_id
+        && let Err(error) = broker.store.abort(&grant.bucket, &grant.key, store_upload_id).await
+    {
+        tracing::warn!(key = %grant.key, error = %error, "an unrecorded multipart upload without parts stays behind");
+    }
+    if !recorded? {
+        return Ok(None);
+    }
+    tracing::info!(upload = %id, owner = grant.owner.name(), key = %grant.key, size = grant.plan.size(), "upload created");
+    Ok(Some(Session::admitted(id, grant, store_upload_id)))
+}
+
+/// A store that says NoSuchUpload to a create has another trouble than an upload that is gone.
+fn created(error: StoreError) -> ApiError {
+    match error.kind {
+        StoreErrorKind::NoSuchUpload => ApiError::StoreRefused(error),
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Uploads of small files that go up whole, hundreds of them in one transaction.
+
+use shared::UploadId;
+use sqlx::{Any, QueryBuilder};
+
+use super::session::StoredObject;
+use super::{Ledger, LedgerError, Session, millis};
+use crate::policy::SmallGrant;
+
+/// Rows of one INSERT: SQLite takes 32,766 values in a statement.
+const ROWS: usize = 500;
+
+impl Ledger {
+    /// Records new uploads as open: all or none.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn admit_puts(&self, puts: &[(UploadId, SmallGrant)]) -> Result<(), LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        for rows in puts.chunks(ROWS) {
+            let mut insert = QueryBuilder::<Any>::new(
+                "INSERT INTO uploads (id, owner, destination, bucket, name, object_key, size, part_size, part_count, \
+                 content_type, acl, metadata, write_token, put_md5, state, created_at, expires_at) ",
+            );
+            insert.push_values(rows, |mut row, (id, SmallGrant { upload: grant, md5, .. })| {
+                let (size, part_size, part_count) = grant.plan.columns();
+                row.push_bind(id.as_str())
+                    .push_bind(grant.owner.name())
+                    .push_bind(grant.destination.as_str())
+                    .push_bind(grant.bucket.as_str())
+                    .push_bind(grant.name.as_str())
+                    .push_bind(grant.key.as_str())
+                    .push_bind(size)
+                    .push_bind(part_size)
+                    .push_bind(part_count)
+                    .push_bind(grant.content_type.as_deref())
+                    .push_bind(grant.acl.as_deref())
+                    .push_bind(serde_json::to_string(&grant.metadata).unwrap_or_else(|_| "{}".into()))
+                    .push_bind(grant.write_token.as_str())
+                    .push_bind(md5.to_hex())
+                    .push_bind("open")
+                    .push_bind(millis(grant.created_at))
+                    .push_bind(millis(grant.expires_at));
+            });
+            insert.build().execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The uploads of these ids, whoever owns them, in no order; those that are not known are left out.
+    ///
+    /// # Errors
+    /// The database did not answer, or a row is not readable.
+    pub async fn find_all(&self, ids: &[UploadId]) -> Result<Vec<Session>, LedgerError> {
+        let mut sessions = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(ROWS) {
+            let mut select = QueryBuilder::<Any>::new("SELECT * FROM uploads WHERE id IN (");
+            let mut list = select.separated(", ");
+            for id in ids {
+                list.push_bind(id.as_str());
+            }
+            select.push(")");
+            for row in select.build().fetch_all(&self.pool).await? {
+                sessions.push(Session::from_row(&row)?);
+            }
+        }
+        Ok(sessions)
+    }
+
+    /// Records the objects that open uploads became: all or none. One that was aborted meanwhile stays aborted.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn finish_puts(&self, finished: &[(&UploadId, &StoredObject)]) -> Result<(), LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        for (id, object) in finished {
+            sqlx::query(
+                "UPDATE uploads SET state = 'completed', etag = $2, object_size = $3, version_id = $4 \
+                 WHERE id = $1 AND state = 'open' AND put_md5 IS NOT NULL",
+            )
+            .bind(id.as_str())
+            .bind(object.etag.as_str())
+            .bind(i64::try_from(object.size).unwrap_or(i64::MAX))
+            .bind(object.version_id.as_deref())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}

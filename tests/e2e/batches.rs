@@ -1,0 +1,144 @@
+//! Batches of small files: whose they are, what they may not do, and how they meet the routes for single uploads.
+
+use serde_json::{Value, json};
+use shared::api::{
+    BatchOutcome, BatchUpload, CompletedBatch, CompletedObject, CreatedBatch, MAX_BATCH, UploadState, UploadStatus,
+};
+use store::fault::{head, put as put_object};
+use tests::{Api, Stack, md5, put};
+
+fn file(name: &str) -> Value {
+    json!({"name": name, "size": 7, "md5": md5(b"content").to_base64()})
+}
+
+/// Creates a batch of these names, sends those that are told, and answers all uploads.
+async fn batch(api: &Api, names: &[&str], sent: usize) -> Vec<shared::UploadId> {
+    let files: Vec<_> = names.iter().map(|name| file(name)).collect();
+    let created: CreatedBatch = api.post("/v1/batches", &json!({ "files": files })).await.expect(201);
+    let mut ids = Vec::new();
+    for (place, upload) in created.files.into_iter().enumerate() {
+        let BatchUpload::Admitted { upload_id, request, .. } = upload else {
+            panic!("{upload:?}");
+        };
+        if place < sent {
+            let request = request.unwrap();
+            assert_eq!(
+                put(&request.url, &request.headers, b"content".to_vec()).await.status,
+                200
+            );
+        }
+        ids.push(upload_id);
+    }
+    ids
+}
+
+async fn complete(api: &Api, uploads: &[shared::UploadId]) -> Vec<Result<CompletedObject, String>> {
+    let answer: CompletedBatch = api
+        .post("/v1/batches/complete", &json!({ "uploads": uploads }))
+        .await
+        .expect(200);
+    let outcome = |outcome| match outcome {
+        BatchOutcome::Completed { object, .. } => Ok(object),
+        BatchOutcome::Failed { problem, .. } => Err(problem.code),
+    };
+    answer.uploads.into_iter().map(outcome).collect()
+}
+
+#[tokio::test]
+async fn an_upload_of_a_batch_is_one_of_the_single_routes_too() {
+    let stack = Stack::start().await;
+    let ids = batch(&stack.api, &["a", "b", "c"], 2).await;
+
+    let refused = stack
+        .api
+        .post(
+            &format!("/v1/uploads/{}/parts", ids[0]),
+            &json!({"parts": [{"number": 1}]}),
+        )
+        .await;
+    assert_eq!(refused.problem(409).code, "no_parts_in_batch");
+    let object: CompletedObject = stack.api.complete(&ids[0]).await.expect(200);
+    assert_eq!((object.key.as_str(), object.size), ("a", 7));
+    assert_eq!(stack.api.complete(&ids[2]).await.problem(409).code, "parts_missing");
+    assert_eq!(stack.api.delete(&format!("/v1/uploads/{}", ids[2])).await.status, 204);
+
+    let outcomes = complete(&stack.api, &ids).await;
+    let codes: Vec<_> = outcomes
+        .into_iter()
+        .map(|outcome| outcome.map(|object| object.size))
+        .collect();
+    assert_eq!(codes, [Ok(7), Ok(7), Err("upload_ended".into())]);
+    let status: UploadStatus = stack.api.get(&format!("/v1/uploads/{}", ids[1])).await.expect(200);
+    assert_eq!((status.state, status.object.unwrap().size), (UploadState::Completed, 7));
+}
+
+#[tokio::test]
+async fn batches_survive_a_restart_and_belong_to_whoever_created_them() {
+    let stack = Stack::with_tokens(&[("alice", "a"), ("bob", "b")]).await;
+    let ids = batch(&stack.api.with_token("a"), &["x", "y"], 2).await;
+    let stack = stack.with_broker_restarted().await;
+    assert_eq!(
+        complete(&stack.api.with_token("b"), &ids).await,
+        [Err("no_such_upload".into()), Err("no_such_upload".into())]
+    );
+    let twice = [ids[0].clone(), ids[1].clone(), ids[0].clone()];
+    let outcomes = complete(&stack.api.with_token("a"), &twice).await;
+    assert!(outcomes[0].is_ok() && outcomes[1].is_ok(), "{outcomes:?}");
+    assert_eq!(outcomes[2], Err("no_such_upload".into()));
+}
+
+#[tokio::test]
+async fn hundreds_of_files_cost_the_store_one_put_each_and_a_page_of_its_listing() {
+    let stack = Stack::start().await;
+    for number in 0..1500 {
+        // Among others, so that not every page is full of hits.
+        if number % 100 == 0 {
+            stack
+                .bucket
+                .put(
+                    &format!("folder/{number:04}x"),
+                    b"other",
+                    &std::collections::HashMap::new(),
+                )
+                .await;
+        }
+    }
+    let names: Vec<_> = (0..400).map(|number| format!("folder/{number:04}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let before = stack.store.faulty().attempts(put_object());
+    let ids = batch(&stack.api, &names, 400).await;
+    assert!(complete(&stack.api, &ids).await.iter().all(Result::is_ok));
+    assert_eq!(stack.store.faulty().attempts(put_object()) - before, 400);
+    assert_eq!(stack.store.faulty().attempts(head()), 0);
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_right_is_refused_whole_or_file_by_file() {
+    let stack = Stack::start().await;
+    let too_many: Vec<_> = (0..=MAX_BATCH).map(|number| file(&number.to_string())).collect();
+    for (files, code) in [
+        (json!([]), "batch_size"),
+        (json!(too_many), "batch_size"),
+        (json!([{"name": "a"}]), "invalid_json"),
+    ] {
+        let refused = stack.api.post("/v1/batches", &json!({ "files": files })).await;
+        assert_eq!(refused.problem(400).code, code);
+    }
+    let refused = stack.api.post("/v1/batches/complete", &json!({"uploads": []})).await;
+    assert_eq!(refused.problem(400).code, "batch_size");
+    let mut large = file("large");
+    large["size"] = (9 << 20).into();
+    let mut acl = file("acl");
+    acl["acl"] = "public-read-write".into();
+    let files = json!({"files": [large, acl, file("right")]});
+    let created: CreatedBatch = stack.api.post("/v1/batches", &files).await.expect(201);
+    let codes: Vec<_> = created
+        .files
+        .iter()
+        .map(|file| match file {
+            BatchUpload::Admitted { .. } => "",
+            BatchUpload::Refused { problem } => problem.code.as_str(),
+        })
+        .collect();
+    assert_eq!(codes, ["not_small", "acl_not_granted", ""]);
+}
