@@ -1,11 +1,15 @@
 //! Batches of small files: whose they are, what they may not do, and how they meet the routes for single uploads.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use shared::api::{
     BatchOutcome, BatchUpload, CompletedBatch, CompletedObject, CreatedBatch, MAX_BATCH, UploadState, UploadStatus,
 };
-use store::fault::{head, put as put_object};
-use tests::{Api, Stack, md5, put};
+use store::fault::{Fault, create, head, put as put_object};
+use tests::{Api, Stack, md5, put, random_bytes};
+
+use crate::uploader::Machine;
 
 fn file(name: &str) -> Value {
     json!({"name": name, "size": 7, "md5": md5(b"content").to_base64()})
@@ -141,4 +145,50 @@ async fn a_batch_that_cannot_be_right_is_refused_whole_or_file_by_file() {
         })
         .collect();
     assert_eq!(codes, ["not_small", "acl_not_granted", ""]);
+}
+
+#[tokio::test]
+async fn a_directory_of_small_files_goes_together_and_what_goes_wrong_with_one_stays_with_it() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    std::fs::create_dir(machine.path().join("many")).unwrap();
+    let mut contents = BTreeMap::new();
+    for number in 0..700 {
+        let (name, bytes) = (format!("many/{number:03}"), random_bytes(number * 13 % 5000));
+        machine.file(&name, &bytes);
+        contents.insert(name, bytes);
+    }
+    machine.file("many/bad\nname", b"content");
+    let store = stack.store.faulty();
+    for fault in [
+        Fault::FlipOneBit,
+        Fault::InternalError,
+        Fault::CutConnection,
+        Fault::CutAfterEffect,
+        Fault::SlowDown { retry_after: None },
+    ] {
+        store.inject(fault, put_object());
+    }
+
+    let run = machine.run(&["--json", "put", "many"]).await;
+
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    let summary: Value = serde_json::from_str(run.stdout.lines().next_back().unwrap()).unwrap();
+    assert_eq!((&summary["files"], &summary["failed"]), (&700.into(), &1.into()));
+    assert!(run.stderr.contains("invalid_name"), "{}", run.stderr);
+    for (name, bytes) in &contents {
+        assert!(
+            stack
+                .bucket
+                .get(name)
+                .await
+                .is_some_and(|stored| stored.bytes == *bytes),
+            "{name}"
+        );
+    }
+    assert!(
+        store.attempts(create()) <= 3,
+        "{} files went alone",
+        store.attempts(create())
+    );
 }

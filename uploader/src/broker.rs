@@ -8,8 +8,9 @@ use reqwest::{Client, Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::api::{
-    CompleteUpload, CompletedObject, Completing, CreateDownload, CreateUpload, Download, ListObjects, ListUploads, Me,
-    ObjectList, OpenUploads, PartToSign, Problem, SignParts, SignedParts, UploadCreated, UploadStatus,
+    BatchFile, CompleteBatch, CompleteUpload, CompletedBatch, CompletedObject, Completing, CreateBatch, CreateDownload,
+    CreateUpload, CreatedBatch, Download, ListObjects, ListUploads, Me, ObjectList, OpenUploads, PartToSign, Problem,
+    SignParts, SignedParts, UploadCreated, UploadStatus,
 };
 use shared::{ObjectKey, UploadId};
 
@@ -142,6 +143,29 @@ impl Broker {
             body: None,
         };
         self.call(&call, progress).await.map(drop)
+    }
+
+    /// Opens an upload for each small file that may be sent.
+    pub(crate) async fn create_batch(
+        &self,
+        files: Vec<BatchFile>,
+        progress: &dyn Progress,
+    ) -> Result<CreatedBatch, UploadError> {
+        let asked = CreateBatch { files };
+        self.ask("create the uploads", Method::POST, "v1/batches", Some(&asked), progress)
+            .await
+    }
+
+    /// Asks which small files have become objects.
+    pub(crate) async fn complete_batch(
+        &self,
+        uploads: Vec<UploadId>,
+        progress: &dyn Progress,
+    ) -> Result<CompletedBatch, UploadError> {
+        let asked = CompleteBatch { uploads };
+        let doing = "complete the uploads";
+        self.ask(doing, Method::POST, "v1/batches/complete", Some(&asked), progress)
+            .await
     }
 
     /// One page of what the caller has open.

@@ -47,6 +47,7 @@ mod progress;
 mod put;
 mod retry;
 mod sign;
+mod small;
 mod source;
 mod stream;
 mod transfer;
@@ -73,9 +74,14 @@ use crate::options::Settings;
 pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions};
 pub use crate::progress::{Event, Progress, Silent};
 pub use crate::retry::RetryPolicy;
+pub use crate::small::SmallFile;
 pub use crate::source::{Change, SourceError};
 pub use crate::walk::{Found, WalkOptions};
 
+/// Most bytes of a file for [`Uploader::put_together`].
+pub const MAX_SMALL: u64 = small::SMALL;
+/// Most files for [`Uploader::put_together`].
+pub const MAX_TOGETHER: usize = small::MOST_FILES;
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -251,6 +257,17 @@ impl Uploader {
         progress: impl Progress + 'static,
     ) -> Result<Uploaded, UploadError> {
         transfer::put(self.0.clone(), path.as_ref(), options, Arc::new(progress)).await
+    }
+
+    /// Uploads files of at most [`MAX_SMALL`] bytes together, up to [`MAX_TOGETHER`] of them: two requests to the broker for all,
+    /// and one to the store for each. All their bytes are in memory at once. An outcome each, in their order; a file that
+    /// something is special about goes the way of [`Uploader::put`]. To be awaited as that.
+    ///
+    /// # Errors
+    /// What concerns all of them: the broker cannot be reached, or does not know the token. Files may have been sent; sending
+    /// them again does no harm.
+    pub async fn put_together(&self, files: &[SmallFile]) -> Result<Vec<Result<Uploaded, UploadError>>, UploadError> {
+        small::put_batch(self.0.clone(), files).await
     }
 
     /// Uploads what `reader` gives until it ends, however much that is, under the name in `options`; at most four parts of

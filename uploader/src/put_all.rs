@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
-use uploader::{Found, Link, PutOptions, UploadError, Uploaded, Uploader, WalkOptions};
+use uploader::{
+    Found, Link, MAX_SMALL, MAX_TOGETHER, PutOptions, SmallFile, UploadError, Uploaded, Uploader, WalkOptions,
+};
 
 use crate::cli::{Common, Put};
 use crate::commands::{EXIT_SOME_FAILED, exit_code};
@@ -21,6 +23,11 @@ const FOUND_AHEAD: usize = 256;
 const BYTES_OF_ONE: u64 = 8 << 20;
 /// What a link counts for as long as its size is not known: what is held of it in memory, about.
 const BYTES_OF_LINK: u64 = 4 * BYTES_OF_ONE;
+
+/// Small files are sent together: as many as come to so many bytes, which are in memory then.
+const BYTES_TOGETHER: u64 = 16 << 20;
+/// Groups of small files under way: one is read and hashed while another is sent.
+const GROUPS: usize = 2;
 
 /// A source, told apart by how it is written.
 #[derive(Clone, Debug)]
@@ -118,6 +125,9 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         slots: Arc::new(Semaphore::new(put.concurrency)),
         concurrency: put.concurrency,
         under_way: JoinSet::new(),
+        small: Vec::new(),
+        small_bytes: 0,
+        groups: 0,
         sum: Sum::default(),
         codes: Vec::new(),
         hopeless: false,
@@ -212,6 +222,15 @@ fn prefix(directory: &Path, name: Option<&str>) -> Result<String, UploadError> {
     }
 }
 
+/// What has come of one source, or of small files that were sent together.
+enum Ended {
+    One(Arc<Render>, Result<Uploaded, UploadError>),
+    Group(
+        Vec<(SmallFile, Arc<Render>)>,
+        Result<Vec<Result<Uploaded, UploadError>>, UploadError>,
+    ),
+}
+
 /// Uploads under way, and what has come of those that ended.
 struct Sending {
     uploader: Uploader,
@@ -219,7 +238,12 @@ struct Sending {
     screen: Screen,
     slots: Arc<Semaphore>,
     concurrency: usize,
-    under_way: JoinSet<(Arc<Render>, Result<Uploaded, UploadError>)>,
+    under_way: JoinSet<Ended>,
+    /// Small files that wait to be sent together, and their bytes.
+    small: Vec<(SmallFile, Arc<Render>)>,
+    small_bytes: u64,
+    /// How many such groups are under way.
+    groups: usize,
     sum: Sum,
     codes: Vec<u8>,
     /// Nothing more can be sent.
@@ -229,11 +253,17 @@ struct Sending {
 impl Sending {
     async fn run(mut self, mut next: mpsc::Receiver<Next>, finder: JoinHandle<bool>) -> u8 {
         let mut more = true;
-        while more || !self.under_way.is_empty() {
+        while more || !self.under_way.is_empty() || (!self.small.is_empty() && !self.hopeless) {
+            if next.is_empty() || !self.has_room() {
+                self.send_small();
+            }
             tokio::select! {
                 Some(done) = self.under_way.join_next() => match done {
-                    Ok((render, result)) => {
-                        self.ended(&render, result);
+                    Ok(ended) => {
+                        match ended {
+                            Ended::One(render, result) => self.ended(&render, result),
+                            Ended::Group(files, result) => self.group_ended(files, result),
+                        }
                         if self.hopeless {
                             more = false;
                             next.close();
@@ -243,8 +273,11 @@ impl Sending {
                     Err(stopped) if stopped.is_cancelled() => self.sum.untried += 1,
                     Err(_) => self.codes.push(EXIT_SOME_FAILED),
                 },
-                met = next.recv(), if more && self.under_way.len() < self.concurrency => match met {
-                    None => more = false,
+                met = next.recv(), if more && self.under_way.len() < self.concurrency && self.has_room() => match met {
+                    None => {
+                        more = false;
+                        self.send_small();
+                    }
                     Some(Next::Send { given, name }) => self.send(given, name),
                     Some(Next::Skipped { path, what }) => {
                         self.sum.skipped += 1;
@@ -257,6 +290,7 @@ impl Sending {
                 },
             }
         }
+        self.sum.untried += u64::try_from(self.small.len()).unwrap_or_default();
         while next.recv().await.is_some() {
             self.sum.untried += 1;
         }
@@ -272,12 +306,80 @@ impl Sending {
         }
     }
 
+    /// Whether one more small file can wait.
+    fn has_room(&self) -> bool {
+        self.small.len() < MAX_TOGETHER && self.small_bytes < BYTES_TOGETHER
+    }
+
+    /// Sends the small files that wait, if not too many are under way.
+    fn send_small(&mut self) {
+        if self.small.is_empty() || self.groups >= GROUPS || self.hopeless {
+            return;
+        }
+        self.groups += 1;
+        self.small_bytes = 0;
+        let group = std::mem::take(&mut self.small);
+        let uploader = self.uploader.clone();
+        self.under_way.spawn(async move {
+            let files: Vec<_> = group.iter().map(|(file, _)| file.clone()).collect();
+            let result = uploader.put_together(&files).await;
+            Ended::Group(group, result)
+        });
+    }
+
+    /// Notes how small files ended; where they could not go together, they go alone.
+    fn group_ended(
+        &mut self,
+        files: Vec<(SmallFile, Arc<Render>)>,
+        result: Result<Vec<Result<Uploaded, UploadError>>, UploadError>,
+    ) {
+        self.groups -= 1;
+        match result {
+            Ok(outcomes) => {
+                for ((_, render), outcome) in files.iter().zip(outcomes) {
+                    self.ended(render, outcome);
+                }
+            }
+            Err(error) if concerns_all(&error) => {
+                let others = files.len().saturating_sub(1);
+                if let Some((_, render)) = files.first() {
+                    self.ended(render, Err(error));
+                }
+                self.sum.untried += u64::try_from(others).unwrap_or_default();
+            }
+            Err(_) => {
+                for (file, render) in files {
+                    self.send_one(Given::Path(file.path), file.options, render);
+                }
+            }
+        }
+    }
+
     fn send(&mut self, given: Given, name: Option<String>) {
         let render = Arc::new(Render::new(self.screen.clone(), &given.shown()));
         let options = PutOptions {
             name,
             ..self.options.clone()
         };
+        let size = given.weight();
+        match given {
+            Given::Path(path) if size <= MAX_SMALL && self.screen.shows_total() => {
+                let progress = render.clone();
+                self.small_bytes += size;
+                self.small.push((
+                    SmallFile {
+                        path,
+                        options,
+                        progress,
+                    },
+                    render,
+                ));
+            }
+            given => self.send_one(given, options, render),
+        }
+    }
+
+    fn send_one(&mut self, given: Given, options: PutOptions, render: Arc<Render>) {
         let (uploader, slots) = (self.uploader.clone(), self.slots.clone());
         let most = u64::try_from(self.concurrency).unwrap_or(u64::MAX);
         self.under_way.spawn(async move {
@@ -291,7 +393,7 @@ impl Sending {
                 Given::Link(link) => uploader.put_link(link, &options, progress).await,
                 Given::Path(path) => uploader.put(path, &options, progress).await,
             };
-            (render, result)
+            Ended::One(render, result)
         });
     }
 

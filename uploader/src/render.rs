@@ -96,6 +96,11 @@ impl Screen {
         *self.total() = Some(total);
     }
 
+    /// Whether several files are to be sent.
+    pub(crate) fn shows_total(&self) -> bool {
+        self.total().is_some()
+    }
+
     fn total(&self) -> MutexGuard<'_, Option<ProgressBar>> {
         self.total.lock().unwrap_or_else(PoisonError::into_inner)
     }
