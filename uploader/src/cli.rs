@@ -1,5 +1,6 @@
 //! Flags as typed, with the words that `--help` shows.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -65,6 +66,10 @@ impl std::fmt::Debug for Hidden {
         f.write_str("Hidden")
     }
 }
+
+/// Bytes a second, or no limit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Rate(pub(crate) Option<NonZeroU64>);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -137,6 +142,11 @@ pub(crate) struct Put {
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_name = "N")]
     pub(crate) concurrency: usize,
 
+    /// Most bytes a second, of all files and parts together, such as 500k or 10MiB; 0 for as many as the network takes. While
+    /// it runs, the signal USR1 halves the rate, and USR2 doubles it
+    #[arg(long, env = "UPLOADER_LIMIT_RATE", hide_env_values = true, value_name = "RATE", value_parser = rate)]
+    pub(crate) limit_rate: Option<Rate>,
+
     /// Seconds without a byte moving after which a part is sent anew
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
     pub(crate) stall_timeout: u64,
@@ -171,6 +181,7 @@ Events printed with --json, one object a line, each with `event` and `file`, the
   completed   upload_id, key, etag, size, version_id (on versioned buckets), location,
               sent_bytes, kept_bytes, seconds
   failed      code, exit_status, error
+  rate        without `file`, after a signal: bytes_per_second
   skipped     what: neither a file nor a directory, and left out
   summary     without `file`, the last one where a directory or several sources are sent:
               files, bytes, sent_bytes, kept_bytes, failed, skipped, seconds
@@ -178,6 +189,9 @@ More kinds and fields may come. Sizes are bytes. Events of several files come as
 
 Standard input is cut into parts of 16 MiB, or of --part-size, of which four are in memory at once; 10,000 parts are the
 most. What was read is gone: an upload of it that fails is given up and not continued.
+
+A rate set by --limit-rate is halved by `kill -USR1` and doubled by `kill -USR2`, as often as they come; without one these
+signals end the process, as they do any other. Requests to the broker, a few hundred bytes each, are not counted.
 
 Of directories, .DS_Store, .Trashes, .fseventsd, .Spotlight-V100 and desktop.ini are left out unless they are included.
 
@@ -205,6 +219,14 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "it is too large".into())
 }
 
+/// A number of bytes for each second; nothing at all, which is how scripts leave a variable out, is no limit.
+fn rate(text: &str) -> Result<Rate, String> {
+    match text {
+        "" => Ok(Rate(None)),
+        text => size(text).map(|bytes| Rate(NonZeroU64::new(bytes))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -230,6 +252,13 @@ mod tests {
         for bad in ["", "M", "-1", "1.5G", "8MB", "99999999999G", "99999999999999999999"] {
             assert!(size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_rate_is_a_size_and_none_of_it_is_no_limit() {
+        assert_eq!(rate("500k"), Ok(Rate(NonZeroU64::new(500 << 10))));
+        assert_eq!((rate("0"), rate("")), (Ok(Rate(None)), Ok(Rate(None))));
+        assert!(rate("fast").is_err());
     }
 
     #[test]

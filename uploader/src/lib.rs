@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Each arrow is the module of that name; `transfer` runs them. `broker` asks the broker, `retry` and `limit` judge what
-//! passes by itself and how much a store can take, `body` reads a part from its file, `md5_lanes` hashes sixteen at once.
+//! passes by itself and how much a store can take, `rate` how much the user spares, `body` reads a part from its file,
+//! `md5_lanes` hashes sixteen at once.
 //! No credentials pass through here: all this process holds is URLs that soon expire.
 //!
 //! ```no_run
@@ -34,6 +35,7 @@ mod options;
 mod plan;
 mod progress;
 mod put;
+mod rate;
 mod retry;
 mod sign;
 mod source;
@@ -41,6 +43,7 @@ mod stream;
 mod transfer;
 mod walk;
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +61,7 @@ use crate::limit::Limiter;
 use crate::options::Settings;
 pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions};
 pub use crate::progress::{Event, Progress, Silent};
+use crate::rate::Rate;
 pub use crate::retry::RetryPolicy;
 pub use crate::source::{Change, SourceError};
 pub use crate::walk::{Found, WalkOptions};
@@ -65,7 +69,7 @@ pub use crate::walk::{Found, WalkOptions};
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Uploads files by way of one broker. Cheap to clone; clones share connections and the limit on parts under way.
+/// Uploads files by way of one broker. Cheap to clone; clones share connections and the limits on parts under way and on bytes a second.
 #[derive(Clone, Debug)]
 pub struct Uploader(Arc<Engine>);
 
@@ -76,6 +80,7 @@ pub(crate) struct Engine {
     pub(crate) broker: Broker,
     pub(crate) store: Client,
     pub(crate) limiter: Arc<Limiter>,
+    pub(crate) rate: Arc<Rate>,
     pub(crate) buffers: BufferPool,
 }
 
@@ -110,6 +115,7 @@ pub struct Builder {
     concurrency: usize,
     retry: RetryPolicy,
     stall: Duration,
+    limit_rate: Option<NonZeroU64>,
 }
 
 /// Text that `Debug` hides.
@@ -150,6 +156,13 @@ impl Builder {
     /// How long a part may go without a byte moving before it is sent anew; 30 seconds if it is not given.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall = timeout;
+        self
+    }
+
+    /// Most bytes of files that are sent in a second, all parts together; as many as the network takes if it is not given.
+    /// [`Uploader::set_limit_rate`] changes it later.
+    pub fn limit_rate(mut self, bytes_per_second: NonZeroU64) -> Self {
+        self.limit_rate = Some(bytes_per_second);
         self
     }
 
@@ -199,6 +212,7 @@ impl Builder {
             .map_err(trouble)?;
         Ok(Uploader(Arc::new(Engine {
             limiter: Limiter::new(settings.concurrency),
+            rate: Arc::new(Rate::new(self.limit_rate)),
             settings,
             broker,
             store,
@@ -216,7 +230,19 @@ impl Uploader {
             concurrency: DEFAULT_CONCURRENCY,
             retry: RetryPolicy::default(),
             stall: Duration::from_secs(30),
+            limit_rate: None,
         }
+    }
+
+    /// Most bytes of files that are sent in a second, all uploads of this uploader and its clones together; nothing where
+    /// there is no limit.
+    pub fn limit_rate(&self) -> Option<NonZeroU64> {
+        self.0.rate.limit()
+    }
+
+    /// Sets another limit on bytes a second, or none; parts that are under way follow it at once.
+    pub fn set_limit_rate(&self, bytes_per_second: Option<NonZeroU64>) {
+        self.0.rate.set_limit(bytes_per_second);
     }
 
     /// Uploads a file, continuing an upload of it that is still open. To be awaited on a tokio runtime of several threads;

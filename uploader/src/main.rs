@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod put_all;
 mod render;
+mod throttle;
 
 use std::process::ExitCode;
 

@@ -12,6 +12,7 @@ use crate::broker::read_at_most;
 use crate::error::{TransportError, UploadError};
 use crate::hash;
 use crate::progress::Event;
+use crate::rate::Pace;
 use crate::retry::{self, Verdict};
 use crate::sign::PartUrl;
 use crate::source::{Change, SourceError};
@@ -201,6 +202,7 @@ impl Upload {
             engine.buffers.clone(),
             self.progress.clone(),
             hold,
+            Pace::new(engine.rate.clone()),
         );
         let exchange = async {
             let response = engine

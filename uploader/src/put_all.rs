@@ -9,9 +9,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use uploader::{Found, PutOptions, UploadError, Uploaded, Uploader, WalkOptions};
 
-use crate::cli::{Common, Put};
+use crate::cli::{Common, Put, Rate};
 use crate::commands::{EXIT_SOME_FAILED, exit_code};
 use crate::render::{Render, Screen, Sum};
+use crate::throttle;
 
 /// The source that is no file.
 const STDIN: &str = "-";
@@ -48,6 +49,9 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         }
         _ => common.uploader(put.concurrency, Duration::from_secs(put.stall_timeout)),
     };
+    if let (Ok(uploader), Some(Rate(limit))) = (&checked, put.limit_rate) {
+        uploader.set_limit_rate(limit);
+    }
     let uploader = match checked {
         Ok(uploader) => uploader,
         Err(error) => {
@@ -62,6 +66,11 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
             .any(|source| source.as_os_str() != STDIN && source.is_dir())
     {
         screen.show_total();
+    }
+    if let Err(error) = throttle::follow_signals(&uploader, screen) {
+        screen.error(&format!(
+            "the signals USR1 and USR2 cannot be listened to ({error}); the rate stays as it is"
+        ));
     }
     let (found, next) = mpsc::channel(FOUND_AHEAD);
     let (sources, name, walk) = (put.sources.clone(), put.name.clone(), put.walk());

@@ -125,6 +125,15 @@ impl Screen {
         }
     }
 
+    /// Parts are sent at another rate from now on.
+    pub(crate) fn rate_changed(&self, bytes_per_second: u64) {
+        match self.style {
+            Style::Quiet => {}
+            Style::Json => print_json(&json!({"event": "rate", "bytes_per_second": bytes_per_second})),
+            Style::Bar | Style::Lines => self.error(&format!("at most {}/s from now on", HumanBytes(bytes_per_second))),
+        }
+    }
+
     /// What came of all files, if there were several.
     pub(crate) fn summary(&self, sum: &Sum) {
         if self.total().take().is_none() {

@@ -202,3 +202,44 @@ fn neither_help_nor_errors_show_the_token() {
         );
     }
 }
+
+#[test]
+fn signals_halve_and_double_the_rate_while_files_are_sent() {
+    use std::io::BufRead as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    std::fs::write(&path, vec![7; 64 << 10]).unwrap();
+    let double = sound();
+    let mut put = Command::new(env!("CARGO_BIN_EXE_uploader"))
+        .args(["--broker", &double.address, "put", "--limit-rate", "1k"])
+        .arg(&path)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(put.stderr.take().unwrap()).lines();
+    let mut said = |expected: &str| {
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.contains(expected), "{line}");
+    };
+    let signal = |name: &str| {
+        let id = put.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([name, id.as_str()])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+
+    said("sending 64.00 KiB");
+    signal("-USR1");
+    said("at most 512 B/s");
+    signal("-USR2");
+    said("at most 1.00 KiB/s");
+    signal("-USR2");
+    said("at most 2.00 KiB/s");
+
+    put.kill().unwrap();
+    put.wait().unwrap();
+}
