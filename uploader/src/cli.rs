@@ -176,7 +176,8 @@ const PUT_HELP: &str = "\
 Events printed with --json, one object a line, each with `event` and `file`, the path as it was given:
   started     upload_id, key, size, part_size, part_count, stored_parts; size and part_count are null for standard input
   part        number, size, kept: true where the store held it from an earlier run
-  retry       what, after_seconds, attempt
+  retry       what, after_seconds, attempt; of all files together, retries that fail are at most a tenth of what
+              succeeds, beside the first fifty: others wait, so it may take as long as that, or less if one succeeds
   completing
   completed   upload_id, key, etag, size, version_id (on versioned buckets), location,
               sent_bytes, kept_bytes, seconds

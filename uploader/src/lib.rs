@@ -25,6 +25,7 @@
 
 mod body;
 mod broker;
+mod budget;
 mod complete;
 mod error;
 mod hash;
@@ -56,6 +57,7 @@ use shared::api::{CompletedObject, Me, UploadStatus};
 
 use crate::body::BufferPool;
 use crate::broker::Broker;
+use crate::budget::Budget;
 pub use crate::error::{ErrorKind, TransportError, UploadError};
 use crate::limit::Limiter;
 use crate::options::Settings;
@@ -81,6 +83,7 @@ pub(crate) struct Engine {
     pub(crate) store: Client,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) rate: Arc<Rate>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) buffers: BufferPool,
 }
 
@@ -201,7 +204,8 @@ impl Builder {
             (builder, trouble)
         };
         let (for_broker, trouble) = client();
-        let broker = Broker::new(for_broker.build().map_err(trouble)?, settings.clone());
+        let budget = Arc::new(Budget::new());
+        let broker = Broker::new(for_broker.build().map_err(trouble)?, settings.clone(), budget.clone());
         let (for_store, trouble) = client();
         // A dead path shows as bytes that stay unacknowledged, which only the system sees.
         #[cfg(target_os = "linux")]
@@ -213,6 +217,7 @@ impl Builder {
         Ok(Uploader(Arc::new(Engine {
             limiter: Limiter::new(settings.concurrency),
             rate: Arc::new(Rate::new(self.limit_rate)),
+            budget,
             settings,
             broker,
             store,
