@@ -1,5 +1,6 @@
 //! Flags as typed, with the words that `--help` shows.
 
+use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
@@ -37,6 +38,16 @@ pub(crate) struct Common {
         value_name = "TOKEN"
     )]
     pub(crate) token: Option<Hidden>,
+
+    /// Certificates in PEM of authorities that may vouch for broker and store, beside those that the system trusts
+    #[arg(
+        long,
+        global = true,
+        env = "UPLOADER_CA_FILE",
+        hide_env_values = true,
+        value_name = "PEM"
+    )]
+    pub(crate) ca_file: Option<OsString>,
 
     /// Print JSON on standard output: for `put` one event a line, for the others the broker's answer
     #[arg(long, global = true)]

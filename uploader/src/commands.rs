@@ -95,6 +95,9 @@ impl Common {
         if let Some(Hidden(token)) = self.token.as_ref().filter(|Hidden(token)| !token.is_empty()) {
             builder = builder.token(token);
         }
+        if let Some(path) = self.ca_file.as_ref().filter(|path| !path.is_empty()) {
+            builder = builder.ca_file(path);
+        }
         let retry = RetryPolicy {
             tries: self.tries,
             ..RetryPolicy::default()

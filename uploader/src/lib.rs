@@ -42,10 +42,11 @@ mod sign;
 mod source;
 mod stream;
 mod transfer;
+mod trust;
 mod walk;
 
 use std::num::NonZeroU64;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,6 +120,7 @@ pub struct Builder {
     retry: RetryPolicy,
     stall: Duration,
     limit_rate: Option<NonZeroU64>,
+    ca_file: Option<PathBuf>,
 }
 
 /// Text that `Debug` hides.
@@ -169,6 +171,13 @@ impl Builder {
         self
     }
 
+    /// A file of certificates in PEM: authorities that are trusted to vouch for broker and store, beside those that the
+    /// system trusts. It is read by [`Builder::build`].
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca_file = Some(path.into());
+        self
+    }
+
     /// Checks the settings and makes the [`Uploader`]; nothing is connected to yet.
     ///
     /// # Errors
@@ -191,8 +200,13 @@ impl Builder {
             retry: self.retry,
             stall: self.stall,
         };
+        let authorities = match &self.ca_file {
+            Some(path) => trust::certificates(path)?,
+            None => Vec::new(),
+        };
         let client = || {
             let builder = Client::builder()
+                .tls_certs_merge(authorities.clone())
                 .http1_only()
                 .redirect(Policy::none())
                 .retry(reqwest::retry::never())
@@ -236,6 +250,7 @@ impl Uploader {
             retry: RetryPolicy::default(),
             stall: Duration::from_secs(30),
             limit_rate: None,
+            ca_file: None,
         }
     }
 
