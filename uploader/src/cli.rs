@@ -113,6 +113,11 @@ pub(crate) struct Put {
     #[arg(long)]
     pub(crate) name: Option<String>,
 
+    /// Send nothing: tell of each file the name, parts and requests that it would take, and in the end which limit a larger
+    /// one would meet first
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
     /// Of directories, take only files that match; may be given several times. Globs are those of .gitignore files
     #[arg(long, value_name = "GLOB", help_heading = "Directories")]
     pub(crate) include: Vec<String>,
@@ -179,6 +184,7 @@ Examples:
   uploader put --name photos/2026/1.jpg --meta camera=x100 IMG_1.JPG
   pg_dump shop | uploader put --name shop.dump -
   uploader put photos                    # keys photos/2026/1.jpg and so on; with photos/ they are 2026/1.jpg
+  uploader put --dry-run --limit-rate 10MiB /srv/data
   uploader put --exclude '*.tmp' --exclude cache/ --name host-7 /srv/data
   UPLOADER_TOKEN=… uploader --broker https://uploads.example.org put *.tar
   uploader --json put backup.tar | jq -r 'select(.event == \"completed\").key'";
@@ -197,10 +203,17 @@ Events printed with --json, one object a line, each with `event` and `file`, the
   skipped     what: neither a file nor a directory, and left out
   summary     without `file`, the last one where a directory or several sources are sent:
               files, bytes, sent_bytes, kept_bytes, failed, skipped, seconds
+With --dry-run there are, beside failed and skipped:
+  planned     name, key_template, size, part_size, part_count, broker_requests, store_requests
+  summary     dry_run: true, files, bytes, parts, broker_requests, store_requests, beyond_limit, failed, skipped,
+              seconds: the least at --limit-rate, limit: by (max_size, part_count, upload_life, url_life) and bytes
 More kinds and fields may come. Sizes are bytes. Events of several files come as they happen.
 
 Standard input is cut into parts of 16 MiB, or of --part-size, of which four are in memory at once; 10,000 parts are the
 most. What was read is gone: an upload of it that fails is given up and not continued.
+
+A dry run asks the broker who you are and opens the files, and reads none of them. It counts as if nothing had been sent by
+an earlier run and nothing had to be sent twice, and ends with the exit status of a real run as far as that is known.
 
 A rate set by --limit-rate is halved by `kill -USR1` and doubled by `kill -USR2`, as often as they come; without one these
 signals end the process, as they do any other. Requests to the broker, a few hundred bytes each, are not counted.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use shared::PartNumber;
 use shared::api::{Problem, UploadState};
+use shared::plan::PlanError;
 
 use crate::source::{Change, SourceError};
 
@@ -130,12 +131,48 @@ pub enum UploadError {
     /// The broker's plan or answer contradicts itself or the file.
     #[error("the broker's answer does not fit the file: {0}. Broker and uploader may be of different versions")]
     Contradiction(String),
+    /// The broker was not asked, but by the rules it states it would say no.
+    #[error("the broker would refuse this: {0}")]
+    WouldBeRefused(Refusal),
     /// The broker kept missing parts that the store had taken.
     #[error(
         "the store still misses {} of the parts it has taken, although they were sent again; run the same command again, \
          and if that does not help ask whoever runs the store", .0.len()
     )]
     PartsMissing(Vec<PartNumber>),
+}
+
+/// What can be known to be refused before it is asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A destination that it does not name.
+    #[error("it has no destination {0:?}; `uploader whoami` lists those there are")]
+    NoSuchDestination(String),
+    /// An ACL that the destination does not grant.
+    #[error("its policy does not grant the ACL {0:?}; `uploader whoami` lists those it does")]
+    AclNotGranted(String),
+    /// A file that cannot be cut into parts.
+    #[error(transparent)]
+    Plan(PlanError),
+}
+
+impl From<Refusal> for UploadError {
+    fn from(refusal: Refusal) -> Self {
+        Self::WouldBeRefused(refusal)
+    }
+}
+
+impl Refusal {
+    /// The code that the broker has for it.
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchDestination(_) => "no_such_destination",
+            Self::AclNotGranted(_) => "acl_not_granted",
+            Self::Plan(PlanError::TooLarge { .. }) => "file_too_large",
+            Self::Plan(PlanError::PartSize(_) | PlanError::TooManyParts { .. }) => "invalid_part_size",
+        }
+    }
 }
 
 fn resume(resumable: bool) -> &'static str {
@@ -194,7 +231,9 @@ impl UploadError {
                 408 | 429 | 503 | 504 => ErrorKind::Temporary,
                 _ => ErrorKind::Failed,
             },
+            Self::WouldBeRefused(Refusal::NoSuchDestination(_) | Refusal::AclNotGranted(_)) => ErrorKind::Auth,
             Self::Source(_)
+            | Self::WouldBeRefused(Refusal::Plan(_))
             | Self::NotABroker { .. }
             | Self::StoreRefused { .. }
             | Self::Damaged { .. }
@@ -217,6 +256,7 @@ impl UploadError {
             Self::Damaged { .. } => "damaged_on_the_way",
             Self::Gone(_) => "upload_gone",
             Self::Contradiction(_) => "contradiction",
+            Self::WouldBeRefused(refusal) => refusal.code(),
             Self::PartsMissing(_) => "parts_missing",
         }
     }

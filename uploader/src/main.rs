@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod dry_run;
 mod put_all;
 mod render;
 mod throttle;

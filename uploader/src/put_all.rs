@@ -12,17 +12,17 @@ use uploader::{Found, PutOptions, UploadError, Uploaded, Uploader, WalkOptions};
 use crate::cli::{Common, Put, Rate};
 use crate::commands::{EXIT_SOME_FAILED, exit_code};
 use crate::render::{Render, Screen, Sum};
-use crate::throttle;
+use crate::{dry_run, throttle};
 
 /// The source that is no file.
-const STDIN: &str = "-";
+pub(crate) const STDIN: &str = "-";
 /// Files that are known before they can be sent: enough that none has to be waited for.
 const FOUND_AHEAD: usize = 256;
 /// A file counts as one of the files under way for each of so many bytes: small ones go many at a time, large ones alone.
 const BYTES_OF_ONE: u64 = 8 << 20;
 
 /// What the finder has come upon.
-enum Next {
+pub(crate) enum Next {
     /// To be sent, by its own name if no other is given.
     Send { path: PathBuf, name: Option<String> },
     /// Left out.
@@ -59,6 +59,12 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
             return exit_code(&error);
         }
     };
+    let (found, next) = mpsc::channel(FOUND_AHEAD);
+    let (sources, name, walk) = (put.sources.clone(), put.name.clone(), put.walk());
+    tokio::task::spawn_blocking(move || find(&sources, name.as_deref(), &walk, &found));
+    if put.dry_run {
+        return dry_run::explain(&uploader, put, screen, next).await;
+    }
     if put.sources.len() > 1
         || put
             .sources
@@ -72,9 +78,6 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
             "the signals USR1 and USR2 cannot be listened to ({error}); the rate stays as it is"
         ));
     }
-    let (found, next) = mpsc::channel(FOUND_AHEAD);
-    let (sources, name, walk) = (put.sources.clone(), put.name.clone(), put.walk());
-    tokio::task::spawn_blocking(move || find(&sources, name.as_deref(), &walk, &found));
     let sending = Sending {
         uploader,
         options: put.options(),
@@ -90,7 +93,7 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
 }
 
 impl Put {
-    fn options(&self) -> PutOptions {
+    pub(crate) fn options(&self) -> PutOptions {
         PutOptions {
             name: None,
             content_type: self.content_type.clone(),
@@ -213,11 +216,7 @@ impl Sending {
             self.sum.untried += 1;
         }
         self.screen.summary(&self.sum);
-        match self.codes.split_first() {
-            None => 0,
-            Some((first, others)) if others.iter().all(|code| code == first) => *first,
-            Some(_) => EXIT_SOME_FAILED,
-        }
+        exit_code_of_all(&self.codes)
     }
 
     fn send(&mut self, path: PathBuf, name: Option<String>) {
@@ -256,6 +255,15 @@ impl Sending {
                 self.hopeless |= concerns_all(&error);
             }
         }
+    }
+}
+
+/// The exit code that tells of all these failures.
+pub(crate) fn exit_code_of_all(codes: &[u8]) -> u8 {
+    match codes.split_first() {
+        None => 0,
+        Some((first, others)) if others.iter().all(|code| code == first) => *first,
+        Some(_) => EXIT_SOME_FAILED,
     }
 }
 

@@ -184,6 +184,15 @@ impl Screen {
         self.error(&with_cause(error));
     }
 
+    /// Something that is both: a JSON object, or text that ends its lines.
+    pub(crate) fn tell(&self, json: &Value, text: &str) {
+        match self.style {
+            Style::Quiet => {}
+            Style::Json => print_json(json),
+            Style::Bar | Style::Lines => print(text),
+        }
+    }
+
     /// The answer to a question, as lines or as JSON.
     pub(crate) fn answer(&self, json: &impl Serialize, lines: &[(&str, String)]) {
         match self.style {
@@ -209,7 +218,7 @@ fn print_json(value: &Value) {
 
 /// Text from outside as a terminal may show it: what would move the cursor, turn the direction of the text or begin a line of
 /// its own is spelt out.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -16,7 +16,7 @@ use crate::transfer::{Upload, Window};
 use crate::{Engine, Uploaded, hash};
 
 /// Bytes in a part unless others are asked for: room for 156 GiB.
-const PART_SIZE: u64 = 16 * MIB;
+pub(crate) const PART_SIZE: u64 = 16 * MIB;
 /// Parts in memory at once: one that is read, and some on their way.
 const HELD_PARTS: usize = 4;
 

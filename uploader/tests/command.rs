@@ -243,3 +243,82 @@ fn signals_halve_and_double_the_rate_while_files_are_sent() {
     put.kill().unwrap();
     put.wait().unwrap();
 }
+
+/// The answer to `GET /v1/me`, of a broker that takes files of up to `max_size` bytes.
+fn me(max_size: u64) -> String {
+    serde_json::json!({
+        "principal": "alice", "server_time": "2026-01-01T00:00:00Z",
+        "destinations": [{"name": "default", "key_template": "{date}/{name}", "max_size": max_size, "acls": []}],
+        "limits": {"max_parts_per_sign": 1000, "max_parts": 10_000, "min_part_size": 5 << 20,
+            "max_part_size": 5_u64 << 30, "url_expires_in": 900, "upload_expires_in": 86_400},
+    })
+    .to_string()
+}
+
+#[test]
+fn a_dry_run_asks_who_this_is_and_tells_the_rest_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let photos = directory.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    for (name, size) in [("a", 20 << 20), ("b", 0), ("too large", 30 << 20)] {
+        let file = std::fs::File::create(photos.join(name)).unwrap();
+        file.set_len(size).unwrap();
+    }
+    let double = Double::start(|_| Reply::Answer(200, vec![], me(25 << 20)));
+    let photos = photos.to_str().unwrap();
+    let arguments = [
+        "--json",
+        "put",
+        "--dry-run",
+        "--limit-rate",
+        "1MiB",
+        photos,
+        "/no/such/file",
+    ];
+    let output = uploader(&double.address, &arguments);
+
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let asked: Vec<_> = double.seen().into_iter().map(|request| request.path).collect();
+    assert_eq!(asked, ["/v1/me"]);
+    let shown = text(&output.stdout);
+    let events: Vec<serde_json::Value> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let a = events.iter().find(|event| event["name"] == "photos/a").unwrap();
+    for (field, expected) in [
+        ("event", "planned".into()),
+        ("key_template", "{date}/{name}".into()),
+        ("size", (20 << 20).into()),
+        ("part_count", 3.into()),
+        ("broker_requests", serde_json::Value::from(3)),
+        ("store_requests", 3.into()),
+    ] {
+        assert_eq!(a[field], expected, "{field} in {a}");
+    }
+    let failed: Vec<_> = events.iter().filter(|event| event["event"] == "failed").collect();
+    let mut codes: Vec<_> = failed.iter().map(|event| event["code"].as_str().unwrap()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, ["file_too_large", "source_unusable"]);
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], &last["dry_run"]), (&"summary".into(), &true.into()));
+    for (field, expected) in [
+        ("files", 2),
+        ("bytes", 20 << 20),
+        ("parts", 3),
+        ("failed", 2),
+        ("seconds", 20),
+    ] {
+        assert_eq!(last[field], expected, "{field} in {last}");
+    }
+    assert_eq!(last["limit"], serde_json::json!({"by": "max_size", "bytes": 25 << 20}));
+
+    let output = uploader(&double.address, &["put", "--dry-run", "--exclude", "too*", photos]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let shown = text(&output.stdout);
+    for expected in [
+        "photos/a as photos/a: 20.00 MiB in 3 parts of 8.00 MiB; 3 requests to the broker, 3 to the store",
+        "2 files, 20.00 MiB in 3 parts; 5 requests to the broker, 3 to the store",
+        "largest file: 25.00 MiB, which is all that the destination takes",
+        "nothing was sent",
+    ] {
+        assert!(shown.contains(expected), "{expected:?} in {shown}");
+    }
+}
