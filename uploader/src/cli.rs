@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use shared::UploadId;
 use uploader::{DEFAULT_BROKER, DEFAULT_CONCURRENCY};
 
@@ -98,6 +99,16 @@ pub(crate) enum Command {
     },
     /// Show who the broker takes you for, and what you may upload where
     Whoami,
+    /// Print a script that has a shell complete this command line
+    Completions {
+        /// Which one
+        shell: Shell,
+    },
+    /// Print the manual's page of the program or of one command, as in: uploader man put | man -l -
+    Man {
+        /// Which one [default: the program]
+        command: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -187,6 +198,7 @@ Examples:
   uploader put --dry-run --limit-rate 10MiB /srv/data
   uploader put --exclude '*.tmp' --exclude cache/ --name host-7 /srv/data
   UPLOADER_TOKEN=… uploader --broker https://uploads.example.org put *.tar
+  eval \"$(uploader completions bash)\"
   uploader --json put backup.tar | jq -r 'select(.event == \"completed\").key'";
 
 const PUT_HELP: &str = "\
@@ -212,11 +224,13 @@ More kinds and fields may come. Sizes are bytes. Events of several files come as
 Standard input is cut into parts of 16 MiB, or of --part-size, of which four are in memory at once; 10,000 parts are the
 most. What was read is gone: an upload of it that fails is given up and not continued.
 
-A dry run asks the broker who you are and opens the files, and reads none of them. It counts as if nothing had been sent by
-an earlier run and nothing had to be sent twice, and ends with the exit status of a real run as far as that is known.
+A dry run asks the broker who you are and opens the files, and reads none of them. It counts as if
+nothing had been sent by an earlier run and nothing had to be sent twice, and ends with the exit
+status of a real run as far as that is known.
 
-A rate set by --limit-rate is halved by `kill -USR1` and doubled by `kill -USR2`, as often as they come; without one these
-signals end the process, as they do any other. Requests to the broker, a few hundred bytes each, are not counted.
+A rate set by --limit-rate is halved by `kill -USR1` and doubled by `kill -USR2`, as often as they
+come; without one these signals end the process, as they do any other. Requests to the broker, a
+few hundred bytes each, are not counted.
 
 Of directories, .DS_Store, .Trashes, .fseventsd, .Spotlight-V100 and desktop.ini are left out unless they are included.
 

@@ -7,6 +7,7 @@ use shared::UploadId;
 use uploader::{DEFAULT_CONCURRENCY, ErrorKind, RetryPolicy, UploadError, Uploader};
 
 use crate::cli::{Cli, Command, Common, Hidden};
+use crate::manual;
 use crate::put_all::put_all;
 use crate::render::Screen;
 
@@ -66,6 +67,13 @@ async fn execute(cli: &Cli, screen: &Screen) -> u8 {
         Command::Status { id } => status(&cli.common, id, screen).await,
         Command::Abort { id } => abort(&cli.common, id, screen).await,
         Command::Whoami => whoami(&cli.common, screen).await,
+        Command::Completions { shell } => {
+            screen.print(&manual::completions(*shell));
+            Ok(())
+        }
+        Command::Man { command } => manual::page(command.as_deref())
+            .map(|page| screen.print(&page))
+            .map_err(|error| UploadError::Settings(error.to_string())),
     };
     result.map_or_else(
         |error| {

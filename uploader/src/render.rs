@@ -193,6 +193,13 @@ impl Screen {
         }
     }
 
+    /// What was asked for as it is, whatever the style.
+    #[allow(clippy::unused_self, reason = "only the screen prints")]
+    pub(crate) fn print(&self, bytes: &[u8]) {
+        // A reader that has seen enough may go.
+        let _ = std::io::stdout().lock().write_all(bytes);
+    }
+
     /// The answer to a question, as lines or as JSON.
     pub(crate) fn answer(&self, json: &impl Serialize, lines: &[(&str, String)]) {
         match self.style {

@@ -322,3 +322,24 @@ fn a_dry_run_asks_who_this_is_and_tells_the_rest_by_itself() {
         assert!(shown.contains(expected), "{expected:?} in {shown}");
     }
 }
+
+#[test]
+fn completions_and_manual_need_no_broker_and_know_put() {
+    for arguments in [
+        &["completions", "bash"][..],
+        &["completions", "zsh"],
+        &["completions", "fish"],
+        &["man"],
+        &["man", "put"],
+    ] {
+        let output = uploader("nonsense", arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let shown = text(&output.stdout);
+        assert!(
+            shown.contains("put") && !shown.contains("very-secret"),
+            "{arguments:?}: {shown}"
+        );
+    }
+    assert_eq!(uploader("nonsense", &["man", "fly"]).status.code(), Some(2));
+    assert_eq!(uploader("nonsense", &["completions", "fly"]).status.code(), Some(2));
+}
