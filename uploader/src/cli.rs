@@ -174,6 +174,10 @@ pub(crate) struct Put {
     #[arg(long, env = "UPLOADER_LIMIT_RATE", hide_env_values = true, value_name = "RATE", value_parser = rate)]
     pub(crate) limit_rate: Option<Rate>,
 
+    /// Also write what happens into a file for each day of UTC in this directory, uploader-YYYY-MM-DD.log
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
+
     /// Seconds without a byte moving after which a part is sent anew
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
     pub(crate) stall_timeout: u64,
@@ -231,6 +235,10 @@ status of a real run as far as that is known.
 A rate set by --limit-rate is halved by `kill -USR1` and doubled by `kill -USR2`, as often as they
 come; without one these signals end the process, as they do any other. Requests to the broker, a
 few hundred bytes each, are not counted.
+
+The files of --log-dir have a line for each file started, retried, completed, failed and skipped,
+and one for the sum, each with its time in UTC. They can be read by you alone, are appended to,
+also by several runs at once, and never removed.
 
 Of directories, .DS_Store, .Trashes, .fseventsd, .Spotlight-V100 and desktop.ini are left out unless they are included.
 

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod dry_run;
+mod log;
 mod manual;
 mod put_all;
 mod render;

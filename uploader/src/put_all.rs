@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use uploader::{Found, PutOptions, UploadError, Uploaded, Uploader, WalkOptions};
 
 use crate::cli::{Common, Put, Rate};
 use crate::commands::{EXIT_SOME_FAILED, exit_code};
+use crate::log::Log;
 use crate::render::{Render, Screen, Sum};
 use crate::{dry_run, throttle};
 
@@ -65,6 +67,18 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
     if put.dry_run {
         return dry_run::explain(&uploader, put, screen, next).await;
     }
+    let screen = &match put
+        .log_dir
+        .as_deref()
+        .map(|directory| Log::open(directory, OffsetDateTime::now_utc()))
+    {
+        None => screen.clone(),
+        Some(Ok(log)) => screen.logging(log),
+        Some(Err(error)) => {
+            screen.failure(&error);
+            return exit_code(&error);
+        }
+    };
     if put.sources.len() > 1
         || put
             .sources

@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use uploader::{Event, Progress, UploadError, Uploaded};
+
+use crate::log::{self, Log};
 
 /// How much is shown, and the bars if there are any. Clones show on the same screen.
 #[derive(Clone, Debug)]
@@ -21,6 +24,7 @@ pub(crate) struct Screen {
     bars: MultiProgress,
     /// Below the bars of single files, where there are several of them.
     total: Arc<Mutex<Option<ProgressBar>>>,
+    log: Option<Arc<Log>>,
     started: Instant,
 }
 
@@ -31,13 +35,13 @@ const LEAST_BAR: u64 = 4 << 20;
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Sum {
     /// Files that became objects.
-    files: u64,
+    pub(crate) files: u64,
     /// Bytes in them.
-    bytes: u64,
+    pub(crate) bytes: u64,
     /// Bytes that this run sent.
-    sent_bytes: u64,
+    pub(crate) sent_bytes: u64,
     /// Bytes that an earlier run had sent.
-    kept_bytes: u64,
+    pub(crate) kept_bytes: u64,
     /// Files, and directories, that failed.
     pub(crate) failed: u64,
     /// Neither files nor directories.
@@ -83,7 +87,28 @@ impl Screen {
             style,
             bars: MultiProgress::with_draw_target(target),
             total: Arc::default(),
+            log: None,
             started: Instant::now(),
+        }
+    }
+
+    /// The same screen, of whose events `log` gets its share.
+    pub(crate) fn logging(&self, log: Log) -> Self {
+        Self {
+            log: Some(Arc::new(log)),
+            ..self.clone()
+        }
+    }
+
+    /// Writes a line to the log, if there is one.
+    fn log(&self, line: impl FnOnce() -> Option<String>) {
+        let Some((log, line)) = self.log.as_ref().and_then(|log| Some((log, line()?))) else {
+            return;
+        };
+        if let Err(error) = log.line(OffsetDateTime::now_utc(), &line) {
+            self.error(&format!(
+                "the log cannot be written any more ({error}); the upload goes on"
+            ));
         }
     }
 
@@ -113,6 +138,7 @@ impl Screen {
 
     /// Something is left out, and what it is.
     pub(crate) fn skipped(&self, path: &Path, what: &str) {
+        self.log(|| Some(log::skipped(path, what)));
         match self.style {
             Style::Quiet => {}
             Style::Json => print_json(&json!({"event": "skipped", "file": path.display().to_string(), "what": what})),
@@ -136,11 +162,12 @@ impl Screen {
 
     /// What came of all files, if there were several.
     pub(crate) fn summary(&self, sum: &Sum) {
+        let elapsed = self.started.elapsed();
+        self.log(|| Some(log::summary(sum, elapsed)));
         if self.total().take().is_none() {
             return;
         }
         self.clear();
-        let elapsed = self.started.elapsed();
         if sum.untried > 0 {
             self.error("the other files were not tried for the same reason");
         }
@@ -289,6 +316,8 @@ impl Render {
 
     /// The upload failed.
     pub(crate) fn failed(&self, error: &UploadError, exit_status: u8) {
+        let text = || log::failed(&self.path, error.code(), exit_status, &with_cause(error));
+        self.screen.log(|| Some(text()));
         if self.screen.style == Style::Json {
             let text = with_cause(error);
             print_json(&json!({
@@ -366,6 +395,7 @@ impl Render {
 
 impl Progress for Render {
     fn event(&self, event: &Event<'_>) {
+        self.screen.log(|| log::told(&self.path, event));
         match self.screen.style {
             Style::Quiet => return,
             Style::Json => {

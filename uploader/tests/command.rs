@@ -8,7 +8,7 @@ mod double;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use double::{Double, Reply, completed, problem};
+use double::{Double, Reply, completed, problem, s3_error};
 
 fn uploader(broker: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_uploader"))
@@ -342,4 +342,55 @@ fn completions_and_manual_need_no_broker_and_know_put() {
     }
     assert_eq!(uploader("nonsense", &["man", "fly"]).status.code(), Some(2));
     assert_eq!(uploader("nonsense", &["completions", "fly"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_log_has_what_happened_to_every_file_and_nothing_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let (files, logs) = (directory.path().join("files"), directory.path().join("logs"));
+    std::fs::create_dir(&files).unwrap();
+    let steers = "b\u{1b}[2J\nfailed x";
+    for name in ["a", steers] {
+        std::fs::write(files.join(name), "hello").unwrap();
+    }
+    std::os::unix::fs::symlink("a", files.join("link")).unwrap();
+    let mut slow_down = true;
+    let double = Double::start(move |request| {
+        if request.part().is_some() && std::mem::take(&mut slow_down) {
+            Reply::Answer(503, vec![("Retry-After", "0".into())], s3_error("SlowDown"))
+        } else if request.path.ends_with("/complete") {
+            Reply::Answer(200, vec![], completed(5))
+        } else {
+            Reply::Normal
+        }
+    });
+    let put = ["put", "--quiet", "--log-dir", logs.to_str().unwrap()];
+    let arguments = [&put[..], &[files.to_str().unwrap(), "/no/such/file"]].concat();
+
+    let unusable = uploader(&double.address, &arguments);
+    assert_eq!(unusable.status.code(), Some(2), "{unusable:?}");
+    assert!(double.seen().is_empty(), "something was sent before the log was there");
+    std::fs::create_dir(&logs).unwrap();
+    let output = uploader(&double.address, &arguments);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+
+    let mut log = String::new();
+    for entry in std::fs::read_dir(&logs).unwrap() {
+        log += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    }
+    for (kind, times) in [
+        ("started", 2),
+        ("retried", 1),
+        ("completed", 2),
+        ("failed", 1),
+        ("skipped", 1),
+        ("summary", 1),
+    ] {
+        let told = log.lines().filter(|line| line.split(' ').nth(1) == Some(kind)).count();
+        assert_eq!(told, times, "{kind} in {log}");
+    }
+    assert!(log.contains("summary files=2 bytes=10 "), "{log}");
+    for secret in ["very-secret", "X-Sig", "\u{1b}"] {
+        assert!(!log.contains(secret), "{log}");
+    }
 }
