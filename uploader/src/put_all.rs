@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use uploader::{Found, PutOptions, UploadError, Uploaded, Uploader, WalkOptions};
 
 use crate::cli::{Common, Put, Rate};
@@ -20,6 +20,8 @@ use crate::{dry_run, throttle};
 pub(crate) const STDIN: &str = "-";
 /// Files that are known before they can be sent: enough that none has to be waited for.
 const FOUND_AHEAD: usize = 256;
+/// How long the finder may take to notice that nothing more can be sent.
+const FINDER_STOPS: Duration = Duration::from_secs(1);
 /// A file counts as one of the files under way for each of so many bytes: small ones go many at a time, large ones alone.
 const BYTES_OF_ONE: u64 = 8 << 20;
 
@@ -63,7 +65,7 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
     };
     let (found, next) = mpsc::channel(FOUND_AHEAD);
     let (sources, name, walk) = (put.sources.clone(), put.name.clone(), put.walk());
-    tokio::task::spawn_blocking(move || find(&sources, name.as_deref(), &walk, &found));
+    let finder = tokio::task::spawn_blocking(move || find(&sources, name.as_deref(), &walk, &found));
     if put.dry_run {
         return dry_run::explain(&uploader, put, screen, next).await;
     }
@@ -103,7 +105,7 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         codes: Vec::new(),
         hopeless: false,
     };
-    sending.run(next).await
+    sending.run(next, finder).await
 }
 
 impl Put {
@@ -128,27 +130,34 @@ impl Put {
     }
 }
 
-/// Finds the files of all sources, as fast as they are taken.
-fn find(sources: &[PathBuf], name: Option<&str>, walk: &WalkOptions, found: &mpsc::Sender<Next>) {
+/// Finds the files of all sources, as fast as they are taken; whether all that it found were.
+fn find(sources: &[PathBuf], name: Option<&str>, walk: &WalkOptions, found: &mpsc::Sender<Next>) -> bool {
     for source in sources {
         if source.as_os_str() == STDIN || !source.is_dir() {
             // Also what is not there: sending it says so.
             let (path, name) = (source.clone(), name.map(str::to_owned));
             if found.blocking_send(Next::Send { path, name }).is_err() {
-                return;
+                return false;
             }
             continue;
         }
+        let mut taken = true;
         let walked = match prefix(source, name) {
-            Ok(prefix) => walk.walk(source, &prefix, |met| found.blocking_send(met.into()).is_ok()),
+            Ok(prefix) => walk.walk(source, &prefix, |met| {
+                taken = found.blocking_send(met.into()).is_ok();
+                taken
+            }),
             Err(error) => Err(error),
         };
         if let Err(error) = walked {
             let path = source.clone();
-            // Whoever has gone wants to know nothing more.
-            let _ = found.blocking_send(Next::Failed { path, error });
+            taken &= found.blocking_send(Next::Failed { path, error }).is_ok();
+        }
+        if !taken {
+            return false;
         }
     }
+    true
 }
 
 impl From<Found> for Next {
@@ -196,7 +205,7 @@ struct Sending {
 }
 
 impl Sending {
-    async fn run(mut self, mut next: mpsc::Receiver<Next>) -> u8 {
+    async fn run(mut self, mut next: mpsc::Receiver<Next>, finder: JoinHandle<bool>) -> u8 {
         let mut more = true;
         while more || !self.under_way.is_empty() {
             tokio::select! {
@@ -229,6 +238,9 @@ impl Sending {
         while next.recv().await.is_some() {
             self.sum.untried += 1;
         }
+        // What was found too late to be taken counts as well; a finder that is deep in a directory is not waited for.
+        let all_taken = tokio::time::timeout(FINDER_STOPS, finder).await;
+        self.sum.untried += u64::from(!matches!(all_taken, Ok(Ok(true))));
         self.screen.summary(&self.sum);
         exit_code_of_all(&self.codes)
     }
