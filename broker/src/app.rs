@@ -253,7 +253,7 @@ fn problem(failure: &ApiError, request_id: &str, form: bool) -> HttpResponse {
         answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
     match failure {
-        ApiError::Unauthenticated => _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+        ApiError::Unauthenticated { .. } => _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
         ApiError::MethodNotAllowed { allowed, .. } => _ = answer.insert_header((header::ALLOW, *allowed)),
         _ => {}
     }

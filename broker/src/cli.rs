@@ -204,7 +204,7 @@ fn greet(config: &Config, running: &Running) {
             println!(
                 "store    {endpoint}  (embedded, bucket {EMBEDDED_BUCKET}, in {})\n\n\
                  Upload   {token}cargo run --release -p uploader -- {put}\n\
-                 Look in  eval \"$(cargo run --release -- {env})\" && aws s3 ls s3://{EMBEDDED_BUCKET}\n\
+                 Look in  (eval \"$(cargo run --release -- {env})\" && aws s3 ls s3://{EMBEDDED_BUCKET})\n\
                  Stop     Ctrl-C; start again to go on with what is here",
                 config.data_dir.display()
             );

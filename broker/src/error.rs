@@ -19,8 +19,8 @@ use crate::s3::{CredentialsError, StoreError, StoreErrorKind};
     reason = "each variant's text says what it means, to the caller as to the reader"
 )]
 pub enum ApiError {
-    #[error("this broker asks for a token; send the header Authorization: Bearer TOKEN with one that it knows")]
-    Unauthenticated,
+    #[error("{}; send the header Authorization: Bearer TOKEN with one that it knows{}", if *.sent { "this broker does not know the token that was sent" } else { "this broker asks for a token" }, if *.optional { ", or leave the header out" } else { "" })]
+    Unauthenticated { sent: bool, optional: bool },
     #[error(
         "there is nothing at this path; /v1/me, /v1/uploads, /presign and /complete are where uploads begin and end"
     )]
@@ -85,13 +85,13 @@ pub enum ApiError {
     EmptyPart,
     #[error("the file is empty and has no part to send; ask to complete it at once")]
     EmptyFile,
-    #[error("there is no destination {name:?}; GET /v1/me lists yours")]
+    #[error("there is no destination {name:?}; yours are listed by GET /v1/me, `uploader whoami`")]
     NoSuchDestination { name: String },
     #[error("the ACL {acl:?} is not granted here (granted: {}); leave it out, or ask the operator", if granted.is_empty() { "none" } else { granted })]
     AclNotGranted { acl: String, granted: String },
     #[error("listing and downloading are not granted here; ask the operator, who can allow them with --downloads")]
     DownloadsNotGranted,
-    #[error("there is no object {key:?} among those you may see; GET /v1/objects lists them")]
+    #[error("there is no object {key:?} among those you may see; they are listed by GET /v1/objects, `uploader ls`")]
     NoSuchObject { key: String },
     #[error("part {number} is beyond the {planned} parts planned for this upload")]
     PartNotPlanned { number: PartNumber, planned: u16 },
@@ -183,7 +183,7 @@ impl ApiError {
     /// Status and stable code.
     fn answer(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            Self::Unauthenticated { .. } => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             Self::NoSuchRoute => (StatusCode::NOT_FOUND, "no_such_route"),
             Self::BadRequest(status) if status.is_client_error() => (*status, "bad_request"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),

@@ -38,7 +38,7 @@ pub struct TokenDigest {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "token setting for {0:?}: expected NAME=SHA256, the SHA-256 of the token as 64 hexadecimal digits \
-     (printf %s \"$TOKEN\" | sha256sum), and a NAME of letters, digits, dot, dash and underscore"
+     (printf %s \"$TOKEN\" | sha256sum), and a NAME of letters, digits, dot, dash and underscore, other than anonymous"
 )]
 pub struct TokenError(String);
 
@@ -49,7 +49,12 @@ impl std::str::FromStr for TokenDigest {
         let (name, hex) = text.split_once('=').unwrap_or(("", text));
         let refuse = || TokenError(name.to_owned());
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        let named = !name.is_empty() && name.len() <= 64 && name.bytes().all(plain) && !matches!(name, "." | "..");
+        // That one is everybody's.
+        let named = name != ANONYMOUS
+            && !name.is_empty()
+            && name.len() <= 64
+            && name.bytes().all(plain)
+            && !matches!(name, "." | "..");
         if !named || hex.len() != 64 || !hex.is_ascii() {
             return Err(refuse());
         }
@@ -116,10 +121,12 @@ impl FromRequest for Principal {
             .headers()
             .get(AUTHORIZATION)
             .map(actix_web::http::header::HeaderValue::as_bytes);
-        let principal = request
-            .app_data::<Data<Broker>>()
-            .and_then(|broker| broker.principals.identify(header));
-        ready(principal.ok_or(ApiError::Unauthenticated))
+        let principals = request.app_data::<Data<Broker>>().map(|broker| &broker.principals);
+        let principal = principals.and_then(|principals| principals.identify(header));
+        ready(principal.ok_or_else(|| ApiError::Unauthenticated {
+            sent: header.is_some(),
+            optional: principals.is_some_and(|principals| principals.anonymous),
+        }))
     }
 }
 

@@ -37,7 +37,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The embedded store does not start.
-    #[error("the embedded store does not start")]
+    #[error("the embedded store does not start (--store-listen gives it another address, --data-dir another place)")]
     Store(#[from] store::StoreError),
     /// The ledger does not open.
     #[error("the ledger does not open")]

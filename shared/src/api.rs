@@ -543,6 +543,7 @@ pub struct DestinationInfo {
     /// Canned ACLs that may be asked for.
     pub acls: Vec<String>,
     /// Whether the caller may list and download what is there.
+    #[serde(default)]
     pub downloads: bool,
 }
 
@@ -554,8 +555,10 @@ pub struct Limits {
     /// Most parts of one upload.
     pub max_parts: u16,
     /// Most files of one batch.
+    #[serde(default)]
     pub max_batch: usize,
     /// Most bytes of one file in a batch.
+    #[serde(default)]
     pub max_batch_file: u64,
     /// Least bytes of every part but the last.
     pub min_part_size: u64,

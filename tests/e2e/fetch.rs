@@ -184,3 +184,24 @@ async fn listings_are_lines_for_people_and_json_lines_for_machines() {
         ""
     );
 }
+
+#[tokio::test]
+async fn only_a_regular_file_is_replaced_and_its_permissions_stay() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let stack = open_stack().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    stack.bucket.put("a", b"new", &HashMap::new()).await;
+    let private = machine.file("private", b"old");
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink("private", machine.path().join("link")).unwrap();
+
+    let run = machine.run(&["get", "--overwrite", "a", "link"]).await;
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("no regular file"), "{run:?}");
+    assert_eq!(std::fs::read(&private).unwrap(), b"old");
+
+    let run = machine.run(&["get", "--overwrite", "a", "private"]).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(std::fs::read(&private).unwrap(), b"new");
+    assert_eq!(std::fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+}

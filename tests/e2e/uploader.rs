@@ -432,3 +432,48 @@ async fn parts_of_standard_input_are_sent_again_and_what_fails_is_given_up() {
     assert_eq!(run.code, Some(75), "{run:?}");
     assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
 }
+
+#[tokio::test]
+async fn two_sources_of_one_name_do_not_become_one_object() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    for (directory, content) in [("a", b"first"), ("b", b"other")] {
+        std::fs::create_dir(machine.path().join(directory)).unwrap();
+        machine.file(&format!("{directory}/x"), content);
+    }
+    for sources in [["a/x", "b/x"], ["a/", "b/"]] {
+        let run = machine.run(&["put", sources[0], sources[1]]).await;
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(run.stderr.contains("b/x: another source"), "{run:?}");
+        assert_eq!(stack.bucket.get("x").await.unwrap().bytes, b"first");
+    }
+    assert_eq!(machine.run(&["put", "a", "b"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn an_interrupted_stream_is_given_up_at_the_broker() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let mut upload = UPLOADER
+        .command(machine.path(), ["put", "--name", "stream", "-"], &machine.environment)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = upload.stdin.take().unwrap();
+    stdin.write_all(b"a beginning").await.unwrap();
+    in_time(async { while stack.bucket.open_uploads("").await.is_empty() {} }).await;
+    let pid = upload.id().unwrap().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+
+    let run = Finished::from(in_time(upload.wait_with_output()).await.unwrap());
+
+    assert_eq!(run.code, Some(130), "{run:?}");
+    assert!(run.stderr.contains("is given up"), "{run:?}");
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+}

@@ -266,6 +266,33 @@ async fn content_that_changes_between_two_connections_is_exit_4_and_leaves_nothi
 }
 
 #[tokio::test]
+async fn a_host_that_does_not_heed_the_condition_is_found_out_by_what_it_says_of_the_rest() {
+    const EARLY: &str = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT";
+    const LATE: &str = "Last-Modified: Mon, 07 Nov 1994 08:49:37 GMT";
+    const DATE: &str = "Date: Tue, 08 Nov 1994 08:49:37 GMT";
+    const RANGES: &str = "Accept-Ranges: bytes";
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let bytes = random_bytes(2 * PART);
+    for (whole, rest) in [
+        (&["ETag: \"first\"", RANGES][..], &[][..]),
+        (&[EARLY, DATE, RANGES], &[LATE, DATE]),
+        (
+            &[EARLY, DATE, RANGES, "ETag: W/\"first\""],
+            &["ETag: W/\"second\"", DATE],
+        ),
+    ] {
+        let origin = host_of(&bytes, move |asked, _, body| match asked.from() {
+            None => Reply::whole(whole, body).cut(1_000_000),
+            Some(start) => Reply::rest(rest, body, start),
+        })
+        .await;
+        let run = machine.run(&["put", &origin.link("/db.dump")]).await;
+        assert_failed(&stack, &run, 4, "the upload was aborted").await;
+    }
+}
+
+#[tokio::test]
 async fn a_rest_that_was_not_asked_for_is_not_taken() {
     let stack = Stack::start().await;
     let machine = Machine::with_broker(&stack.broker.base());
@@ -273,7 +300,10 @@ async fn a_rest_that_was_not_asked_for_is_not_taken() {
     let replies: [fn(usize, &[u8]) -> Reply; 3] = [
         |_, body| Reply::whole(&PARTS, body),
         |start, body| Reply::rest(&PARTS, body, start - 1),
-        |_, body| Reply::new(206, &["Content-Length: 1000000".into()], &body[..1_000_000]),
+        |_, body| {
+            let headers = PARTS.iter().copied().chain(["Content-Length: 1000000"]);
+            Reply::new(206, &headers.map(str::to_owned).collect::<Vec<_>>(), &body[..1_000_000])
+        },
     ];
     for reply in replies {
         let origin = host_of(&bytes, move |asked, _, body| match asked.from() {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use crate::progress::{Event, Progress};
+use crate::rate::Pace;
 use crate::source::{Source, SourceError};
 
 /// Bytes of one read: large enough that reading costs little more than the copy.
@@ -64,6 +65,8 @@ pub(crate) struct Meter {
     /// Nanoseconds from `started` to the last byte taken by the network.
     last: AtomicU64,
     sent: AtomicU64,
+    /// Whether the body itself holds the next byte back, so that nobody else is slow.
+    held_back: AtomicBool,
     failed: Mutex<Option<SourceError>>,
 }
 
@@ -73,6 +76,7 @@ impl Meter {
             started: Instant::now(),
             last: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            held_back: AtomicBool::new(false),
             failed: Mutex::default(),
         })
     }
@@ -91,13 +95,23 @@ impl Meter {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
         let elapsed = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.last.store(elapsed, Ordering::Relaxed);
+        // After the time of it: whoever sees that nothing is held back must not see an old time.
+        self.held_back.store(false, Ordering::Release);
     }
 
-    /// Ends when the network has taken no byte for `allowed`. After the last byte of `length` the answer may take as much
+    fn holds_back(&self) {
+        self.held_back.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends when the network has taken no byte for `allowed`, though it was offered one. After the last byte of `length` the answer may take as much
     /// again as the sending did, since the system's own buffers are still being sent.
     pub(crate) async fn stalled(&self, length: u64, allowed: Duration) {
         loop {
-            let last = Duration::from_nanos(self.last.load(Ordering::Relaxed));
+            let last = if self.held_back.load(Ordering::Acquire) {
+                self.started.elapsed()
+            } else {
+                Duration::from_nanos(self.last.load(Ordering::Relaxed))
+            };
             let extra = if self.sent() >= length {
                 last.max(allowed)
             } else {
@@ -120,6 +134,7 @@ pub(crate) struct PartBody {
     meter: Arc<Meter>,
     progress: Arc<dyn Progress>,
     hold: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
 }
 
 /// The file ended the body early; the [`Meter`] has the reason.
@@ -136,6 +151,7 @@ impl PartBody {
         pool: BufferPool,
         progress: Arc<dyn Progress>,
         hold: Option<Duration>,
+        pace: Pace,
     ) -> (Self, Arc<Meter>) {
         let (chunks_in, chunks) = mpsc::channel(AHEAD);
         let meter = Meter::new();
@@ -146,6 +162,7 @@ impl PartBody {
             meter: meter.clone(),
             progress,
             hold: hold.map(|hold| Box::pin(tokio::time::sleep(hold))),
+            pace,
         };
         tokio::task::spawn_blocking(move || {
             if let Err(error) = read(&source, range, &pool, &chunks_in) {
@@ -204,7 +221,11 @@ impl Body for PartBody {
                 None => return Poll::Ready(Some(Err(BodyCut))),
             }
         }
-        let length = FRAME.min(self.current.len());
+        let most = FRAME.min(self.current.len());
+        let Poll::Ready(length) = self.pace.poll_leave(cx, most) else {
+            self.meter.holds_back();
+            return Poll::Pending;
+        };
         let frame = self.current.split_to(length);
         self.left = self.left.saturating_sub(length as u64);
         self.meter.took(length as u64);

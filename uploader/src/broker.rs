@@ -1,5 +1,6 @@
 //! The broker, one method a route of `/v1`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,10 @@ use shared::api::{
 };
 use shared::{ObjectKey, UploadId};
 
+use crate::budget::{Budget, Cost};
 use crate::error::{TransportError, UploadError};
 use crate::options::Settings;
-use crate::progress::{Event, Progress, Silent};
+use crate::progress::{Progress, Silent};
 use crate::retry::{self, RetryPolicy};
 
 /// Longest answer that is read: the status of 10,000 parts is about a tenth of it.
@@ -31,6 +33,7 @@ const COMPLETING_TIMEOUT: Duration = Duration::from_mins(30);
 pub(crate) struct Broker {
     client: Client,
     settings: Settings,
+    budget: Arc<Budget>,
     /// Whether it has ever answered.
     reached: AtomicBool,
 }
@@ -47,6 +50,7 @@ struct Trouble {
     what: String,
     retry_after: Option<Duration>,
     cause: Option<TransportError>,
+    cost: Cost,
     problem: Option<Box<Problem>>,
 }
 
@@ -60,10 +64,11 @@ struct Call<'a, Q> {
 }
 
 impl Broker {
-    pub(crate) fn new(client: Client, settings: Settings) -> Self {
+    pub(crate) fn new(client: Client, settings: Settings, budget: Arc<Budget>) -> Self {
         Self {
             client,
             settings,
+            budget,
             reached: AtomicBool::new(false),
         }
     }
@@ -246,10 +251,14 @@ impl Broker {
 
     /// Asks until there is an answer that is a success or final.
     async fn call<Q: Serialize>(&self, call: &Call<'_, Q>, progress: &dyn Progress) -> Result<Answer, UploadError> {
+        let mut spent = None;
         for attempt in 1.. {
             let trouble = match self.call_once(call).await {
                 Ok(answer) => match self.judge(call.doing, answer)? {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => {
+                        self.budget.succeeded(spent);
+                        return Ok(answer);
+                    }
                     Err(trouble) => trouble,
                 },
                 Err(error) => Trouble {
@@ -260,6 +269,7 @@ impl Broker {
                     }
                     .into(),
                     retry_after: None,
+                    cost: Cost::of(&error),
                     cause: Some(error.into()),
                     problem: None,
                 },
@@ -274,9 +284,9 @@ impl Broker {
                 });
             };
             let what = format!("could not {}: the broker {}", call.doing, trouble.what);
-            let what = what.as_str();
-            progress.event(&Event::Retrying { what, after, attempt });
-            tokio::time::sleep(after).await;
+            let cost = trouble.cost;
+            self.budget.wait_and_spend(cost, after, attempt, &what, progress).await;
+            spent = Some(cost);
         }
         Err(self.unreachable(call.doing, "did not answer".into(), None))
     }
@@ -337,6 +347,7 @@ impl Broker {
                 },
                 retry_after: answer.retry_after,
                 cause: None,
+                cost: Cost::Retry,
                 problem,
             })),
             (_, Some(problem)) => Err(UploadError::Refused { doing, problem }),

@@ -1,8 +1,11 @@
 //! Flags as typed, with the words that `--help` shows.
 
+use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use shared::{ObjectKey, UploadId};
 use uploader::{DEFAULT_BROKER, DEFAULT_CONCURRENCY};
 
@@ -37,6 +40,16 @@ pub(crate) struct Common {
     )]
     pub(crate) token: Option<Hidden>,
 
+    /// Certificates in PEM of authorities that may vouch for broker and store, beside those that the system trusts
+    #[arg(
+        long,
+        global = true,
+        env = "UPLOADER_CA_FILE",
+        hide_env_values = true,
+        value_name = "PEM"
+    )]
+    pub(crate) ca_file: Option<OsString>,
+
     /// Print JSON on standard output: for `put` and `get` one event a line, for listings one entry a line, for the others
     /// the broker's answer
     #[arg(long, global = true)]
@@ -46,7 +59,7 @@ pub(crate) struct Common {
     #[arg(long, short, global = true, conflicts_with = "json")]
     pub(crate) quiet: bool,
 
-    /// Tries of one part or one request before giving up, 1 to 20
+    /// Tries of one part or one request before giving up, 1 to 20; a host that has never answered gets at most 4
     #[arg(long, global = true, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=20), value_name = "N")]
     pub(crate) tries: u32,
 }
@@ -67,6 +80,10 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
+/// Bytes a second, or no limit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Rate(pub(crate) Option<NonZeroU64>);
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Upload files, or continue uploading them
@@ -74,11 +91,13 @@ pub(crate) enum Command {
     /// Show where an upload stands: its plan, and the parts that the store holds
     Status {
         /// As `put` named it
+        #[arg(allow_hyphen_values = true)]
         id: UploadId,
     },
     /// Give an upload up, and have its parts removed
     Abort {
         /// As `put` named it
+        #[arg(allow_hyphen_values = true)]
         id: UploadId,
     },
     /// Download an object to a file, several ranges at a time, and compare it with its ETag
@@ -89,12 +108,22 @@ pub(crate) enum Command {
     Uploads,
     /// Show who the broker takes you for, and what you may upload where
     Whoami,
+    /// Print a script that has a shell complete this command line
+    Completions {
+        /// Which one
+        shell: Shell,
+    },
+    /// Print the manual's page of the program or of one command, as in: uploader man put | man -l -
+    Man {
+        /// Which one [default: the program]
+        command: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
 #[command(after_long_help = PUT_HELP)]
 pub(crate) struct Put {
-    /// Files and directories to upload, links (http:// or https://), or - for standard input, however long it is (needs
+    /// Files and directories to upload, links (http:// or https://), or - for standard input (needs
     /// --name); a directory with `/` at its end stands for its content, without its own name
     #[arg(required = true, value_name = "SOURCE")]
     pub(crate) sources: Vec<PathBuf>,
@@ -103,6 +132,11 @@ pub(crate) struct Put {
     /// [default: the source's own name; a link's is what its host says, or the end of its path]
     #[arg(long)]
     pub(crate) name: Option<String>,
+
+    /// Send nothing: tell of each file the name, parts and requests that it would take, and in the end which limit a larger
+    /// one would meet first
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 
     /// Of directories, take only files that match; may be given several times. Globs are those of .gitignore files
     #[arg(long, value_name = "GLOB", help_heading = "Directories")]
@@ -143,6 +177,15 @@ pub(crate) struct Put {
     /// Parts on their way at once, 1 to 256; fewer are sent while the store says that it has too much to do
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_name = "N")]
     pub(crate) concurrency: usize,
+
+    /// Most bytes a second, of all files and parts together, such as 500k or 10MiB; 0 for as many as the network takes. While
+    /// it runs, the signal USR1 halves the rate, and USR2 doubles it
+    #[arg(long, env = "UPLOADER_LIMIT_RATE", hide_env_values = true, value_name = "RATE", value_parser = rate)]
+    pub(crate) limit_rate: Option<Rate>,
+
+    /// Also write what happens into a file for each day of UTC in this directory, uploader-YYYY-MM-DD.log
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
 
     /// Seconds without a byte moving after which a part is sent anew
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
@@ -199,9 +242,11 @@ Examples:
   pg_dump shop | uploader put --name shop.dump -
   uploader put https://example.org/db.dump notes.txt
   uploader put photos                    # keys photos/2026/1.jpg and so on; with photos/ they are 2026/1.jpg
+  uploader put --dry-run --limit-rate 10MiB /srv/data
   uploader put --exclude '*.tmp' --exclude cache/ --name host-7 /srv/data
   uploader ls photos/2026/ && uploader get photos/2026/1.jpg
   UPLOADER_TOKEN=… uploader --broker https://uploads.example.org put *.tar
+  eval \"$(uploader completions bash)\"
   uploader --json put backup.tar | jq -r 'select(.event == \"completed\").key'";
 
 const PUT_HELP: &str = "\
@@ -210,14 +255,20 @@ without what could be secret in it:
   started     upload_id, key, size, part_size, part_count, stored_parts; size and part_count are null where
               the length is not known before the end
   part        number, size, kept: true where the store held it from an earlier run
-  retry       what, after_seconds, attempt
+  retry       what, after_seconds, attempt; of all files together, retries that fail are at most a tenth of what
+              succeeds, beside the first fifty: others wait, so it may take as long as that, or less if one succeeds
   completing
   completed   upload_id, key, etag, size, version_id (on versioned buckets), location,
               sent_bytes, kept_bytes, seconds
   failed      code, exit_status, error
+  rate        without `file`, after a signal: bytes_per_second
   skipped     what: neither a file nor a directory, and left out
   summary     without `file`, the last one where a directory or several sources are sent:
-              files, bytes, sent_bytes, kept_bytes, failed, skipped, seconds
+              files, bytes, sent_bytes, kept_bytes, failed, skipped, untried, seconds
+With --dry-run there are, beside failed and skipped:
+  planned     name, key_template, size, part_size, part_count, broker_requests, store_requests
+  summary     dry_run: true, files, bytes, parts, broker_requests, store_requests, beyond_limit, failed, skipped,
+              seconds: the least at --limit-rate, limit: by (max_size, part_count, upload_life, url_life) and bytes
 More kinds and fields may come. Sizes are bytes. Events of several files come as they happen.
 
 Standard input is cut into parts of 16 MiB, or of --part-size, of which four are in memory at once; 10,000 parts are the
@@ -227,6 +278,18 @@ So is what a link leads to, without a file in between; where its length is known
 the connection breaks off, the rest is asked for, where the link's host gives parts (Accept-Ranges: bytes) and says by
 ETag or Last-Modified that the content is still the same. At most 10 redirects are followed, none from https to http. User
 and password, as in https://USER:PASSWORD@HOST/PATH, go to that host only; they and the query (?...) are never shown.
+
+A dry run asks the broker who you are and opens the files, and reads none of them. It counts as if
+nothing had been sent by an earlier run and nothing had to be sent twice, and ends with the exit
+status of a real run as far as that is known.
+
+A rate set by --limit-rate is halved by `kill -USR1` and doubled by `kill -USR2`, as often as they
+come; without one these signals end the process, as they do any other. Requests to the broker, a
+few hundred bytes each, are not counted.
+
+The files of --log-dir have a line for each file started, retried, completed, failed and skipped,
+and one for the sum, each with its time in UTC. They can be read by you alone, are appended to,
+also by several runs at once, and never removed.
 
 Of directories, .DS_Store, .Trashes, .fseventsd, .Spotlight-V100 and desktop.ini are left out unless they are included.
 
@@ -267,6 +330,14 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "it is too large".into())
 }
 
+/// A number of bytes for each second; nothing at all, which is how scripts leave a variable out, is no limit.
+fn rate(text: &str) -> Result<Rate, String> {
+    match text {
+        "" => Ok(Rate(None)),
+        text => size(text).map(|bytes| Rate(NonZeroU64::new(bytes))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -292,6 +363,13 @@ mod tests {
         for bad in ["", "M", "-1", "1.5G", "8MB", "99999999999G", "99999999999999999999"] {
             assert!(size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_rate_is_a_size_and_none_of_it_is_no_limit() {
+        assert_eq!(rate("500k"), Ok(Rate(NonZeroU64::new(500 << 10))));
+        assert_eq!((rate("0"), rate("")), (Ok(Rate(None)), Ok(Rate(None))));
+        assert!(rate("fast").is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use uploader::{DEFAULT_CONCURRENCY, ErrorKind, RetryPolicy, UploadError, Uploade
 
 use crate::cli::{Cli, Command, Common, Hidden};
 use crate::look::{fetch, list, uploads};
+use crate::manual;
 use crate::put_all::put_all;
 use crate::render::Screen;
 
@@ -16,7 +17,7 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_AUTH: u8 = 3;
 const EXIT_SOURCE_CHANGED: u8 = 4;
 const EXIT_TEMPORARY: u8 = 75;
-const EXIT_INTERRUPTED: u8 = 130;
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 /// Does what was asked; what went wrong is told on standard error and shows in the exit code.
 pub(crate) fn run(cli: &Cli) -> ExitCode {
@@ -33,11 +34,18 @@ pub(crate) fn run(cli: &Cli) -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
+        if let Command::Put(put) = &cli.command {
+            // It has something to do when it is interrupted.
+            return put_all(&cli.common, put, &screen).await;
+        }
         tokio::select! {
             code = execute(cli, &screen) => code,
             () = interrupted() => {
                 screen.clear();
-                screen.error("interrupted; what arrived is kept, and the same command continues");
+                screen.error(match cli.command {
+                    Command::Get(_) => "interrupted; nothing is kept of it",
+                    _ => "interrupted",
+                });
                 EXIT_INTERRUPTED
             }
         }
@@ -47,17 +55,18 @@ pub(crate) fn run(cli: &Cli) -> ExitCode {
     code.into()
 }
 
-/// Ends at Ctrl-C or when the system asks the process to end.
-async fn interrupted() {
+/// Ends at Ctrl-C, when the terminal is closed, or when the system asks the process to end.
+pub(crate) async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
+    match (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
+        (Ok(mut terminate), Ok(mut hangup)) => {
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
         }
-        Err(_) => std::future::pending().await,
+        _ => std::future::pending().await,
     }
 }
 
@@ -70,9 +79,20 @@ async fn execute(cli: &Cli, screen: &Screen) -> u8 {
         Command::Ls(ls) => list(&cli.common, ls, screen).await,
         Command::Uploads => uploads(&cli.common, screen).await,
         Command::Whoami => whoami(&cli.common, screen).await,
+        Command::Completions { shell } => {
+            screen.print(&manual::completions(*shell));
+            Ok(())
+        }
+        Command::Man { command } => manual::page(command.as_deref())
+            .map(|page| screen.print(&page))
+            .map_err(|error| UploadError::Settings(error.to_string())),
     };
     result.map_or_else(
         |error| {
+            // A reader that has seen enough may go.
+            if matches!(&error, UploadError::Target { cause, .. } if cause.kind() == std::io::ErrorKind::BrokenPipe) {
+                return 0;
+            }
             screen.failure(&error);
             exit_code(&error)
         },
@@ -98,6 +118,9 @@ impl Common {
         // An empty variable is how scripts leave one out.
         if let Some(Hidden(token)) = self.token.as_ref().filter(|Hidden(token)| !token.is_empty()) {
             builder = builder.token(token);
+        }
+        if let Some(path) = self.ca_file.as_ref().filter(|path| !path.is_empty()) {
+            builder = builder.ca_file(path);
         }
         let retry = RetryPolicy {
             tries: self.tries,

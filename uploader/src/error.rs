@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use shared::api::{Problem, UploadState};
+use shared::plan::PlanError;
 use shared::{ETag, ObjectKey, PartNumber};
 
 use crate::source::{Change, SourceError};
@@ -172,6 +173,9 @@ pub enum UploadError {
     /// The broker's plan or answer contradicts itself or the file.
     #[error("the broker's answer does not fit the file: {0}. Broker and uploader may be of different versions")]
     Contradiction(String),
+    /// The broker was not asked, but by the rules it states it would say no.
+    #[error("the broker would refuse this: {0}")]
+    WouldBeRefused(Refusal),
     /// An object did not arrive although it was tried often enough, or the store does not give it out.
     #[error("could not download {key} from {store}: {trouble}{}", if *.passing { "; run the same command again later" } else { "" })]
     NotDownloaded {
@@ -212,6 +216,14 @@ pub enum UploadError {
         /// The file.
         path: PathBuf,
     },
+    /// What is there is no file that could be replaced.
+    #[error(
+        "{path}: is there already, and is no regular file that could be replaced; move it away, or name another place"
+    )]
+    TargetNotRegular {
+        /// The file.
+        path: PathBuf,
+    },
     /// The download cannot be written.
     #[error("{path}: could not be written; check that the directory is there, may be written to and has room")]
     Target {
@@ -227,6 +239,39 @@ pub enum UploadError {
          and if that does not help ask whoever runs the store", .0.len()
     )]
     PartsMissing(Vec<PartNumber>),
+}
+
+/// What can be known to be refused before it is asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A destination that it does not name.
+    #[error("it has no destination {0:?}; `uploader whoami` lists those there are")]
+    NoSuchDestination(String),
+    /// An ACL that the destination does not grant.
+    #[error("its policy does not grant the ACL {0:?}; `uploader whoami` lists those it does")]
+    AclNotGranted(String),
+    /// A file that cannot be cut into parts.
+    #[error(transparent)]
+    Plan(PlanError),
+}
+
+impl From<Refusal> for UploadError {
+    fn from(refusal: Refusal) -> Self {
+        Self::WouldBeRefused(refusal)
+    }
+}
+
+impl Refusal {
+    /// The code that the broker has for it.
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchDestination(_) => "no_such_destination",
+            Self::AclNotGranted(_) => "acl_not_granted",
+            Self::Plan(PlanError::TooLarge { .. }) => "file_too_large",
+            Self::Plan(PlanError::PartSize(_) | PlanError::TooManyParts { .. }) => "invalid_part_size",
+        }
+    }
 }
 
 fn resume(resumable: bool) -> &'static str {
@@ -297,7 +342,9 @@ impl UploadError {
                 408 | 429 | 503 | 504 => ErrorKind::Temporary,
                 _ => ErrorKind::Failed,
             },
+            Self::WouldBeRefused(Refusal::NoSuchDestination(_) | Refusal::AclNotGranted(_)) => ErrorKind::Auth,
             Self::Source(_)
+            | Self::WouldBeRefused(Refusal::Plan(_))
             | Self::NotABroker { .. }
             | Self::StoreRefused { .. }
             | Self::Damaged { .. }
@@ -307,6 +354,7 @@ impl UploadError {
             | Self::NotDownloaded { .. }
             | Self::WrongBytes { .. }
             | Self::TargetExists { .. }
+            | Self::TargetNotRegular { .. }
             | Self::Target { .. }
             | Self::Contradiction(_) => ErrorKind::Failed,
         }
@@ -330,11 +378,13 @@ impl UploadError {
             Self::OriginUnusable { .. } => "origin_unusable",
             Self::Gone(_) => "upload_gone",
             Self::Contradiction(_) => "contradiction",
+            Self::WouldBeRefused(refusal) => refusal.code(),
             Self::PartsMissing(_) => "parts_missing",
             Self::NotDownloaded { .. } => "not_downloaded",
             Self::ObjectChanged { .. } => "object_changed",
             Self::WrongBytes { .. } => "wrong_bytes",
             Self::TargetExists { .. } => "target_exists",
+            Self::TargetNotRegular { .. } => "target_not_regular",
             Self::Target { .. } => "target_unusable",
         }
     }

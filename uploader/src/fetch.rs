@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::Engine;
 use crate::answer;
 use crate::broker::read_at_most;
+use crate::budget::Cost;
 use crate::error::{TransportError, UploadError};
 use crate::progress::{Event, Progress};
 use crate::retry::{self, Verdict};
@@ -67,7 +68,7 @@ struct Fetch {
 /// How one range failed to arrive.
 enum Failure {
     /// No answer from the store, or not all of it.
-    Network(String, Option<TransportError>),
+    Network(String, Cost, Option<TransportError>),
     /// An answer that is not the range.
     Refused {
         status: u16,
@@ -87,9 +88,7 @@ pub(crate) async fn fetch(
     progress: Arc<dyn Progress>,
 ) -> Result<Downloaded, UploadError> {
     let started = Instant::now();
-    if !overwrite && path.symlink_metadata().is_ok() {
-        return Err(UploadError::TargetExists { path: path.to_owned() });
-    }
+    let mode = check_target(path, overwrite)?;
     let object = engine.broker.download(key, &*progress).await?;
     let (size, etag) = (object.size, object.etag.clone());
     progress.event(&Event::Fetching { key, size });
@@ -97,7 +96,7 @@ pub(crate) async fn fetch(
         path: path.to_owned(),
         cause,
     };
-    let draft = draft(path).map_err(unwritable)?;
+    let draft = draft(path, mode).map_err(unwritable)?;
     let fetch = Arc::new(Fetch {
         url: Mutex::new(usable(&object)?),
         file: draft.reopen().map_err(unwritable)?,
@@ -126,39 +125,59 @@ pub(crate) async fn fetch(
     Ok(downloaded)
 }
 
-/// A file beside the target, which goes away unless it is kept. It has the rights that any new file here would have.
-fn draft(path: &Path) -> io::Result<NamedTempFile> {
+/// Whether a file can be put there; if one is there that may be replaced, its permissions.
+fn check_target(path: &Path, overwrite: bool) -> Result<Option<Permissions>, UploadError> {
+    let path = path.to_owned();
+    match path.symlink_metadata() {
+        Ok(metadata) if overwrite && metadata.is_file() => Ok(Some(metadata.permissions())),
+        // Neither is a device replaced, nor does a link decide where the file goes.
+        Ok(_) if overwrite => Err(UploadError::TargetNotRegular { path }),
+        Ok(_) => Err(UploadError::TargetExists { path }),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(UploadError::Target { path, cause }),
+    }
+}
+
+/// A file beside the target, which goes away unless it is kept. It has the rights of the file that it replaces, or those that
+/// any new file here would have.
+fn draft(path: &Path, mode: Option<Permissions>) -> io::Result<NamedTempFile> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    tempfile::Builder::new()
+    let draft = tempfile::Builder::new()
         .prefix(".download-")
         .suffix(".part")
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
+        .tempfile_in(directory)?;
+    if let Some(mode) = mode {
+        draft.as_file().set_permissions(mode)?;
+    }
+    Ok(draft)
 }
 
-/// Gives the finished file its name, after its bytes are on the disk.
+/// Gives the finished file its name, after its bytes are on the disk. The draft stays with the caller until then, so that it
+/// goes away with the caller if it comes to that.
 async fn keep(draft: NamedTempFile, path: &Path, overwrite: bool) -> Result<(), UploadError> {
-    let target = path.to_owned();
-    let kept = tokio::task::spawn_blocking(move || {
-        draft.as_file().sync_all()?;
-        let kept = if overwrite {
-            draft.persist(&target)
-        } else {
-            draft.persist_noclobber(&target)
-        };
-        kept.map(drop).map_err(|error| error.error)
-    });
-    let kept = kept.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    kept.map_err(|cause| match cause.kind() {
+    let unwritable = |cause: io::Error| match cause.kind() {
         io::ErrorKind::AlreadyExists => UploadError::TargetExists { path: path.to_owned() },
         _ => UploadError::Target {
             path: path.to_owned(),
             cause,
         },
-    })
+    };
+    let file = draft.as_file().try_clone().map_err(unwritable)?;
+    let synced = tokio::task::spawn_blocking(move || file.sync_all());
+    synced
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
+        .map_err(unwritable)?;
+    let kept = if overwrite {
+        draft.persist(path)
+    } else {
+        draft.persist_noclobber(path)
+    };
+    kept.map(drop).map_err(|error| unwritable(error.error))
 }
 
 fn usable(object: &Download) -> Result<(Url, Life), UploadError> {
@@ -204,17 +223,18 @@ impl Fetch {
 
     /// One range, again and again until it is there or will not come.
     async fn range(&self, range: Range<u64>) -> Result<(), UploadError> {
-        let (mut tries, mut had_fresh_url) = (0, false);
+        let (mut tries, mut had_fresh_url, mut spent) = (0, false, None);
         loop {
             let url = self.current_url().await?;
             let failure = match self.range_once(&url, range.clone()).await {
                 Ok(()) => {
                     self.engine.limiter.succeeded();
+                    self.engine.budget.succeeded(spent);
                     return Ok(());
                 }
                 Err(failure) => failure,
             };
-            let (trouble, cause, asked) = match failure {
+            let (trouble, cost, cause, asked) = match failure {
                 Failure::Write(cause) => {
                     return Err(UploadError::Target {
                         path: self.path.clone(),
@@ -228,7 +248,7 @@ impl Fetch {
                     let key = self.object.key.clone();
                     return Err(UploadError::ObjectChanged { key });
                 }
-                Failure::Network(trouble, cause) => (trouble, cause, None),
+                Failure::Network(trouble, cost, cause) => (trouble, cost, cause, None),
                 Failure::Refused {
                     status,
                     document,
@@ -248,7 +268,7 @@ impl Fetch {
                             continue;
                         }
                     }
-                    (answer, None, retry_after)
+                    (answer, Cost::Retry, None, retry_after)
                 }
             };
             tries += 1;
@@ -261,9 +281,9 @@ impl Fetch {
                 range.end - 1,
                 self.object.key
             );
-            let (what, attempt) = (what.as_str(), tries);
-            self.progress.event(&Event::Retrying { what, after, attempt });
-            tokio::time::sleep(after).await;
+            let budget = &self.engine.budget;
+            budget.wait_and_spend(cost, after, tries, &what, &*self.progress).await;
+            spent = Some(cost);
         }
     }
 
@@ -310,15 +330,18 @@ impl Fetch {
             .header(IF_MATCH, self.object.etag.as_str());
         let response = tokio::time::timeout(stall, request.send()).await;
         let response = response
-            .map_err(|_| Failure::Network("no answer in time".into(), None))?
+            .map_err(|_| Failure::Network("no answer in time".into(), Cost::Timeout, None))?
             .map_err(network)?;
         let status = response.status().as_u16();
         if status != 206 {
+            let retry_after = retry::retry_after(response.headers());
+            // A refusal whose reason does not come is still one.
+            let document = tokio::time::timeout(stall, read_at_most(response, LONGEST_ANSWER)).await;
+            let document = document.unwrap_or(Ok(Vec::new())).unwrap_or_default();
             return Err(Failure::Refused {
                 status,
-                retry_after: retry::retry_after(response.headers()),
-                document: String::from_utf8_lossy(&read_at_most(response, LONGEST_ANSWER).await.unwrap_or_default())
-                    .into_owned(),
+                document: String::from_utf8_lossy(&document).into_owned(),
+                retry_after,
             });
         }
         let expected = format!("bytes {}-{}/{}", range.start, range.end - 1, self.object.size);
@@ -327,7 +350,11 @@ impl Fetch {
             .get(CONTENT_RANGE)
             .and_then(|value| value.to_str().ok());
         if given != Some(expected.as_str()) {
-            return Err(Failure::Network("another range came than was asked for".into(), None));
+            return Err(Failure::Network(
+                "another range came than was asked for".into(),
+                Cost::Retry,
+                None,
+            ));
         }
         let mut written = 0;
         let result = self.write(response, &range, &mut written).await;
@@ -344,14 +371,18 @@ impl Fetch {
         loop {
             let chunk = tokio::time::timeout(stall, response.chunk()).await;
             let chunk = chunk
-                .map_err(|_| Failure::Network(format!("nothing came for {} s", stall.as_secs()), None))?
+                .map_err(|_| Failure::Network(format!("nothing came for {} s", stall.as_secs()), Cost::Timeout, None))?
                 .map_err(network)?;
             if let Some(chunk) = &chunk {
                 collected.extend_from_slice(chunk);
             }
             let bytes = collected.len() as u64;
             if *written + bytes > length {
-                return Err(Failure::Network("more came than was asked for".into(), None));
+                return Err(Failure::Network(
+                    "more came than was asked for".into(),
+                    Cost::Retry,
+                    None,
+                ));
             }
             if collected.len() >= WRITE_SIZE || chunk.is_none() {
                 let place = range.start + *written;
@@ -374,12 +405,12 @@ impl Fetch {
             }
         }
         if *written < length {
-            return Err(Failure::Network("the connection was cut".into(), None));
+            return Err(Failure::Network("the connection was cut".into(), Cost::Retry, None));
         }
         Ok(())
     }
 }
 
 fn network(error: reqwest::Error) -> Failure {
-    Failure::Network(answer::trouble(&error).into(), Some(error.into()))
+    Failure::Network(answer::trouble(&error).into(), Cost::of(&error), Some(error.into()))
 }

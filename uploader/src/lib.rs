@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Each arrow is the module of that name; `transfer` runs them. `broker` asks the broker, `retry` and `limit` judge what
-//! passes by itself and how much a store can take, `body` reads a part from its file, `md5_lanes` hashes sixteen at once.
-//! `fetch` is the way back, and `verify` holds what came to its ETag.
+//! passes by itself and how much a store can take, `rate` how much the user spares, `body` reads a part from its file,
+//! `md5_lanes` hashes sixteen at once. `small` sends many small files together. `fetch` is the way back, and `verify` holds
+//! what came to its ETag.
 //! No credentials pass through here: all this process holds is URLs that soon expire.
 //!
 //! A source is a file, read by place from `source`; or a `stream` read once, whose parts are `held` until the store has them:
@@ -30,6 +31,7 @@
 mod answer;
 mod body;
 mod broker;
+mod budget;
 mod complete;
 mod error;
 mod fetch;
@@ -43,19 +45,23 @@ mod naming;
 mod options;
 mod origin;
 mod plan;
+mod preview;
 mod progress;
 mod put;
+mod rate;
 mod retry;
 mod sign;
 mod small;
 mod source;
 mod stream;
 mod transfer;
+mod trust;
 mod verify;
 mod walk;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Client;
@@ -66,13 +72,16 @@ use shared::{ObjectKey, UploadId};
 
 use crate::body::BufferPool;
 use crate::broker::Broker;
-pub use crate::error::{ErrorKind, TransportError, UploadError};
+use crate::budget::Budget;
+pub use crate::error::{ErrorKind, Refusal, TransportError, UploadError};
 pub use crate::fetch::Downloaded;
 use crate::limit::Limiter;
 pub use crate::link::Link;
 use crate::options::Settings;
 pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions};
+pub use crate::preview::{Bound, Limit, Planned};
 pub use crate::progress::{Event, Progress, Silent};
+use crate::rate::Rate;
 pub use crate::retry::RetryPolicy;
 pub use crate::small::SmallFile;
 pub use crate::source::{Change, SourceError};
@@ -85,7 +94,7 @@ pub const MAX_TOGETHER: usize = small::MOST_FILES;
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Uploads files by way of one broker. Cheap to clone; clones share connections and the limit on parts under way.
+/// Uploads files by way of one broker. Cheap to clone; clones share connections and the limits on parts under way and on bytes a second.
 #[derive(Clone, Debug)]
 pub struct Uploader(Arc<Engine>);
 
@@ -98,7 +107,11 @@ pub(crate) struct Engine {
     /// For the hosts of links, which get nothing that is meant for broker or store.
     pub(crate) origins: Client,
     pub(crate) limiter: Arc<Limiter>,
+    pub(crate) rate: Arc<Rate>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) buffers: BufferPool,
+    /// Uploads of streams that are under way: nobody could continue them.
+    pub(crate) streams: Mutex<Vec<UploadId>>,
 }
 
 /// A file that has become an object.
@@ -132,6 +145,8 @@ pub struct Builder {
     concurrency: usize,
     retry: RetryPolicy,
     stall: Duration,
+    limit_rate: Option<NonZeroU64>,
+    ca_file: Option<PathBuf>,
 }
 
 /// Text that `Debug` hides.
@@ -175,6 +190,20 @@ impl Builder {
         self
     }
 
+    /// Most bytes of files that are sent in a second, all parts together; as many as the network takes if it is not given.
+    /// [`Uploader::set_limit_rate`] changes it later.
+    pub fn limit_rate(mut self, bytes_per_second: NonZeroU64) -> Self {
+        self.limit_rate = Some(bytes_per_second);
+        self
+    }
+
+    /// A file of certificates in PEM: authorities that are trusted to vouch for broker and store, beside those that the
+    /// system trusts. It is read by [`Builder::build`].
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca_file = Some(path.into());
+        self
+    }
+
     /// Checks the settings and makes the [`Uploader`]; nothing is connected to yet.
     ///
     /// # Errors
@@ -197,8 +226,13 @@ impl Builder {
             retry: self.retry,
             stall: self.stall,
         };
+        let authorities = match &self.ca_file {
+            Some(path) => trust::certificates(path)?,
+            None => Vec::new(),
+        };
         let client = || {
             let builder = Client::builder()
+                .tls_certs_merge(authorities.clone())
                 .http1_only()
                 .redirect(Policy::none())
                 .retry(reqwest::retry::never())
@@ -210,7 +244,8 @@ impl Builder {
             (builder, trouble)
         };
         let (for_broker, trouble) = client();
-        let broker = Broker::new(for_broker.build().map_err(trouble)?, settings.clone());
+        let budget = Arc::new(Budget::new());
+        let broker = Broker::new(for_broker.build().map_err(trouble)?, settings.clone(), budget.clone());
         let (for_store, trouble) = client();
         // A dead path shows as bytes that stay unacknowledged, which only the system sees.
         #[cfg(target_os = "linux")]
@@ -223,11 +258,14 @@ impl Builder {
         let origins = for_origins.build().map_err(trouble)?;
         Ok(Uploader(Arc::new(Engine {
             limiter: Limiter::new(settings.concurrency),
+            rate: Arc::new(Rate::new(self.limit_rate)),
+            budget,
             settings,
             broker,
             store,
             origins,
             buffers: BufferPool::default(),
+            streams: Mutex::default(),
         })))
     }
 }
@@ -241,7 +279,20 @@ impl Uploader {
             concurrency: DEFAULT_CONCURRENCY,
             retry: RetryPolicy::default(),
             stall: Duration::from_secs(30),
+            limit_rate: None,
+            ca_file: None,
         }
+    }
+
+    /// Most bytes of files that are sent in a second, all uploads of this uploader and its clones together; nothing where
+    /// there is no limit.
+    pub fn limit_rate(&self) -> Option<NonZeroU64> {
+        self.0.rate.limit()
+    }
+
+    /// Sets another limit on bytes a second, or none; parts that are under way follow it at once.
+    pub fn set_limit_rate(&self, bytes_per_second: Option<NonZeroU64>) {
+        self.0.rate.set_limit(bytes_per_second);
     }
 
     /// Uploads a file, continuing an upload of it that is still open. To be awaited on a tokio runtime of several threads;
@@ -343,6 +394,17 @@ impl Uploader {
     /// The broker cannot be reached, or does not know the token.
     pub async fn open_uploads(&self, cursor: Option<String>) -> Result<OpenUploads, UploadError> {
         self.0.broker.open_uploads(cursor).await
+    }
+
+    /// Gives up the uploads of streams whose futures were dropped before their end: nobody could continue them. How many there
+    /// were, and how many of them the broker could be told of.
+    pub async fn abort_streams(&self) -> (usize, usize) {
+        let streams = std::mem::take(&mut *self.0.streams.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut told = 0;
+        for id in &streams {
+            told += usize::from(self.0.broker.abort(id, &Silent).await.is_ok());
+        }
+        (streams.len(), told)
     }
 
     /// Where an upload stands.

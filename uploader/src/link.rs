@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use reqwest::{RequestBuilder, Url};
 
 use crate::error::UploadError;
+use crate::naming;
 
 /// An `http` or `https` URL to upload the content of.
 ///
@@ -35,6 +36,12 @@ impl Link {
             start.is_some_and(|start| start.eq_ignore_ascii_case(with))
         };
         begins("http://") || begins("https://")
+    }
+
+    /// The last segment of its path that is not empty, if that can be a name: what its content is called unless its host says
+    /// otherwise.
+    pub fn own_name(&self) -> Option<String> {
+        naming::of_url(&self.url)
     }
 
     /// What is asked for.

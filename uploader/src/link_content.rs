@@ -28,6 +28,8 @@ pub(crate) struct LinkContent {
     size: Option<u64>,
     /// What to ask for the rest by, if the host can give it.
     validator: Option<HeaderValue>,
+    /// The first answer's, of either kind.
+    etag: Option<HeaderValue>,
     /// Received, and not read yet.
     ready: Bytes,
     received: u64,
@@ -55,6 +57,7 @@ impl LinkContent {
             content_type: content_type(headers),
             size,
             validator: validator(headers),
+            etag: headers.get(ETAG).cloned(),
             ready: Bytes::new(),
             received: 0,
             began_at: 0,
@@ -157,11 +160,19 @@ impl LinkContent {
             }
             return Err(self.changed());
         }
-        let tag_differs = |tag| {
-            let is_tag = |validator: &&HeaderValue| validator.as_bytes().starts_with(b"\"");
-            self.validator.as_ref().filter(is_tag).is_some_and(|ours| ours != tag)
+        // Not every host heeds `If-Range`. What it would have told of the whole it has to tell of a part too, but for the time
+        // of change (RFC 9110 section 15.3.7).
+        let by_time = self
+            .validator
+            .as_ref()
+            .filter(|validator| !validator.as_bytes().starts_with(b"\""));
+        let other_tag = match (&self.etag, headers.get(ETAG)) {
+            (Some(before), Some(now)) => before != now,
+            (Some(_), None) => by_time.is_none(),
+            (None, _) => false,
         };
-        if headers.get(ETAG).is_some_and(tag_differs) {
+        let other_time = by_time.is_some_and(|before| headers.get(LAST_MODIFIED).is_some_and(|now| now != before));
+        if other_tag || other_time {
             return Err(self.changed());
         }
         match headers.get(CONTENT_RANGE).and_then(content_range) {

@@ -1,5 +1,6 @@
 //! `ls`, `uploads` and `get`: what is there, and back with it.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use uploader::UploadError;
 
 use crate::cli::{Common, Get, Ls};
 use crate::commands::exit_code;
-use crate::render::{Render, Screen};
+use crate::render::{Render, Screen, visible};
 
 /// Lists objects, page by page as they come.
 pub(crate) async fn list(common: &Common, ls: &Ls, screen: &Screen) -> Result<(), UploadError> {
@@ -25,15 +26,19 @@ pub(crate) async fn list(common: &Common, ls: &Ls, screen: &Screen) -> Result<()
         let page = uploader.objects(&query).await?;
         for prefix in &page.prefixes {
             let json = std::collections::BTreeMap::from([("prefix", prefix)]);
-            screen.entry(&json, &format!("{:>15}  {:19}  {prefix}", "folder", ""));
+            screen
+                .entry(&json, &format!("{:>15}  {:19}  {prefix}", "folder", ""))
+                .map_err(unwritable)?;
         }
         for object in &page.objects {
             let (size, at, key) = (object.size, object.last_modified, &object.key);
             let day = format!("{} {:02}:{:02}:{:02}", at.date(), at.hour(), at.minute(), at.second());
-            screen.entry(object, &format!("{size:>15}  {day}  {key}"));
+            screen
+                .entry(object, &format!("{size:>15}  {day}  {key}"))
+                .map_err(unwritable)?;
         }
-        query.cursor = page.next_cursor;
-        if query.cursor.is_none() {
+        let before = std::mem::replace(&mut query.cursor, page.next_cursor);
+        if !goes_on(before.as_deref(), query.cursor.as_deref())? {
             return Ok(());
         }
     }
@@ -44,24 +49,34 @@ pub(crate) async fn uploads(common: &Common, screen: &Screen) -> Result<(), Uplo
     let uploader = common.asking()?;
     let mut cursor = None;
     loop {
-        let page = uploader.open_uploads(cursor).await?;
+        let page = uploader.open_uploads(cursor.clone()).await?;
         for upload in &page.uploads {
             let size = upload.size.map_or("unknown".to_owned(), |size| size.to_string());
             let (id, at, name) = (&upload.upload_id, upload.expires_at, &upload.name);
-            screen.entry(
-                upload,
-                &format!(
-                    "{id}  {size:>15}  until {} {:02}:{:02}  {name}",
-                    at.date(),
-                    at.hour(),
-                    at.minute()
-                ),
-            );
+            let until = format!("until {} {:02}:{:02}", at.date(), at.hour(), at.minute());
+            screen
+                .entry(upload, &format!("{id}  {size:>15}  {until}  {name}"))
+                .map_err(unwritable)?;
         }
-        cursor = page.next_cursor;
-        if cursor.is_none() {
+        let before = std::mem::replace(&mut cursor, page.next_cursor);
+        if !goes_on(before.as_deref(), cursor.as_deref())? {
             return Ok(());
         }
+    }
+}
+
+/// Whether there is another page; an error if it is the same again.
+fn goes_on(before: Option<&str>, next: Option<&str>) -> Result<bool, UploadError> {
+    if next.is_some() && before == next {
+        return Err(UploadError::Contradiction("its listing turns in a circle".into()));
+    }
+    Ok(next.is_some())
+}
+
+fn unwritable(cause: io::Error) -> UploadError {
+    UploadError::Target {
+        path: "standard output".into(),
+        cause,
     }
 }
 
@@ -80,9 +95,7 @@ pub(crate) async fn fetch(common: &Common, get: &Get, screen: &Screen) -> Result
 /// Where the object goes.
 fn target(key: &ObjectKey, named: Option<PathBuf>) -> Result<PathBuf, UploadError> {
     let own_name = || match key.as_str().rsplit('/').next() {
-        Some(name) if !name.chars().any(char::is_control) && !matches!(name, "" | "." | "..") => {
-            Ok(PathBuf::from(name))
-        }
+        Some(name) if visible(name) == name && !matches!(name, "" | "." | "..") => Ok(PathBuf::from(name)),
         _ => Err(UploadError::Settings(format!(
             "the key {key} ends with no name for a file; say where it goes"
         ))),

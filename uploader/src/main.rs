@@ -2,9 +2,14 @@
 
 mod cli;
 mod commands;
+mod dry_run;
+mod find;
+mod log;
 mod look;
+mod manual;
 mod put_all;
 mod render;
+mod throttle;
 
 use std::process::ExitCode;
 

@@ -66,7 +66,8 @@ fn extended(value: &str) -> Option<String> {
     Some(decoded.into_owned())
 }
 
-fn of_url(url: &Url) -> Option<String> {
+/// As its URL ends.
+pub(crate) fn of_url(url: &Url) -> Option<String> {
     let last = url.path_segments()?.rfind(|segment| !segment.is_empty())?;
     plain(&percent_decode_str(last).decode_utf8().ok()?)
 }

@@ -10,9 +10,11 @@ use shared::{Md5Digest, PartNumber};
 use crate::answer;
 use crate::body::PartBody;
 use crate::broker::read_at_most;
+use crate::budget::Cost;
 use crate::error::{TransportError, UploadError};
 use crate::hash;
 use crate::progress::Event;
+use crate::rate::Pace;
 use crate::retry::{self, Verdict};
 use crate::sign::PartUrl;
 use crate::source::{Change, SourceError};
@@ -49,6 +51,7 @@ enum Failure {
         cause: Option<TransportError>,
         stalled: bool,
         cut_while_sending: bool,
+        cost: Cost,
     },
     /// An answer that is no success.
     Refused {
@@ -64,6 +67,28 @@ struct History {
     tries: u32,
     damaged: u32,
     had_fresh_url: bool,
+    /// What the latest retry has cost.
+    spent: Option<Cost>,
+}
+
+/// Why a part is to be sent again.
+struct Trouble {
+    what: String,
+    cause: Option<TransportError>,
+    /// The store's `Retry-After`.
+    asked: Option<Duration>,
+    cost: Cost,
+}
+
+impl Trouble {
+    fn answer(what: String, asked: Option<Duration>) -> Self {
+        Self {
+            what,
+            cause: None,
+            asked,
+            cost: Cost::Retry,
+        }
+    }
 }
 
 impl Upload {
@@ -78,6 +103,7 @@ impl Upload {
             let failure = match self.send_once(&part, &url, hold).await {
                 Ok(()) => {
                     self.engine.limiter.succeeded();
+                    self.engine.budget.succeeded(history.spent);
                     let (number, size) = (part.number, part.length());
                     self.progress.event(&Event::PartStored { number, size });
                     return Ok(());
@@ -91,12 +117,19 @@ impl Upload {
                     cause,
                     stalled,
                     cut_while_sending,
+                    cost,
                 } => {
                     if stalled {
                         self.engine.limiter.overloaded();
                     }
                     hold = cut_while_sending.then_some(HOLD);
-                    self.wait(&part, &url, &mut history, trouble, cause, None).await?;
+                    let trouble = Trouble {
+                        what: trouble,
+                        cause,
+                        asked: None,
+                        cost,
+                    };
+                    self.wait(&part, &url, &mut history, trouble).await?;
                 }
                 Failure::Refused {
                     status,
@@ -105,19 +138,20 @@ impl Upload {
                 } => {
                     let code = retry::s3_code(&document);
                     let answer = answer::describe(status, &document);
+                    let again = |asked| Trouble::answer(answer.clone(), asked);
                     let verdict = match retry::judge(status, code) {
                         Verdict::AskBroker => self.ask_broker().await?,
                         other => other,
                     };
                     match verdict {
-                        Verdict::Again => self.wait(&part, &url, &mut history, answer, None, retry_after).await?,
+                        Verdict::Again => self.wait(&part, &url, &mut history, again(retry_after)).await?,
                         Verdict::Overloaded => {
                             self.engine.limiter.overloaded();
-                            self.wait(&part, &url, &mut history, answer, None, retry_after).await?;
+                            self.wait(&part, &url, &mut history, again(retry_after)).await?;
                         }
                         Verdict::Reread => {
                             self.reread(&part, &url, &mut history).await?;
-                            self.wait(&part, &url, &mut history, answer, None, None).await?;
+                            self.wait(&part, &url, &mut history, again(None)).await?;
                         }
                         Verdict::FreshUrl | Verdict::AskBroker if history.had_fresh_url => {
                             return Err(UploadError::StoreRefused {
@@ -142,25 +176,25 @@ impl Upload {
         part: &Part,
         url: &PartUrl,
         history: &mut History,
-        trouble: String,
-        cause: Option<TransportError>,
-        asked: Option<Duration>,
+        trouble: Trouble,
     ) -> Result<(), UploadError> {
+        let (retry, budget) = (self.engine.settings.retry, &self.engine.budget);
         history.tries += 1;
         let attempt = history.tries;
-        let Some(after) = self.engine.settings.retry.wait(attempt, retry::random(), asked) else {
+        let Some(after) = retry.wait(attempt, retry::random(), trouble.asked) else {
             return Err(UploadError::StoreUnreachable {
                 number: part.number,
                 store: url.store(),
                 tries: attempt,
-                trouble,
-                cause,
+                trouble: trouble.what,
+                cause: trouble.cause,
             });
         };
-        let what = format!("part {} did not reach {}: {trouble}", part.number, url.store());
-        let what = what.as_str();
-        self.progress.event(&Event::Retrying { what, after, attempt });
-        tokio::time::sleep(after).await;
+        let what = format!("part {} did not reach {}: {}", part.number, url.store(), trouble.what);
+        budget
+            .wait_and_spend(trouble.cost, after, attempt, &what, &*self.progress)
+            .await;
+        history.spent = Some(trouble.cost);
         Ok(())
     }
 
@@ -202,6 +236,7 @@ impl Upload {
             engine.buffers.clone(),
             self.progress.clone(),
             hold,
+            Pace::new(engine.rate.clone()),
         );
         let exchange = async {
             let response = engine
@@ -217,27 +252,33 @@ impl Upload {
             let document = read_at_most(response, LONGEST_ANSWER).await.unwrap_or_default();
             Ok::<_, reqwest::Error>((status, retry_after, document))
         };
-        let network = |trouble: String, cause: Option<TransportError>, stalled| Failure::Network {
+        let network = |trouble: String, cost, cause: Option<TransportError>, stalled| Failure::Network {
             trouble,
             cause,
             stalled,
             cut_while_sending: !stalled && meter.sent() > 0,
+            cost,
         };
         let failure = tokio::select! {
             answer = exchange => match answer {
                 Ok((status, ..)) if status.is_success() && meter.sent() == part.length() => return Ok(()),
                 Ok((status, ..)) if status.is_success() => {
-                    network(format!("it answered {status} before it had every byte"), None, false)
+                    network(format!("it answered {status} before it had every byte"), Cost::Retry, None, false)
                 }
                 Ok((status, retry_after, document)) => Failure::Refused {
                     status: status.as_u16(),
                     document: String::from_utf8_lossy(&document).into_owned(),
                     retry_after,
                 },
-                Err(error) => network(answer::trouble(&error).into(), Some(error.into()), false),
+                Err(error) => network(
+                    answer::trouble(&error).into(),
+                    Cost::of(&error),
+                    Some(error.into()),
+                    false,
+                ),
             },
             () = meter.stalled(part.length(), engine.settings.stall) => {
-                network(format!("nothing moved for {} s", engine.settings.stall.as_secs()), None, true)
+                network(format!("nothing moved for {} s", engine.settings.stall.as_secs()), Cost::Timeout, None, true)
             }
         };
         self.progress.event(&Event::Unsent { bytes: meter.sent() });

@@ -1,83 +1,33 @@
 //! `put`: files are found, sent some at a time, and summed up.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
-use uploader::{
-    Found, Link, MAX_SMALL, MAX_TOGETHER, PutOptions, SmallFile, UploadError, Uploaded, Uploader, WalkOptions,
-};
+use uploader::{MAX_SMALL, MAX_TOGETHER, PutOptions, SmallFile, UploadError, Uploaded, Uploader, WalkOptions};
 
-use crate::cli::{Common, Put};
-use crate::commands::{EXIT_SOME_FAILED, exit_code};
+use crate::cli::{Common, Put, Rate};
+use crate::commands::{EXIT_INTERRUPTED, EXIT_SOME_FAILED, exit_code, interrupted};
+use crate::find::{Given, Next, STDIN, find};
+use crate::log::Log;
 use crate::render::{Render, Screen, Sum};
+use crate::{dry_run, throttle};
 
-/// Standard input, among the sources.
-const STDIN: &str = "-";
 /// Files that are known before they can be sent: enough that none has to be waited for.
 const FOUND_AHEAD: usize = 256;
+/// How long the uploads of streams may take to be given up after an interruption.
+const GIVE_UP: Duration = Duration::from_secs(3);
+/// How long the finder may take to notice that nothing more can be sent.
+const FINDER_STOPS: Duration = Duration::from_secs(1);
 /// A file counts as one of the files under way for each of so many bytes: small ones go many at a time, large ones alone.
 const BYTES_OF_ONE: u64 = 8 << 20;
-/// What a link counts for as long as its size is not known: what is held of it in memory, about.
-const BYTES_OF_LINK: u64 = 4 * BYTES_OF_ONE;
-
 /// Small files are sent together: as many as come to so many bytes, which are in memory then.
 const BYTES_TOGETHER: u64 = 16 << 20;
 /// Groups of small files under way: one is read and hashed while another is sent.
 const GROUPS: usize = 2;
-
-/// A source, told apart by how it is written.
-#[derive(Clone, Debug)]
-enum Given {
-    Stdin,
-    Link(Link),
-    Path(PathBuf),
-}
-
-impl Given {
-    fn read(source: &Path) -> Result<Self, UploadError> {
-        match source.to_str() {
-            Some(STDIN) => Ok(Self::Stdin),
-            Some(text) if Link::is_meant(text) => Ok(Self::Link(text.parse()?)),
-            Some(_) | None => Ok(Self::Path(source.to_owned())),
-        }
-    }
-
-    fn is_directory(&self) -> bool {
-        matches!(self, Self::Path(path) if path.is_dir())
-    }
-
-    /// As it may be shown.
-    fn shown(&self) -> PathBuf {
-        match self {
-            Self::Stdin => STDIN.into(),
-            Self::Link(link) => link.to_string().into(),
-            Self::Path(path) => path.clone(),
-        }
-    }
-
-    /// Bytes to take into account before it is sent.
-    fn weight(&self) -> u64 {
-        match self {
-            Self::Stdin => 0,
-            Self::Link(_) => BYTES_OF_LINK,
-            Self::Path(path) => std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
-        }
-    }
-}
-
-/// What the finder has come upon.
-enum Next {
-    /// To be sent, by its own name if no other is given.
-    Send { given: Given, name: Option<String> },
-    /// Left out.
-    Skipped { path: PathBuf, what: &'static str },
-    /// Not to be looked at.
-    Failed { path: PathBuf, error: UploadError },
-}
 
 /// Uploads every source; answers the exit code.
 pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
@@ -97,6 +47,9 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         }
         _ => common.uploader(put.concurrency, Duration::from_secs(put.stall_timeout)),
     };
+    if let (Ok(uploader), Some(Rate(limit))) = (&checked, put.limit_rate) {
+        uploader.set_limit_rate(limit);
+    }
     let uploader = match checked {
         Ok(uploader) => uploader,
         Err(error) => {
@@ -112,12 +65,30 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
             return exit_code(&error);
         }
     };
-    if given.len() > 1 || given.iter().any(Given::is_directory) {
-        screen.show_total();
-    }
+    let several = given.len() > 1 || given.iter().any(Given::is_directory);
     let (found, next) = mpsc::channel(FOUND_AHEAD);
     let (name, walk) = (put.name.clone(), put.walk());
     let finder = tokio::task::spawn_blocking(move || find(given, name.as_deref(), &walk, &found));
+    if put.dry_run {
+        return dry_run::explain(&uploader, put, screen, next).await;
+    }
+    let log = put.log_dir.as_deref();
+    let screen = &match log.map(|directory| Log::open(directory, OffsetDateTime::now_utc())) {
+        None => screen.clone(),
+        Some(Ok(log)) => screen.logging(log),
+        Some(Err(error)) => {
+            screen.failure(&error);
+            return exit_code(&error);
+        }
+    };
+    if several {
+        screen.show_total();
+    }
+    if let Err(error) = throttle::follow_signals(&uploader, screen) {
+        screen.error(&format!(
+            "the signals USR1 and USR2 cannot be listened to ({error}); the rate stays as it is"
+        ));
+    }
     let sending = Sending {
         uploader,
         options: put.options(),
@@ -132,11 +103,23 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         codes: Vec::new(),
         hopeless: false,
     };
-    sending.run(next, finder).await
+    let uploader = sending.uploader.clone();
+    tokio::select! {
+        code = sending.run(next, finder) => code,
+        () = interrupted() => {
+            screen.clear();
+            screen.error("interrupted; what arrived of files is kept, and the same command continues them");
+            if let Ok((streams @ 1.., told)) = tokio::time::timeout(GIVE_UP, uploader.abort_streams()).await {
+                let rest = if told < streams { "; the broker could not be told, and ends that in its time" } else { "" };
+                screen.error(&format!("what was read of standard input or a link is given up{rest}"));
+            }
+            EXIT_INTERRUPTED
+        }
+    }
 }
 
 impl Put {
-    fn options(&self) -> PutOptions {
+    pub(crate) fn options(&self) -> PutOptions {
         PutOptions {
             name: None,
             content_type: self.content_type.clone(),
@@ -154,71 +137,6 @@ impl Put {
             gitignore: self.gitignore,
             follow_links: self.follow_links,
         }
-    }
-}
-
-/// Finds the files of all sources, as fast as they are taken; whether all of them were taken.
-fn find(sources: Vec<Given>, name: Option<&str>, walk: &WalkOptions, found: &mpsc::Sender<Next>) -> bool {
-    let mut taken = true;
-    for given in sources {
-        let path = match given {
-            Given::Path(path) if path.is_dir() => path,
-            // Also what is not there: sending it says so.
-            given => {
-                let name = name.map(str::to_owned);
-                if found.blocking_send(Next::Send { given, name }).is_err() {
-                    return false;
-                }
-                continue;
-            }
-        };
-        let walked = match prefix(&path, name) {
-            Ok(prefix) => walk.walk(&path, &prefix, |met| {
-                taken = found.blocking_send(met.into()).is_ok();
-                taken
-            }),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = walked {
-            taken &= found.blocking_send(Next::Failed { path, error }).is_ok();
-        }
-        if !taken {
-            return false;
-        }
-    }
-    true
-}
-
-impl From<Found> for Next {
-    fn from(met: Found) -> Self {
-        match met {
-            Found::File { path, name } => Self::Send {
-                given: Given::Path(path),
-                name: Some(name),
-            },
-            Found::Skipped { path, what } => Self::Skipped { path, what },
-            Found::Failed { path, error } => Self::Failed {
-                path,
-                error: error.into(),
-            },
-        }
-    }
-}
-
-/// What stands before the names of a directory's files: another name if one is given, or its own, or nothing for its
-/// content alone (`photos/`, `.`).
-fn prefix(directory: &Path, name: Option<&str>) -> Result<String, UploadError> {
-    if let Some(name) = name {
-        return Ok(name.trim_end_matches('/').to_owned());
-    }
-    let bytes = directory.as_os_str().as_encoded_bytes();
-    match directory.file_name() {
-        Some(own) if !bytes.ends_with(b"/") && !bytes.ends_with(b"/.") => {
-            let path = directory.to_owned();
-            let not_utf8 = || uploader::SourceError::NameNotUtf8 { path };
-            Ok(own.to_str().map(str::to_owned).ok_or_else(not_utf8)?)
-        }
-        Some(_) | None => Ok(String::new()),
     }
 }
 
@@ -294,16 +212,11 @@ impl Sending {
         while next.recv().await.is_some() {
             self.sum.untried += 1;
         }
-        // It may still have been looking for the second file when nothing more could be sent.
-        if !finder.await.unwrap_or(true) {
-            self.sum.untried += 1;
-        }
+        // What was found too late to be taken counts as well; a finder that is deep in a directory is not waited for.
+        let all_taken = tokio::time::timeout(FINDER_STOPS, finder).await;
+        self.sum.untried += u64::from(!matches!(all_taken, Ok(Ok(true))));
         self.screen.summary(&self.sum);
-        match self.codes.split_first() {
-            None => 0,
-            Some((first, others)) if others.iter().all(|code| code == first) => *first,
-            Some(_) => EXIT_SOME_FAILED,
-        }
+        exit_code_of_all(&self.codes)
     }
 
     /// Whether one more small file can wait.
@@ -363,7 +276,10 @@ impl Sending {
         };
         let size = given.weight();
         match given {
-            Given::Path(path) if size <= MAX_SMALL && self.screen.shows_total() => {
+            // Under a limit every body has to wait for its turn, byte by byte.
+            Given::Path(path)
+                if size <= MAX_SMALL && self.screen.shows_total() && self.uploader.limit_rate().is_none() =>
+            {
                 let progress = render.clone();
                 self.small_bytes += size;
                 self.small.push((
@@ -414,35 +330,20 @@ impl Sending {
     }
 }
 
+/// The exit code that tells of all these failures.
+pub(crate) fn exit_code_of_all(codes: &[u8]) -> u8 {
+    match codes.split_first() {
+        None => 0,
+        Some((first, others)) if others.iter().all(|code| code == first) => *first,
+        Some(_) => EXIT_SOME_FAILED,
+    }
+}
+
 /// Whether what stands in the way of one file stands in the way of all.
 fn concerns_all(error: &UploadError) -> bool {
     match error {
         UploadError::BrokerUnreachable { .. } | UploadError::NotABroker { .. } => true,
         UploadError::Refused { problem, .. } => problem.status == 401,
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_gives_its_name_unless_its_content_or_another_name_is_meant() {
-        let of = |path: &str, name| prefix(Path::new(path), name).unwrap();
-        for (path, expected) in [
-            ("photos", "photos"),
-            ("/srv/photos", "photos"),
-            ("../photos", "photos"),
-            ("photos/", ""),
-            ("photos/.", ""),
-            (".", ""),
-            ("..", ""),
-            ("/", ""),
-        ] {
-            assert_eq!(of(path, None), expected, "{path}");
-        }
-        assert_eq!(of("photos/", Some("a/b/")), "a/b");
-        assert_eq!(of("photos", Some("")), "");
     }
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use uploader::{Downloaded, Event, Progress, UploadError, Uploaded};
+
+use crate::log::{self, Log};
 
 /// How much is shown, and the bars if there are any. Clones show on the same screen.
 #[derive(Clone, Debug)]
@@ -21,6 +24,7 @@ pub(crate) struct Screen {
     bars: MultiProgress,
     /// Below the bars of single files, where there are several of them.
     total: Arc<Mutex<Option<ProgressBar>>>,
+    log: Option<Arc<Log>>,
     started: Instant,
 }
 
@@ -31,13 +35,13 @@ const LEAST_BAR: u64 = 4 << 20;
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Sum {
     /// Files that became objects.
-    files: u64,
+    pub(crate) files: u64,
     /// Bytes in them.
-    bytes: u64,
+    pub(crate) bytes: u64,
     /// Bytes that this run sent.
-    sent_bytes: u64,
+    pub(crate) sent_bytes: u64,
     /// Bytes that an earlier run had sent.
-    kept_bytes: u64,
+    pub(crate) kept_bytes: u64,
     /// Files, and directories, that failed.
     pub(crate) failed: u64,
     /// Neither files nor directories.
@@ -83,13 +87,34 @@ impl Screen {
             style,
             bars: MultiProgress::with_draw_target(target),
             total: Arc::default(),
+            log: None,
             started: Instant::now(),
+        }
+    }
+
+    /// The same screen, of whose events `log` gets its share.
+    pub(crate) fn logging(&self, log: Log) -> Self {
+        Self {
+            log: Some(Arc::new(log)),
+            ..self.clone()
+        }
+    }
+
+    /// Writes a line to the log, if there is one.
+    fn log(&self, line: impl FnOnce() -> Option<String>) {
+        let Some((log, line)) = self.log.as_ref().and_then(|log| Some((log, line()?))) else {
+            return;
+        };
+        if let Err(error) = log.line(OffsetDateTime::now_utc(), &line) {
+            self.error(&format!(
+                "the log cannot be written any more ({error}); the upload goes on"
+            ));
         }
     }
 
     /// Several files are to be sent: shows a line for all of them, and a sum in the end.
     pub(crate) fn show_total(&self) {
-        let total = self.bars.add(ProgressBar::no_length());
+        let total = self.bars.add(hidden(None));
         let template = "{spinner} {msg} {bytes} {binary_bytes_per_sec} {elapsed}";
         total.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
         total.set_message("all files");
@@ -118,6 +143,7 @@ impl Screen {
 
     /// Something is left out, and what it is.
     pub(crate) fn skipped(&self, path: &Path, what: &str) {
+        self.log(|| Some(log::skipped(path, what)));
         match self.style {
             Style::Quiet => {}
             Style::Json => print_json(&json!({"event": "skipped", "file": path.display().to_string(), "what": what})),
@@ -130,13 +156,23 @@ impl Screen {
         }
     }
 
+    /// Parts are sent at another rate from now on.
+    pub(crate) fn rate_changed(&self, bytes_per_second: u64) {
+        match self.style {
+            Style::Quiet => {}
+            Style::Json => print_json(&json!({"event": "rate", "bytes_per_second": bytes_per_second})),
+            Style::Bar | Style::Lines => self.error(&format!("at most {}/s from now on", HumanBytes(bytes_per_second))),
+        }
+    }
+
     /// What came of all files, if there were several.
     pub(crate) fn summary(&self, sum: &Sum) {
+        let elapsed = self.started.elapsed();
+        self.log(|| Some(log::summary(sum, elapsed)));
         if self.total().take().is_none() {
             return;
         }
         self.clear();
-        let elapsed = self.started.elapsed();
         if sum.untried > 0 {
             self.error("the other files were not tried for the same reason");
         }
@@ -150,6 +186,7 @@ impl Screen {
                 }
                 print_json(&value);
             }
+            Style::Bar | Style::Lines if sum.files == 0 && sum.failed == 0 => print("no file was found to send\n"),
             Style::Bar | Style::Lines => print(&format!(
                 "{} files, {} in {:.2} s ({}/s){}{}{}\n",
                 HumanCount(sum.files),
@@ -181,12 +218,32 @@ impl Screen {
     }
 
     /// One entry of a listing, as a line or as JSON.
-    pub(crate) fn entry(&self, json: &impl Serialize, line: &str) {
+    ///
+    /// # Errors
+    /// It cannot be written: there is no use in more.
+    pub(crate) fn entry(&self, json: &impl Serialize, line: &str) -> io::Result<()> {
+        let text = match self.style {
+            Style::Quiet => return Ok(()),
+            Style::Json => format!("{}\n", json!(json)),
+            Style::Bar | Style::Lines => format!("{}\n", visible(line)),
+        };
+        std::io::stdout().lock().write_all(text.as_bytes())
+    }
+
+    /// Something that is both: a JSON object, or text that ends its lines.
+    pub(crate) fn tell(&self, json: &Value, text: &str) {
         match self.style {
             Style::Quiet => {}
-            Style::Json => print_json(&json!(json)),
-            Style::Bar | Style::Lines => print(&format!("{}\n", visible(line))),
+            Style::Json => print_json(json),
+            Style::Bar | Style::Lines => print(text),
         }
+    }
+
+    /// What was asked for as it is, whatever the style.
+    #[allow(clippy::unused_self, reason = "only the screen prints")]
+    pub(crate) fn print(&self, bytes: &[u8]) {
+        // A reader that has seen enough may go.
+        let _ = std::io::stdout().lock().write_all(bytes);
     }
 
     /// The answer to a question, as lines or as JSON.
@@ -214,8 +271,11 @@ fn print_json(value: &Value) {
 
 /// Text from outside as a terminal may show it: what would move the cursor, turn the direction of the text or begin a line of
 /// its own is spelt out.
-fn visible(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+pub(crate) fn visible(text: &str) -> String {
+    let turns = |c| {
+        let marks = '\u{200b}'..='\u{200f}';
+        marks.contains(&c) || matches!(c, '\u{61c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() || turns(c) {
@@ -279,11 +339,19 @@ impl Render {
     /// The upload failed.
     pub(crate) fn failed(&self, error: &UploadError, exit_status: u8) {
         self.failed_event(error, exit_status);
-        self.screen.failure(error);
+        let text = with_cause(error);
+        // Most errors name the file; those of the broker and the store do not know it.
+        if text.contains(&self.file) {
+            self.screen.error(&text);
+        } else {
+            self.screen.error(&format!("{}: {text}", self.file));
+        }
     }
 
     /// The event of a failure that is told in words elsewhere.
     pub(crate) fn failed_event(&self, error: &UploadError, exit_status: u8) {
+        let text = || log::failed(&self.path, error.code(), exit_status, &with_cause(error));
+        self.screen.log(|| Some(text()));
         if self.screen.style == Style::Json {
             let text = with_cause(error);
             print_json(&json!({
@@ -305,13 +373,10 @@ impl Render {
     fn start_bar(&self, size: Option<u64>) {
         let (bar, template) = match size {
             Some(size) => (
-                ProgressBar::new(size),
+                hidden(Some(size)),
                 "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
             ),
-            None => (
-                ProgressBar::no_length(),
-                "{spinner} {msg} {bytes} {binary_bytes_per_sec} {elapsed}",
-            ),
+            None => (hidden(None), "{spinner} {msg} {bytes} {binary_bytes_per_sec} {elapsed}"),
         };
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(self.file.clone());
@@ -364,6 +429,7 @@ impl Render {
 
 impl Progress for Render {
     fn event(&self, event: &Event<'_>) {
+        self.screen.log(|| log::told(&self.path, event));
         match self.screen.style {
             Style::Quiet => return,
             Style::Json => {
@@ -446,6 +512,11 @@ impl Progress for Render {
             _ => {}
         }
     }
+}
+
+/// A bar that is not drawn before it has its place among the others: drawn on its own, it would stay on the screen.
+fn hidden(size: Option<u64>) -> ProgressBar {
+    ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden())
 }
 
 /// Bytes a second.

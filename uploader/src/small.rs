@@ -14,6 +14,7 @@ use shared::{Md5Digest, ObjectKey, UploadId};
 use tokio::task::JoinSet;
 
 use crate::broker::read_at_most;
+use crate::budget::Cost;
 use crate::error::UploadError;
 use crate::md5_lanes::{Kernel, Md5Lanes};
 use crate::options::PutOptions;
@@ -219,6 +220,7 @@ async fn send(engine: &Engine, file: Admitted, progress: &dyn Progress) -> Optio
         return Some(file.id);
     };
     let (method, url, headers) = usable(&request)?;
+    let mut spent = None;
     for attempt in 1.. {
         let sending = engine
             .store
@@ -226,27 +228,30 @@ async fn send(engine: &Engine, file: Admitted, progress: &dyn Progress) -> Optio
             .headers(headers.clone())
             .body(file.bytes.clone())
             .send();
-        let (trouble, asked) = match tokio::time::timeout(engine.settings.stall, sending).await {
-            Err(_) => ("no answer in time".to_owned(), None),
-            Ok(Err(error)) => (answer::trouble(&error).to_owned(), None),
+        let (trouble, asked, cost) = match tokio::time::timeout(engine.settings.stall, sending).await {
+            Err(_) => ("no answer in time".to_owned(), None, Cost::Timeout),
+            Ok(Err(error)) => (answer::trouble(&error).to_owned(), None, Cost::of(&error)),
             Ok(Ok(response)) if response.status().is_success() => {
                 // Read to its end, so that the connection can be used again.
-                let _ = read_at_most(response, LONGEST_ANSWER).await;
+                let _ = tokio::time::timeout(engine.settings.stall, read_at_most(response, LONGEST_ANSWER)).await;
                 engine.limiter.succeeded();
+                engine.budget.succeeded(spent);
                 progress.event(&Event::Sent { bytes: size });
                 return Some(file.id);
             }
             Ok(Ok(response)) => {
                 let status = response.status().as_u16();
                 let asked = retry::retry_after(response.headers());
-                let document = read_at_most(response, LONGEST_ANSWER).await.unwrap_or_default();
+                let document =
+                    tokio::time::timeout(engine.settings.stall, read_at_most(response, LONGEST_ANSWER)).await;
+                let document = document.unwrap_or(Ok(Vec::new())).unwrap_or_default();
                 let document = String::from_utf8_lossy(&document);
                 match retry::judge(status, retry::s3_code(&document)) {
                     Verdict::Again => {}
                     Verdict::Overloaded => engine.limiter.overloaded(),
                     Verdict::FreshUrl | Verdict::Reread | Verdict::AskBroker => return None,
                 }
-                (answer::describe(status, &document), asked)
+                (answer::describe(status, &document), asked, Cost::Retry)
             }
         };
         let after = engine.settings.retry.wait(attempt, retry::random(), asked)?;
@@ -255,9 +260,11 @@ async fn send(engine: &Engine, file: Admitted, progress: &dyn Progress) -> Optio
             file.key,
             url.origin().ascii_serialization()
         );
-        let what = what.as_str();
-        progress.event(&Event::Retrying { what, after, attempt });
-        tokio::time::sleep(after).await;
+        engine
+            .budget
+            .wait_and_spend(cost, after, attempt, &what, progress)
+            .await;
+        spent = Some(cost);
     }
     None
 }

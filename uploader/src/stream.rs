@@ -1,11 +1,11 @@
 //! A stream, which is read once: equal parts until it ends, each held in memory until the store has it.
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use shared::api::CreateUpload;
-use shared::{MIB, PartNumber, PartPlan};
+use shared::{MIB, PartNumber, PartPlan, UploadId};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::error::UploadError;
@@ -20,7 +20,7 @@ use crate::transfer::{Upload, Window};
 use crate::{Engine, Uploaded, hash, plan};
 
 /// Bytes in a part unless others are asked for: room for 156 GiB.
-const PART_SIZE: u64 = 16 * MIB;
+pub(crate) const PART_SIZE: u64 = 16 * MIB;
 /// Parts in memory at once: one that is read, and some on their way.
 const HELD_PARTS: usize = 4;
 
@@ -122,6 +122,7 @@ async fn put(
         id: created.upload_id,
         progress,
     });
+    upload.engine.begin_stream(&upload.id);
     let sent = upload.sending(|ready| upload.read_parts(feed, part_size, ready)).await;
     let completed = match sent {
         Ok(size) => match PartPlan::for_size(size, Some(part_size), u64::MAX) {
@@ -130,6 +131,7 @@ async fn put(
         },
         Err(error) => Err(error),
     };
+    upload.engine.end_stream(&upload.id);
     match completed {
         Ok(object) => {
             let uploaded = Uploaded {
@@ -143,6 +145,18 @@ async fn put(
             Ok(uploaded)
         }
         Err(error) => Err(upload.give_up(error).await),
+    }
+}
+
+impl Engine {
+    fn begin_stream(&self, id: &UploadId) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.push(id.clone());
+    }
+
+    fn end_stream(&self, id: &UploadId) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|stream| stream != id);
     }
 }
 

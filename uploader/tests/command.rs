@@ -8,7 +8,7 @@ mod double;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use double::{Double, Reply, completed, problem};
+use double::{Double, Reply, completed, problem, s3_error};
 
 fn uploader(broker: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_uploader"))
@@ -200,5 +200,197 @@ fn neither_help_nor_errors_show_the_token() {
             !shown.is_empty() && !shown.contains("very-secret"),
             "{arguments:?}: {shown}"
         );
+    }
+}
+
+#[test]
+fn signals_halve_and_double_the_rate_while_files_are_sent() {
+    use std::io::BufRead as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    std::fs::write(&path, vec![7; 64 << 10]).unwrap();
+    let double = sound();
+    let mut put = Command::new(env!("CARGO_BIN_EXE_uploader"))
+        .args(["--broker", &double.address, "put", "--limit-rate", "1k"])
+        .arg(&path)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(put.stderr.take().unwrap()).lines();
+    let mut said = |expected: &str| {
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.contains(expected), "{line}");
+    };
+    let signal = |name: &str| {
+        let id = put.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([name, id.as_str()])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+
+    said("sending 64.00 KiB");
+    signal("-USR1");
+    said("at most 512 B/s");
+    signal("-USR2");
+    said("at most 1.00 KiB/s");
+    signal("-USR2");
+    said("at most 2.00 KiB/s");
+
+    put.kill().unwrap();
+    put.wait().unwrap();
+}
+
+/// The answer to `GET /v1/me`, of a broker that takes files of up to `max_size` bytes.
+fn me(max_size: u64) -> String {
+    serde_json::json!({
+        "principal": "alice", "server_time": "2026-01-01T00:00:00Z",
+        "destinations": [{"name": "default", "key_template": "{date}/{name}", "max_size": max_size, "acls": []}],
+        "limits": {"max_parts_per_sign": 1000, "max_parts": 10_000, "min_part_size": 5 << 20,
+            "max_part_size": 5_u64 << 30, "url_expires_in": 900, "upload_expires_in": 86_400},
+    })
+    .to_string()
+}
+
+#[test]
+fn a_dry_run_asks_who_this_is_and_tells_the_rest_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let photos = directory.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    for (name, size) in [("a", 20 << 20), ("b", 0), ("too large", 30 << 20)] {
+        let file = std::fs::File::create(photos.join(name)).unwrap();
+        file.set_len(size).unwrap();
+    }
+    let double = Double::start(|_| Reply::Answer(200, vec![], me(25 << 20)));
+    let photos = photos.to_str().unwrap();
+    let arguments = [
+        "--json",
+        "put",
+        "--dry-run",
+        "--limit-rate",
+        "1MiB",
+        photos,
+        "/no/such/file",
+    ];
+    let output = uploader(&double.address, &arguments);
+
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let asked: Vec<_> = double.seen().into_iter().map(|request| request.path).collect();
+    assert_eq!(asked, ["/v1/me"]);
+    let shown = text(&output.stdout);
+    let events: Vec<serde_json::Value> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let a = events.iter().find(|event| event["name"] == "photos/a").unwrap();
+    for (field, expected) in [
+        ("event", "planned".into()),
+        ("key_template", "{date}/{name}".into()),
+        ("size", (20 << 20).into()),
+        ("part_count", 3.into()),
+        ("broker_requests", serde_json::Value::from(3)),
+        ("store_requests", 3.into()),
+    ] {
+        assert_eq!(a[field], expected, "{field} in {a}");
+    }
+    let failed: Vec<_> = events.iter().filter(|event| event["event"] == "failed").collect();
+    let mut codes: Vec<_> = failed.iter().map(|event| event["code"].as_str().unwrap()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, ["file_too_large", "source_unusable"]);
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], &last["dry_run"]), (&"summary".into(), &true.into()));
+    for (field, expected) in [
+        ("files", 2),
+        ("bytes", 20 << 20),
+        ("parts", 3),
+        ("failed", 2),
+        ("seconds", 20),
+    ] {
+        assert_eq!(last[field], expected, "{field} in {last}");
+    }
+    assert_eq!(last["limit"], serde_json::json!({"by": "max_size", "bytes": 25 << 20}));
+
+    let output = uploader(&double.address, &["put", "--dry-run", "--exclude", "too*", photos]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let shown = text(&output.stdout);
+    for expected in [
+        "photos/a as photos/a: 20.00 MiB in 3 parts of 8.00 MiB; 3 requests to the broker, 3 to the store",
+        "2 files, 20.00 MiB in 3 parts; 5 requests to the broker, 3 to the store",
+        "largest file: 25.00 MiB, which is all that the destination takes",
+        "nothing was sent",
+    ] {
+        assert!(shown.contains(expected), "{expected:?} in {shown}");
+    }
+}
+
+#[test]
+fn completions_and_manual_need_no_broker_and_know_put() {
+    for arguments in [
+        &["completions", "bash"][..],
+        &["completions", "zsh"],
+        &["completions", "fish"],
+        &["man"],
+        &["man", "put"],
+    ] {
+        let output = uploader("nonsense", arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let shown = text(&output.stdout);
+        assert!(
+            shown.contains("put") && !shown.contains("very-secret"),
+            "{arguments:?}: {shown}"
+        );
+    }
+    assert_eq!(uploader("nonsense", &["man", "fly"]).status.code(), Some(2));
+    assert_eq!(uploader("nonsense", &["completions", "fly"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_log_has_what_happened_to_every_file_and_nothing_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let (files, logs) = (directory.path().join("files"), directory.path().join("logs"));
+    std::fs::create_dir(&files).unwrap();
+    let steers = "b\u{1b}[2J\nfailed x";
+    for name in ["a", steers] {
+        std::fs::write(files.join(name), "hello").unwrap();
+    }
+    std::os::unix::fs::symlink("a", files.join("link")).unwrap();
+    let mut slow_down = true;
+    let double = Double::start(move |request| {
+        if request.part().is_some() && std::mem::take(&mut slow_down) {
+            Reply::Answer(503, vec![("Retry-After", "0".into())], s3_error("SlowDown"))
+        } else if request.path.ends_with("/complete") {
+            Reply::Answer(200, vec![], completed(5))
+        } else {
+            Reply::Normal
+        }
+    });
+    let put = ["put", "--quiet", "--log-dir", logs.to_str().unwrap()];
+    let arguments = [&put[..], &[files.to_str().unwrap(), "/no/such/file"]].concat();
+
+    let unusable = uploader(&double.address, &arguments);
+    assert_eq!(unusable.status.code(), Some(2), "{unusable:?}");
+    assert!(double.seen().is_empty(), "something was sent before the log was there");
+    std::fs::create_dir(&logs).unwrap();
+    let output = uploader(&double.address, &arguments);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+
+    let mut log = String::new();
+    for entry in std::fs::read_dir(&logs).unwrap() {
+        log += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    }
+    for (kind, times) in [
+        ("started", 2),
+        ("retried", 1),
+        ("completed", 2),
+        ("failed", 1),
+        ("skipped", 1),
+        ("summary", 1),
+    ] {
+        let told = log.lines().filter(|line| line.split(' ').nth(1) == Some(kind)).count();
+        assert_eq!(told, times, "{kind} in {log}");
+    }
+    assert!(log.contains("summary files=2 bytes=10 "), "{log}");
+    for secret in ["very-secret", "X-Sig", "\u{1b}"] {
+        assert!(!log.contains(secret), "{log}");
     }
 }

@@ -400,3 +400,41 @@ async fn no_error_shows_a_token_or_a_signature() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_rate_holds_for_all_files_together_and_does_not_look_like_a_stall() {
+    let directory = tempfile::tempdir().unwrap();
+    let double = Double::start(|request| {
+        let complete = request.path.ends_with("/complete");
+        if complete {
+            Reply::Answer(200, vec![], completed(20))
+        } else {
+            Reply::Normal
+        }
+    });
+    // Ten bodies of 20 bytes, each given 5 at a time in its turn: every 500 ms, long after the stall time.
+    let uploader = Uploader::builder()
+        .broker(&double.address)
+        .concurrency(10)
+        .limit_rate(std::num::NonZeroU64::new(100).unwrap())
+        .stall_timeout(Duration::from_millis(300))
+        .build()
+        .unwrap();
+    let started = std::time::Instant::now();
+    let mut files = tokio::task::JoinSet::new();
+    for number in 0..10 {
+        let path = directory.path().join(number.to_string());
+        std::fs::write(&path, [7; 20]).unwrap();
+        let uploader = uploader.clone();
+        files.spawn(async move { uploader.put(path, &PutOptions::default(), Silent).await.map(drop) });
+    }
+    while let Some(file) = files.join_next().await {
+        file.unwrap().unwrap();
+    }
+    assert!(
+        started.elapsed() >= Duration::from_millis(1800),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(double.sendings(1), 10, "a part that waited was taken for stalled");
+}

@@ -72,7 +72,7 @@ pub async fn optional_json<T: DeserializeOwned + Default>(
 }
 
 /// A parser's words with what they quote of the client's: not too much of it, and nothing that forges a line of the log.
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     text.chars()
         .take(200)
         .flat_map(char::escape_debug)

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse};
 use shared::api::{ListObjects, ObjectList};
 
-use super::query::{page_size, query};
+use super::query::{key_text, page_size, query};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::principal::Principal;
@@ -22,6 +22,8 @@ pub async fn objects(broker: Shared, principal: Principal, request: HttpRequest)
     } = query(&request)?;
     let asked = prefix.unwrap_or_default();
     let limit = page_size(limit)?;
+    key_text("prefix", &asked)?;
+    key_text("delimiter", delimiter.as_deref().unwrap_or_default())?;
     if cursor.as_deref() == Some("") {
         return Err(ApiError::InvalidQuery(
             "the cursor is empty; leave it out for the first page".into(),

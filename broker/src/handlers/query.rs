@@ -3,9 +3,11 @@
 use std::ops::RangeInclusive;
 
 use actix_web::HttpRequest;
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use shared::api::MAX_PAGE;
 
+use super::body::excerpt;
 use crate::error::ApiError;
 
 /// The query as this struct.
@@ -13,7 +15,29 @@ use crate::error::ApiError;
 /// # Errors
 /// A field is unknown, comes twice or is of the wrong kind.
 pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, ApiError> {
-    serde_urlencoded::from_str(request.query_string()).map_err(|error| ApiError::InvalidQuery(error.to_string()))
+    let text = request.query_string();
+    // The parser would take bytes that are not UTF-8 for U+FFFD.
+    if percent_decode_str(text).decode_utf8().is_err() {
+        return Err(ApiError::InvalidQuery("it is not UTF-8".into()));
+    }
+    serde_urlencoded::from_str(text).map_err(|error| ApiError::InvalidQuery(excerpt(&error.to_string())))
+}
+
+/// Text that keys can begin with or hold: nothing that could not stand in the store's XML.
+///
+/// # Errors
+/// Which character cannot be.
+pub(super) fn key_text(field: &str, text: &str) -> Result<(), ApiError> {
+    match text
+        .chars()
+        .find(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+    {
+        None => Ok(()),
+        Some(c) => Err(ApiError::InvalidQuery(format!(
+            "the {field} holds U+{:04X}, which no key here has",
+            u32::from(c)
+        ))),
+    }
 }
 
 /// How many entries a page may have.

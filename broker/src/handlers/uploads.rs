@@ -19,14 +19,14 @@ pub async fn uploads(broker: Shared, principal: Principal, request: HttpRequest)
     let after = cursor.map(|cursor| cursor.parse::<UploadId>()).transpose();
     let after = after.map_err(|_| ApiError::InvalidQuery("the cursor is not one that a page before gave".into()))?;
     let now = broker.clock.now();
-    let page = broker
+    // One more than is shown tells whether there is a next page.
+    let mut page = broker
         .ledger
-        .open_uploads(&principal, after.as_ref(), limit, now)
+        .open_uploads(&principal, after.as_ref(), limit + 1, now)
         .await?;
-    let next_cursor = match page.last() {
-        Some(last) if page.len() >= usize::from(limit) => Some(last.id.to_string()),
-        Some(_) | None => None,
-    };
+    let more = page.len() > usize::from(limit);
+    page.truncate(limit.into());
+    let next_cursor = page.last().filter(|_| more).map(|last| last.id.to_string());
     let uploads = page.into_iter().map(|session| OpenUpload {
         upload_id: session.id,
         state: session.state,

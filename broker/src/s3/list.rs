@@ -47,6 +47,10 @@ impl StoreClient {
                     kind: StoreErrorKind::Unknown("an object without key, size or date".into()),
                 });
             };
+            // A store that is asked by another's cursor may list what was not asked for.
+            if !key.starts_with(&grant.prefix) {
+                continue;
+            }
             objects.push(ListedObject {
                 key: key.to_owned(),
                 size,
@@ -54,12 +58,13 @@ impl StoreClient {
                 last_modified,
             });
         }
-        let prefixes = listed.common_prefixes().iter();
+        let prefixes = listed.common_prefixes().iter().filter_map(|summed| summed.prefix());
         Ok(ObjectList {
             prefix: grant.prefix.clone(),
             objects,
             prefixes: prefixes
-                .filter_map(|summed| summed.prefix().map(str::to_owned))
+                .filter(|prefix| prefix.starts_with(&grant.prefix))
+                .map(str::to_owned)
                 .collect(),
             next_cursor: listed.next_continuation_token().map(str::to_owned),
         })

@@ -1,0 +1,193 @@
+//! The files that a command's sources stand for.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+use tokio::sync::mpsc;
+use uploader::{Found, Link, UploadError, WalkOptions};
+
+/// Standard input, among the sources.
+pub(crate) const STDIN: &str = "-";
+/// What a link counts for as long as its size is not known: what is held of it in memory, about.
+const BYTES_OF_LINK: u64 = 32 << 20;
+
+/// A source, told apart by how it is written.
+#[derive(Clone, Debug)]
+pub(crate) enum Given {
+    Stdin,
+    Link(Link),
+    Path(PathBuf),
+}
+
+impl Given {
+    pub(crate) fn read(source: &Path) -> Result<Self, UploadError> {
+        match source.to_str() {
+            Some(STDIN) => Ok(Self::Stdin),
+            Some(text) if Link::is_meant(text) => Ok(Self::Link(text.parse()?)),
+            Some(_) | None => Ok(Self::Path(source.to_owned())),
+        }
+    }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        matches!(self, Self::Path(path) if path.is_dir())
+    }
+
+    /// As it may be shown.
+    pub(crate) fn shown(&self) -> PathBuf {
+        match self {
+            Self::Stdin => STDIN.into(),
+            Self::Link(link) => link.to_string().into(),
+            Self::Path(path) => path.clone(),
+        }
+    }
+
+    /// Bytes to take into account before it is sent.
+    pub(crate) fn weight(&self) -> u64 {
+        match self {
+            Self::Stdin => 0,
+            Self::Link(_) => BYTES_OF_LINK,
+            Self::Path(path) => std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
+        }
+    }
+}
+
+/// What the finder has come upon.
+pub(crate) enum Next {
+    /// To be sent, by its own name if no other is given.
+    Send { given: Given, name: Option<String> },
+    /// Left out.
+    Skipped { path: PathBuf, what: &'static str },
+    /// Not to be looked at.
+    Failed { path: PathBuf, error: UploadError },
+}
+
+/// Finds the files of all sources, as fast as they are taken; whether all that it found were.
+pub(crate) fn find(sources: Vec<Given>, name: Option<&str>, walk: &WalkOptions, found: &mpsc::Sender<Next>) -> bool {
+    let mut taken = true;
+    let mut names = Names::of(sources.len());
+    for given in sources {
+        let path = match given {
+            Given::Path(path) if path.is_dir() => path,
+            // Also what is not there: sending it says so.
+            given => {
+                let name = name.map(str::to_owned);
+                if found.blocking_send(names.check(Next::Send { given, name })).is_err() {
+                    return false;
+                }
+                continue;
+            }
+        };
+        let walked = match prefix(&path, name) {
+            Ok(prefix) => walk.walk(&path, &prefix, |met| {
+                taken = found.blocking_send(names.check(met.into())).is_ok();
+                taken
+            }),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = walked {
+            taken &= found.blocking_send(Next::Failed { path, error }).is_ok();
+        }
+        if !taken {
+            return false;
+        }
+    }
+    true
+}
+
+/// The names that files of several sources have, by their hashes: two of one name would become one object.
+struct Names(Option<HashSet<u64>>);
+
+impl Names {
+    /// Within one source no name comes twice.
+    fn of(sources: usize) -> Self {
+        Self((sources > 1).then(HashSet::new))
+    }
+
+    /// A file whose name another one has already had fails.
+    fn check(&mut self, next: Next) -> Next {
+        let (
+            Some(names),
+            Next::Send {
+                given: Given::Path(path),
+                name,
+            },
+        ) = (&mut self.0, &next)
+        else {
+            return next;
+        };
+        let Some(name) = name.as_deref().or_else(|| path.file_name()?.to_str()) else {
+            return next;
+        };
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        if names.insert(hasher.finish()) {
+            return next;
+        }
+        let why = format!(
+            "another source of this command has the name {name} too, and both would become one object. Send this one in a \
+             command of its own, with another --name"
+        );
+        Next::Failed {
+            path: path.clone(),
+            error: UploadError::Settings(why),
+        }
+    }
+}
+
+impl From<Found> for Next {
+    fn from(met: Found) -> Self {
+        match met {
+            Found::File { path, name } => Self::Send {
+                given: Given::Path(path),
+                name: Some(name),
+            },
+            Found::Skipped { path, what } => Self::Skipped { path, what },
+            Found::Failed { path, error } => Self::Failed {
+                path,
+                error: error.into(),
+            },
+        }
+    }
+}
+
+/// What stands before the names of a directory's files: another name if one is given, or its own, or nothing for its
+/// content alone (`photos/`, `.`).
+fn prefix(directory: &Path, name: Option<&str>) -> Result<String, UploadError> {
+    if let Some(name) = name {
+        return Ok(name.trim_end_matches('/').to_owned());
+    }
+    let bytes = directory.as_os_str().as_encoded_bytes();
+    match directory.file_name() {
+        Some(own) if !bytes.ends_with(b"/") && !bytes.ends_with(b"/.") => {
+            let path = directory.to_owned();
+            let not_utf8 = || uploader::SourceError::NameNotUtf8 { path };
+            Ok(own.to_str().map(str::to_owned).ok_or_else(not_utf8)?)
+        }
+        Some(_) | None => Ok(String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_gives_its_name_unless_its_content_or_another_name_is_meant() {
+        let of = |path: &str, name| prefix(Path::new(path), name).unwrap();
+        for (path, expected) in [
+            ("photos", "photos"),
+            ("/srv/photos", "photos"),
+            ("../photos", "photos"),
+            ("photos/", ""),
+            ("photos/.", ""),
+            (".", ""),
+            ("..", ""),
+            ("/", ""),
+        ] {
+            assert_eq!(of(path, None), expected, "{path}");
+        }
+        assert_eq!(of("photos/", Some("a/b/")), "a/b");
+        assert_eq!(of("photos", Some("")), "");
+    }
+}
