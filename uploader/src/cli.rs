@@ -1,13 +1,14 @@
 //! Flags as typed, with the words that `--help` shows.
 
 use std::ffi::OsString;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use shared::{ObjectKey, UploadId};
 use uploader::{DEFAULT_BROKER, DEFAULT_CONCURRENCY};
+
+use crate::timetable::RateLimit;
 
 /// Uploads files to an S3-compatible store by way of a broker, which alone holds the store's keys.
 ///
@@ -79,10 +80,6 @@ impl std::fmt::Debug for Hidden {
         f.write_str("Hidden")
     }
 }
-
-/// Bytes a second, or no limit.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Rate(pub(crate) Option<NonZeroU64>);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -178,10 +175,11 @@ pub(crate) struct Put {
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_name = "N")]
     pub(crate) concurrency: usize,
 
-    /// Most bytes a second, of all files and parts together, such as 500k or 10MiB; 0 for as many as the network takes. While
-    /// it runs, the signal USR1 halves the rate, and USR2 doubles it
-    #[arg(long, env = "UPLOADER_LIMIT_RATE", hide_env_values = true, value_name = "RATE", value_parser = rate)]
-    pub(crate) limit_rate: Option<Rate>,
+    /// Most bytes a second, of all files and parts together, such as 500k or 10MiB; off or 0 for as many as the network takes; or
+    /// a table by the time of the day: "08:00,1MiB 18:00,10MiB 23:00,off". While it runs, the signal USR1 halves the rate, and
+    /// USR2 doubles it
+    #[arg(long, env = "UPLOADER_LIMIT_RATE", hide_env_values = true, value_name = "RATE")]
+    pub(crate) limit_rate: Option<RateLimit>,
 
     /// Also write what happens into a file for each day of UTC in this directory, uploader-YYYY-MM-DD.log
     #[arg(long, value_name = "DIR")]
@@ -261,7 +259,7 @@ without what could be secret in it:
   completed   upload_id, key, etag, size, version_id (on versioned buckets), location,
               sent_bytes, kept_bytes, seconds
   failed      code, exit_status, error
-  rate        without `file`, after a signal: bytes_per_second
+  rate        without `file`, after a signal or by the table: bytes_per_second, null for no limit
   skipped     what: neither a file nor a directory, and left out
   summary     without `file`, the last one where a directory or several sources are sent:
               files, bytes, sent_bytes, kept_bytes, failed, skipped, untried, seconds
@@ -284,8 +282,10 @@ nothing had been sent by an earlier run and nothing had to be sent twice, and en
 status of a real run as far as that is known.
 
 A rate set by --limit-rate is halved by `kill -USR1` and doubled by `kill -USR2`, as often as they
-come; without one these signals end the process, as they do any other. Requests to the broker, a
-few hundred bytes each, are not counted.
+come, and until the table's next entry if it is one; without one these signals end the process, as
+they do any other. A table's times are this machine's (TZ), each rate holds from its time to the
+next one's, and the last one's until the first one's on the next day. A rate without a unit is
+bytes. Requests to the broker, a few hundred bytes each, are not counted.
 
 The files of --log-dir have a line for each file started, retried, completed, failed and skipped,
 and one for the sum, each with its time in UTC. They can be read by you alone, are appended to,
@@ -316,7 +316,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// A number of bytes, with a binary unit if need be: `8388608`, `8M`, `8MiB`.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
@@ -328,14 +328,6 @@ fn size(text: &str) -> Result<u64, String> {
     };
     let number = number.parse::<u64>().map_err(|_| "it must begin with a whole number")?;
     number.checked_mul(1 << shift).ok_or_else(|| "it is too large".into())
-}
-
-/// A number of bytes for each second; nothing at all, which is how scripts leave a variable out, is no limit.
-fn rate(text: &str) -> Result<Rate, String> {
-    match text {
-        "" => Ok(Rate(None)),
-        text => size(text).map(|bytes| Rate(NonZeroU64::new(bytes))),
-    }
 }
 
 #[cfg(test)]
@@ -363,13 +355,6 @@ mod tests {
         for bad in ["", "M", "-1", "1.5G", "8MB", "99999999999G", "99999999999999999999"] {
             assert!(size(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_rate_is_a_size_and_none_of_it_is_no_limit() {
-        assert_eq!(rate("500k"), Ok(Rate(NonZeroU64::new(500 << 10))));
-        assert_eq!((rate("0"), rate("")), (Ok(Rate(None)), Ok(Rate(None))));
-        assert!(rate("fast").is_err());
     }
 
     #[test]

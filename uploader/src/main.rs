@@ -10,6 +10,7 @@ mod manual;
 mod put_all;
 mod render;
 mod throttle;
+mod timetable;
 
 use std::process::ExitCode;
 

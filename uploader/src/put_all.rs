@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use uploader::{MAX_SMALL, MAX_TOGETHER, PutOptions, SmallFile, UploadError, Uploaded, Uploader, WalkOptions};
 
-use crate::cli::{Common, Put, Rate};
+use crate::cli::{Common, Put};
 use crate::commands::{EXIT_INTERRUPTED, EXIT_SOME_FAILED, exit_code, interrupted};
 use crate::find::{Given, Next, STDIN, find};
 use crate::log::Log;
@@ -47,8 +47,8 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         }
         _ => common.uploader(put.concurrency, Duration::from_secs(put.stall_timeout)),
     };
-    if let (Ok(uploader), Some(Rate(limit))) = (&checked, put.limit_rate) {
-        uploader.set_limit_rate(limit);
+    if let (Ok(uploader), Some(limit)) = (&checked, &put.limit_rate) {
+        uploader.set_limit_rate(limit.now());
     }
     let uploader = match checked {
         Ok(uploader) => uploader,
@@ -84,7 +84,7 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
     if several {
         screen.show_total();
     }
-    if let Err(error) = throttle::follow_signals(&uploader, screen) {
+    if let Err(error) = throttle::follow(put.limit_rate.as_ref(), &uploader, screen) {
         screen.error(&format!(
             "the signals USR1 and USR2 cannot be listened to ({error}); the rate stays as it is"
         ));
