@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use shared::{ObjectKey, UploadId};
-use uploader::{DEFAULT_BROKER, DEFAULT_CONCURRENCY};
+use uploader::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY};
 
 use crate::timetable::RateLimit;
 
@@ -31,6 +31,26 @@ pub(crate) struct Common {
     #[arg(long, global = true, env = "UPLOADER_BROKER", hide_env_values = true, default_value = DEFAULT_BROKER, value_name = "URL")]
     pub(crate) broker: String,
 
+    /// Settings file [default: uploader/config.toml in $XDG_CONFIG_HOME or ~/.config, if there is one]
+    #[arg(
+        long,
+        global = true,
+        env = "UPLOADER_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Profile of the settings file, a table [profiles.NAME]
+    #[arg(
+        long,
+        global = true,
+        env = "UPLOADER_PROFILE",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    pub(crate) profile: Option<String>,
+
     /// The token that shows the broker who asks; better given by the environment, where other users cannot see it
     #[arg(
         long,
@@ -40,6 +60,16 @@ pub(crate) struct Common {
         value_name = "TOKEN"
     )]
     pub(crate) token: Option<Hidden>,
+
+    /// File that has the token in it, and that others may not read
+    #[arg(
+        long,
+        global = true,
+        env = "UPLOADER_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) token_file: Option<PathBuf>,
 
     /// Certificates in PEM of authorities that may vouch for broker and store, beside those that the system trusts
     #[arg(
@@ -121,8 +151,8 @@ pub(crate) enum Command {
 #[command(after_long_help = PUT_HELP)]
 pub(crate) struct Put {
     /// Files and directories to upload, links (http:// or https://), or - for standard input (needs
-    /// --name); a directory with `/` at its end stands for its content, without its own name
-    #[arg(required = true, value_name = "SOURCE")]
+    /// --name); a directory with `/` at its end stands for its content, without its own name [default: the profile's]
+    #[arg(value_name = "SOURCE")]
     pub(crate) sources: Vec<PathBuf>,
 
     /// Name from which the destination makes the key; may hold `/`. For a directory, what to put in place of its own name
@@ -172,7 +202,7 @@ pub(crate) struct Put {
     pub(crate) part_size: Option<u64>,
 
     /// Parts on their way at once, 1 to 256; fewer are sent while the store says that it has too much to do
-    #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_name = "N")]
+    #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = concurrency, value_name = "N")]
     pub(crate) concurrency: usize,
 
     /// Most bytes a second, of all files and parts together, such as 500k or 10MiB; off or 0 for as many as the network takes; or
@@ -204,7 +234,7 @@ pub(crate) struct Get {
     pub(crate) overwrite: bool,
 
     /// Ranges on their way at once, 1 to 256
-    #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_name = "N")]
+    #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = concurrency, value_name = "N")]
     pub(crate) concurrency: usize,
 
     /// Seconds without a byte moving after which a range is asked for anew
@@ -223,6 +253,26 @@ pub(crate) struct Ls {
 }
 
 const AFTER_HELP: &str = "\
+Settings:
+  A flag wins over its environment variable, that over the profile, that over the rest of the
+  settings file, that over the default. The file's keys are the names of the flags above (but for
+  --config, --profile, --json, --quiet) and of those of `put` (but for --dry-run); --profile NAME
+  takes what [profiles.NAME] says:
+    broker = \"https://uploads.example.org\"
+    [profiles.nightly]
+    token-file = \"nightly.token\"               # a path from the file's directory; ~/ is your home
+    sources = [\"/srv/data\", \"~/photos\"]      # what `uploader --profile nightly put` uploads
+    exclude = [\"*.tmp\"]                        # a list for each flag that may be given several times
+    meta = { host = \"h7\" }
+    limit-rate = \"08:00,1MiB 23:00,off\"
+    gitignore = true
+  A flag that is given replaces the whole list, and --gitignore=false takes such a switch back. An
+  empty variable counts as none. A file with a token in it must be one that others cannot read.
+
+Proxies:
+  HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or the same in lower case, name the proxy for requests to
+  broker, store and links; NO_PROXY names hosts, domains and networks that are reached without it.
+
 Exit status:
   0    everything was done
   1    some of it failed
@@ -244,6 +294,7 @@ Examples:
   uploader put --exclude '*.tmp' --exclude cache/ --name host-7 /srv/data
   uploader ls photos/2026/ && uploader get photos/2026/1.jpg
   UPLOADER_TOKEN=… uploader --broker https://uploads.example.org put *.tar
+  uploader --profile nightly put
   eval \"$(uploader completions bash)\"
   uploader --json put backup.tar | jq -r 'select(.event == \"completed\").key'";
 
@@ -315,6 +366,14 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn concurrency(text: &str) -> Result<usize, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=MAX_CONCURRENCY).contains(number));
+    number.ok_or_else(|| format!("it is a whole number of 1 to {MAX_CONCURRENCY}"))
+}
+
 /// A number of bytes, with a binary unit if need be: `8388608`, `8M`, `8MiB`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -367,7 +426,7 @@ mod tests {
     fn help_and_debug_never_show_the_token() {
         let cli = Cli::try_parse_from(["uploader", "--token", "very-secret", "whoami"]).unwrap();
         assert!(!format!("{cli:?}").contains("very-secret"));
-        let error = Cli::try_parse_from(["uploader", "--token", "very-secret", "put"]).unwrap_err();
+        let error = Cli::try_parse_from(["uploader", "--token", "very-secret", "put", "--no"]).unwrap_err();
         assert!(!error.to_string().contains("very-secret"));
     }
 }

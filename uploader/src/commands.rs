@@ -1,5 +1,6 @@
 //! What each command does, and the exit code it ends with.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::look::{fetch, list, uploads};
 use crate::manual;
 use crate::put_all::put_all;
 use crate::render::Screen;
+use crate::settings::command_line;
 
 pub(crate) const EXIT_SOME_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -19,8 +21,19 @@ const EXIT_SOURCE_CHANGED: u8 = 4;
 const EXIT_TEMPORARY: u8 = 75;
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
+/// Reads the command line and the settings file, and does what was asked.
+pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+    match command_line(arguments) {
+        Ok(cli) => run(&cli),
+        Err(error) => {
+            Screen::new(false, true).failure(&error);
+            exit_code(&error).into()
+        }
+    }
+}
+
 /// Does what was asked; what went wrong is told on standard error and shows in the exit code.
-pub(crate) fn run(cli: &Cli) -> ExitCode {
+fn run(cli: &Cli) -> ExitCode {
     let screen = Screen::new(cli.common.json, cli.common.quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
