@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use shared::{ObjectKey, UploadId};
 use uploader::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY};
 
+use crate::schedule::Schedule;
 use crate::timetable::RateLimit;
 
 /// Uploads files to an S3-compatible store by way of a broker, which alone holds the store's keys.
@@ -135,6 +136,8 @@ pub(crate) enum Command {
     Uploads,
     /// Show who the broker takes you for, and what you may upload where
     Whoami,
+    /// Have `put` run by itself for a profile of the settings file: print or write a systemd timer, or print a line for cron
+    Schedule(Schedule),
     /// Print a script that has a shell complete this command line
     Completions {
         /// Which one
@@ -294,7 +297,7 @@ Examples:
   uploader put --exclude '*.tmp' --exclude cache/ --name host-7 /srv/data
   uploader ls photos/2026/ && uploader get photos/2026/1.jpg
   UPLOADER_TOKEN=… uploader --broker https://uploads.example.org put *.tar
-  uploader --profile nightly put
+  uploader --profile nightly put && uploader --profile nightly schedule --write
   eval \"$(uploader completions bash)\"
   uploader --json put backup.tar | jq -r 'select(.event == \"completed\").key'";
 

@@ -10,10 +10,12 @@ mod manual;
 mod private_file;
 mod put_all;
 mod render;
+mod schedule;
 mod settings;
 mod settings_file;
 mod throttle;
 mod timetable;
+mod units;
 
 use std::process::ExitCode;
 

@@ -26,7 +26,11 @@ pub(crate) type Values = BTreeMap<String, Vec<OsString>>;
 /// What the file says, for the profile that was chosen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
+    /// The file, from the root; none if there is none.
+    pub(crate) file: Option<PathBuf>,
     values: Values,
+    /// Flags and variables that this run was given and another one of the same profile will not have.
+    pub(crate) only_here: Vec<String>,
 }
 
 /// The command line, completed by the settings file. A command line that cannot be used ends the process here, as does
@@ -34,22 +38,23 @@ pub(crate) struct Settings {
 ///
 /// # Errors
 /// The settings file cannot be read, or has something in it that cannot be used, or has not got the profile.
-pub(crate) fn command_line(arguments: &[OsString]) -> Result<Cli, UploadError> {
+pub(crate) fn command_line(arguments: &[OsString]) -> Result<(Cli, Settings), UploadError> {
     let given = command()
         .try_get_matches_from(arguments)
         .unwrap_or_else(|error| error.exit());
     let mut cli = Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
-    let settings = match cli.command {
+    let mut settings = match cli.command {
         // They ask about the program, which a broken file does not change.
-        Asked::Completions { .. } | Asked::Man { .. } => return Ok(cli),
+        Asked::Completions { .. } | Asked::Man { .. } => return Ok((cli, Settings::default())),
         _ => Settings::read(cli.common.config.as_deref(), cli.common.profile.as_deref())?,
     };
+    settings.only_here = only_here(&given);
     let matches = command_with(&settings)
         .try_get_matches_from(arguments)
         .unwrap_or_else(|error| error.exit());
     cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     settle_token(&mut cli, &matches)?;
-    Ok(cli)
+    Ok((cli, settings))
 }
 
 /// The command line as it is, but that a switch can be taken back (`--gitignore=false`), and that an empty variable is none,
@@ -113,6 +118,25 @@ pub(crate) fn keys(command: &Command) -> impl Iterator<Item = &Arg> {
     command.get_arguments().chain(put).filter(|argument| is_key(argument))
 }
 
+/// What the person at this machine has said in ways that another run would not know of.
+fn only_here(given: &ArgMatches) -> Vec<String> {
+    let command = command();
+    let variables = keys(&command).filter_map(|argument| {
+        let name = argument.get_env()?;
+        std::env::var_os(name).map(|_| name.to_string_lossy().into_owned())
+    });
+    let typed = |argument: &&Arg| {
+        given.try_contains_id(argument.get_id().as_str()).unwrap_or(false)
+            && given.value_source(argument.get_id().as_str()) == Some(clap::parser::ValueSource::CommandLine)
+    };
+    let flags = command
+        .get_arguments()
+        .filter(|argument| is_key(argument))
+        .filter(typed);
+    let flags = flags.map(|argument| format!("--{}", key_of(argument)));
+    flags.chain(variables).collect()
+}
+
 /// The token, from the nearest that names one: flags before variables before the file.
 fn settle_token(cli: &mut Cli, matches: &ArgMatches) -> Result<(), UploadError> {
     let Some(path) = cli.common.token_file.take() else {
@@ -133,7 +157,10 @@ fn settle_token(cli: &mut Cli, matches: &ArgMatches) -> Result<(), UploadError> 
             std::cmp::Ordering::Greater => {}
         }
     }
-    cli.common.token = Some(private_file::token(&path)?.into());
+    // Who makes a service is not that service.
+    if !(matches!(cli.command, Asked::Schedule(_)) && private_file::is_credential(&path)) {
+        cli.common.token = Some(private_file::token(&path)?.into());
+    }
     Ok(())
 }
 
@@ -173,7 +200,18 @@ impl Settings {
                 path.display()
             ));
         }
-        Ok(Self { values })
+        Ok(Self {
+            file: Some(path),
+            values,
+            only_here: Vec::new(),
+        })
+    }
+
+    /// What these arguments mean with this file and nothing else: no variable counts.
+    pub(crate) fn alone(&self, arguments: &[&str]) -> Result<Cli, UploadError> {
+        let parsed = without_variables(command_with(self)).try_get_matches_from(arguments);
+        let cli = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
+        cli.map_err(|error| UploadError::Settings(error.to_string()))
     }
 }
 
@@ -190,7 +228,7 @@ fn usual_file() -> Option<PathBuf> {
 }
 
 /// Where a user's settings are kept. A relative `$XDG_CONFIG_HOME` does not count, says the specification.
-fn config_home() -> Option<PathBuf> {
+pub(crate) fn config_home() -> Option<PathBuf> {
     let named = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
     let usual = || Some(std::env::home_dir()?.join(".config"));
     named
