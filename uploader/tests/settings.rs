@@ -12,6 +12,8 @@ use std::process::{Command, Output};
 
 use double::{Double, Reply, completed};
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 /// A home with what somebody would keep there.
 struct Home(tempfile::TempDir);
 
@@ -37,7 +39,7 @@ impl Home {
         self.write(".config/uploader/config.toml", text, 0o600)
     }
 
-    fn run(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    fn run(&self, variables: Variables<'_>, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_uploader"))
             .args(arguments)
             .env_clear()
@@ -77,7 +79,7 @@ fn a_flag_wins_over_its_variable_that_over_the_profile_that_over_the_rest_of_the
     let double = curious();
     let (variable, flag) = (("UPLOADER_TOKEN", "of-the-variable"), ["--token", "of-the-flag"]);
     let (with_profile, without) = (["--profile", "p"], ["--profile", "none"]);
-    let cases: [(&[(&str, &str)], Vec<&str>, &str); 6] = [
+    let cases: [(Variables, Vec<&str>, &str); 6] = [
         (&[], vec![], "of-the-file"),
         (&[], without.to_vec(), "of-the-file"),
         (&[], with_profile.to_vec(), "of-the-profile"),
@@ -278,7 +280,7 @@ fn a_token_has_one_source_the_nearest() {
     let file = home.write("token", "of-the-token-file\n", 0o600);
     let file = file.to_str().unwrap();
     home.settings("token = \"of-the-file\"\n");
-    let cases: [(&[(&str, &str)], &[&str], &str); 3] = [
+    let cases: [(Variables, &[&str], &str); 3] = [
         (&[("UPLOADER_TOKEN_FILE", file)], &[], "of-the-token-file"),
         (
             &[("UPLOADER_TOKEN", "of-the-variable")],
