@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 use crate::{PROTOCOL, README};
 
+/// What is called `uploader` in the examples.
+const UPLOADER: &str = env!("CARGO_BIN_EXE_uploader-under-test");
 /// Examples that take longer have hung.
 const HUNG: Duration = Duration::from_mins(2);
 /// Stands between the outputs of two blocks.
@@ -97,7 +99,10 @@ async fn run_examples(name: &str, document: &str) {
         let run = Command::new("bash")
             .args([
                 "-c",
-                &format!("set -euo pipefail\n{preamble}{}", script(&blocks, BETWEEN)),
+                &format!(
+                    "set -euo pipefail\nuploader() {{ '{UPLOADER}' \"$@\"; }}\n{preamble}{}",
+                    script(&blocks, BETWEEN)
+                ),
             ])
             .current_dir(&directory)
             .env_clear()

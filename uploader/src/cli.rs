@@ -1,13 +1,15 @@
 //! Flags as typed, with the words that `--help` shows.
 
 use std::ffi::OsString;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use shared::{ObjectKey, UploadId};
-use uploader::{DEFAULT_BROKER, DEFAULT_CONCURRENCY};
+use uploader::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY};
+
+use crate::schedule::Schedule;
+use crate::timetable::RateLimit;
 
 /// Uploads files to an S3-compatible store by way of a broker, which alone holds the store's keys.
 ///
@@ -30,6 +32,26 @@ pub(crate) struct Common {
     #[arg(long, global = true, env = "UPLOADER_BROKER", hide_env_values = true, default_value = DEFAULT_BROKER, value_name = "URL")]
     pub(crate) broker: String,
 
+    /// Settings file [default: uploader/config.toml in $XDG_CONFIG_HOME or ~/.config, if there is one]
+    #[arg(
+        long,
+        global = true,
+        env = "UPLOADER_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Profile of the settings file, a table [profiles.NAME]
+    #[arg(
+        long,
+        global = true,
+        env = "UPLOADER_PROFILE",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    pub(crate) profile: Option<String>,
+
     /// The token that shows the broker who asks; better given by the environment, where other users cannot see it
     #[arg(
         long,
@@ -39,6 +61,16 @@ pub(crate) struct Common {
         value_name = "TOKEN"
     )]
     pub(crate) token: Option<Hidden>,
+
+    /// File that has the token in it, and that others may not read
+    #[arg(
+        long,
+        global = true,
+        env = "UPLOADER_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) token_file: Option<PathBuf>,
 
     /// Certificates in PEM of authorities that may vouch for broker and store, beside those that the system trusts
     #[arg(
@@ -80,10 +112,6 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
-/// Bytes a second, or no limit.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Rate(pub(crate) Option<NonZeroU64>);
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Upload files, or continue uploading them
@@ -108,6 +136,8 @@ pub(crate) enum Command {
     Uploads,
     /// Show who the broker takes you for, and what you may upload where
     Whoami,
+    /// Have `put` run by itself for a profile of the settings file: print or write a systemd timer, or print a line for cron
+    Schedule(Schedule),
     /// Print a script that has a shell complete this command line
     Completions {
         /// Which one
@@ -124,8 +154,8 @@ pub(crate) enum Command {
 #[command(after_long_help = PUT_HELP)]
 pub(crate) struct Put {
     /// Files and directories to upload, links (http:// or https://), or - for standard input (needs
-    /// --name); a directory with `/` at its end stands for its content, without its own name
-    #[arg(required = true, value_name = "SOURCE")]
+    /// --name); a directory with `/` at its end stands for its content, without its own name [default: the profile's]
+    #[arg(value_name = "SOURCE")]
     pub(crate) sources: Vec<PathBuf>,
 
     /// Name from which the destination makes the key; may hold `/`. For a directory, what to put in place of its own name
@@ -175,13 +205,14 @@ pub(crate) struct Put {
     pub(crate) part_size: Option<u64>,
 
     /// Parts on their way at once, 1 to 256; fewer are sent while the store says that it has too much to do
-    #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_name = "N")]
+    #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = concurrency, value_name = "N")]
     pub(crate) concurrency: usize,
 
-    /// Most bytes a second, of all files and parts together, such as 500k or 10MiB; 0 for as many as the network takes. While
-    /// it runs, the signal USR1 halves the rate, and USR2 doubles it
-    #[arg(long, env = "UPLOADER_LIMIT_RATE", hide_env_values = true, value_name = "RATE", value_parser = rate)]
-    pub(crate) limit_rate: Option<Rate>,
+    /// Most bytes a second, of all files and parts together, such as 500k or 10MiB; off or 0 for as many as the network takes; or
+    /// a table by the time of the day: "08:00,1MiB 18:00,10MiB 23:00,off". While it runs, the signal USR1 halves the rate, and
+    /// USR2 doubles it
+    #[arg(long, env = "UPLOADER_LIMIT_RATE", hide_env_values = true, value_name = "RATE")]
+    pub(crate) limit_rate: Option<RateLimit>,
 
     /// Also write what happens into a file for each day of UTC in this directory, uploader-YYYY-MM-DD.log
     #[arg(long, value_name = "DIR")]
@@ -206,7 +237,7 @@ pub(crate) struct Get {
     pub(crate) overwrite: bool,
 
     /// Ranges on their way at once, 1 to 256
-    #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_name = "N")]
+    #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = concurrency, value_name = "N")]
     pub(crate) concurrency: usize,
 
     /// Seconds without a byte moving after which a range is asked for anew
@@ -225,6 +256,26 @@ pub(crate) struct Ls {
 }
 
 const AFTER_HELP: &str = "\
+Settings:
+  A flag wins over its environment variable, that over the profile, that over the rest of the
+  settings file, that over the default. The file's keys are the names of the flags above (but for
+  --config, --profile, --json, --quiet) and of those of `put` (but for --dry-run); --profile NAME
+  takes what [profiles.NAME] says:
+    broker = \"https://uploads.example.org\"
+    [profiles.nightly]
+    token-file = \"nightly.token\"               # a path from the file's directory; ~/ is your home
+    sources = [\"/srv/data\", \"~/photos\"]      # what `uploader --profile nightly put` uploads
+    exclude = [\"*.tmp\"]                        # a list for each flag that may be given several times
+    meta = { host = \"h7\" }
+    limit-rate = \"08:00,1MiB 23:00,off\"
+    gitignore = true
+  A flag that is given replaces the whole list, and --gitignore=false takes such a switch back. An
+  empty variable counts as none. A file with a token in it must be one that others cannot read.
+
+Proxies:
+  HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or the same in lower case, name the proxy for requests to
+  broker, store and links; NO_PROXY names hosts, domains and networks that are reached without it.
+
 Exit status:
   0    everything was done
   1    some of it failed
@@ -246,6 +297,7 @@ Examples:
   uploader put --exclude '*.tmp' --exclude cache/ --name host-7 /srv/data
   uploader ls photos/2026/ && uploader get photos/2026/1.jpg
   UPLOADER_TOKEN=… uploader --broker https://uploads.example.org put *.tar
+  uploader --profile nightly put && uploader --profile nightly schedule --write
   eval \"$(uploader completions bash)\"
   uploader --json put backup.tar | jq -r 'select(.event == \"completed\").key'";
 
@@ -261,7 +313,7 @@ without what could be secret in it:
   completed   upload_id, key, etag, size, version_id (on versioned buckets), location,
               sent_bytes, kept_bytes, seconds
   failed      code, exit_status, error
-  rate        without `file`, after a signal: bytes_per_second
+  rate        without `file`, after a signal or by the table: bytes_per_second, null for no limit
   skipped     what: neither a file nor a directory, and left out
   summary     without `file`, the last one where a directory or several sources are sent:
               files, bytes, sent_bytes, kept_bytes, failed, skipped, untried, seconds
@@ -284,8 +336,10 @@ nothing had been sent by an earlier run and nothing had to be sent twice, and en
 status of a real run as far as that is known.
 
 A rate set by --limit-rate is halved by `kill -USR1` and doubled by `kill -USR2`, as often as they
-come; without one these signals end the process, as they do any other. Requests to the broker, a
-few hundred bytes each, are not counted.
+come, and until the table's next entry if it is one; without one these signals end the process, as
+they do any other. A table's times are this machine's (TZ), each rate holds from its time to the
+next one's, and the last one's until the first one's on the next day. A rate without a unit is
+bytes. Requests to the broker, a few hundred bytes each, are not counted.
 
 The files of --log-dir have a line for each file started, retried, completed, failed and skipped,
 and one for the sum, each with its time in UTC. They can be read by you alone, are appended to,
@@ -315,8 +369,16 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn concurrency(text: &str) -> Result<usize, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=MAX_CONCURRENCY).contains(number));
+    number.ok_or_else(|| format!("it is a whole number of 1 to {MAX_CONCURRENCY}"))
+}
+
 /// A number of bytes, with a binary unit if need be: `8388608`, `8M`, `8MiB`.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
@@ -328,14 +390,6 @@ fn size(text: &str) -> Result<u64, String> {
     };
     let number = number.parse::<u64>().map_err(|_| "it must begin with a whole number")?;
     number.checked_mul(1 << shift).ok_or_else(|| "it is too large".into())
-}
-
-/// A number of bytes for each second; nothing at all, which is how scripts leave a variable out, is no limit.
-fn rate(text: &str) -> Result<Rate, String> {
-    match text {
-        "" => Ok(Rate(None)),
-        text => size(text).map(|bytes| Rate(NonZeroU64::new(bytes))),
-    }
 }
 
 #[cfg(test)]
@@ -366,13 +420,6 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_a_size_and_none_of_it_is_no_limit() {
-        assert_eq!(rate("500k"), Ok(Rate(NonZeroU64::new(500 << 10))));
-        assert_eq!((rate("0"), rate("")), (Ok(Rate(None)), Ok(Rate(None))));
-        assert!(rate("fast").is_err());
-    }
-
-    #[test]
     fn metadata_is_key_and_value() {
         assert_eq!(key_value("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(key_value("a").is_err() && key_value("=b").is_err());
@@ -382,7 +429,7 @@ mod tests {
     fn help_and_debug_never_show_the_token() {
         let cli = Cli::try_parse_from(["uploader", "--token", "very-secret", "whoami"]).unwrap();
         assert!(!format!("{cli:?}").contains("very-secret"));
-        let error = Cli::try_parse_from(["uploader", "--token", "very-secret", "put"]).unwrap_err();
+        let error = Cli::try_parse_from(["uploader", "--token", "very-secret", "put", "--no"]).unwrap_err();
         assert!(!error.to_string().contains("very-secret"));
     }
 }

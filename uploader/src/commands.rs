@@ -1,5 +1,6 @@
 //! What each command does, and the exit code it ends with.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::look::{fetch, list, uploads};
 use crate::manual;
 use crate::put_all::put_all;
 use crate::render::Screen;
+use crate::settings::{Settings, command_line};
 
 pub(crate) const EXIT_SOME_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -19,8 +21,19 @@ const EXIT_SOURCE_CHANGED: u8 = 4;
 const EXIT_TEMPORARY: u8 = 75;
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
+/// Reads the command line and the settings file, and does what was asked.
+pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+    match command_line(arguments) {
+        Ok((cli, settings)) => run(&cli, &settings),
+        Err(error) => {
+            Screen::new(false, true).failure(&error);
+            exit_code(&error).into()
+        }
+    }
+}
+
 /// Does what was asked; what went wrong is told on standard error and shows in the exit code.
-pub(crate) fn run(cli: &Cli) -> ExitCode {
+fn run(cli: &Cli, settings: &Settings) -> ExitCode {
     let screen = Screen::new(cli.common.json, cli.common.quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -39,7 +52,7 @@ pub(crate) fn run(cli: &Cli) -> ExitCode {
             return put_all(&cli.common, put, &screen).await;
         }
         tokio::select! {
-            code = execute(cli, &screen) => code,
+            code = execute(cli, settings, &screen) => code,
             () = interrupted() => {
                 screen.clear();
                 screen.error(match cli.command {
@@ -70,7 +83,7 @@ pub(crate) async fn interrupted() {
     }
 }
 
-async fn execute(cli: &Cli, screen: &Screen) -> u8 {
+async fn execute(cli: &Cli, settings: &Settings, screen: &Screen) -> u8 {
     let result = match &cli.command {
         Command::Put(put) => return put_all(&cli.common, put, screen).await,
         Command::Status { id } => status(&cli.common, id, screen).await,
@@ -79,6 +92,7 @@ async fn execute(cli: &Cli, screen: &Screen) -> u8 {
         Command::Ls(ls) => list(&cli.common, ls, screen).await,
         Command::Uploads => uploads(&cli.common, screen).await,
         Command::Whoami => whoami(&cli.common, screen).await,
+        Command::Schedule(schedule) => schedule.run(cli.common.profile.as_deref(), settings, screen),
         Command::Completions { shell } => {
             screen.print(&manual::completions(*shell));
             Ok(())

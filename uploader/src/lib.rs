@@ -78,7 +78,7 @@ pub use crate::fetch::Downloaded;
 use crate::limit::Limiter;
 pub use crate::link::Link;
 use crate::options::Settings;
-pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions};
+pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions, check_broker};
 pub use crate::preview::{Bound, Limit, Planned};
 pub use crate::progress::{Event, Progress, Silent};
 use crate::rate::Rate;

@@ -7,14 +7,19 @@ mod find;
 mod log;
 mod look;
 mod manual;
+mod private_file;
 mod put_all;
 mod render;
+mod schedule;
+mod settings;
+mod settings_file;
 mod throttle;
+mod timetable;
+mod units;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    commands::run(&cli::Cli::parse())
+    let arguments: Vec<_> = std::env::args_os().collect();
+    commands::main(&arguments)
 }

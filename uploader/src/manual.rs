@@ -2,25 +2,24 @@
 
 use std::io;
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use crate::cli::Cli;
+use crate::settings::command;
 
 /// A script that has the shell complete the command line.
 pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "uploader", &mut script);
+    clap_complete::generate(shell, &mut command(), "uploader", &mut script);
     script
 }
 
 /// The manual's page of the program, or of one of its commands, in roff.
-pub(crate) fn page(command: Option<&str>) -> io::Result<Vec<u8>> {
-    let mut program = Cli::command();
+pub(crate) fn page(of: Option<&str>) -> io::Result<Vec<u8>> {
+    let mut program = command();
     // What the commands have from the program is known to them only then.
     program.build();
-    let described = match command {
+    let described = match of {
         None => &program,
         Some(name) => program.find_subcommand(name).ok_or_else(|| {
             let what = format!("there is no command {name:?}; `uploader --help` lists them");

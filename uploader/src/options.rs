@@ -55,6 +55,14 @@ pub(crate) struct Settings {
     pub(crate) stall: Duration,
 }
 
+/// Whether [`crate::Builder::broker`] would be content with this address.
+///
+/// # Errors
+/// What is wrong with it, without showing what could be secret in it.
+pub fn check_broker(url: &str) -> Result<(), UploadError> {
+    broker_url(url).map(drop)
+}
+
 /// The broker's address: `http` or `https`, with a path in front of `/v1` if need be, with nothing secret in it.
 pub(crate) fn broker_url(text: &str) -> Result<Url, UploadError> {
     let wrong = |why: &str| UploadError::Settings(format!("the broker's address {why}; write it as {DEFAULT_BROKER}"));

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use uploader::{MAX_SMALL, MAX_TOGETHER, PutOptions, SmallFile, UploadError, Uploaded, Uploader, WalkOptions};
 
-use crate::cli::{Common, Put, Rate};
+use crate::cli::{Common, Put};
 use crate::commands::{EXIT_INTERRUPTED, EXIT_SOME_FAILED, exit_code, interrupted};
 use crate::find::{Given, Next, STDIN, find};
 use crate::log::Log;
@@ -31,24 +31,18 @@ const GROUPS: usize = 2;
 
 /// Uploads every source; answers the exit code.
 pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
-    let checked = match put.name {
-        Some(_) if put.sources.len() > 1 => {
-            let why = "--name is for one source, and there are several; upload them one by one";
-            Err(UploadError::Settings(why.into()))
-        }
-        None if put.sources.iter().any(|source| source.as_os_str() == STDIN) => {
-            let why = "standard input has no name of its own: give it one with --name, and send it alone";
-            Err(UploadError::Settings(why.into()))
-        }
-        Some(_) if put.sources.iter().any(|source| source.as_os_str() == STDIN) && std::io::stdin().is_terminal() => {
+    let stdin = || put.sources.iter().any(|source| source.as_os_str() == STDIN);
+    let checked = match put.unusable() {
+        Some(why) => Err(UploadError::Settings(why.into())),
+        None if stdin() && std::io::stdin().is_terminal() => {
             let why =
                 "standard input is a terminal: pipe something into it, as in pg_dump | uploader put --name db.dump -";
             Err(UploadError::Settings(why.into()))
         }
-        _ => common.uploader(put.concurrency, Duration::from_secs(put.stall_timeout)),
+        None => common.uploader(put.concurrency, Duration::from_secs(put.stall_timeout)),
     };
-    if let (Ok(uploader), Some(Rate(limit))) = (&checked, put.limit_rate) {
-        uploader.set_limit_rate(limit);
+    if let (Ok(uploader), Some(limit)) = (&checked, &put.limit_rate) {
+        uploader.set_limit_rate(limit.now());
     }
     let uploader = match checked {
         Ok(uploader) => uploader,
@@ -84,7 +78,7 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
     if several {
         screen.show_total();
     }
-    if let Err(error) = throttle::follow_signals(&uploader, screen) {
+    if let Err(error) = throttle::follow(put.limit_rate.as_ref(), &uploader, screen) {
         screen.error(&format!(
             "the signals USR1 and USR2 cannot be listened to ({error}); the rate stays as it is"
         ));
@@ -119,6 +113,19 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
 }
 
 impl Put {
+    /// Why sources and name do not go together, if they do not.
+    pub(crate) fn unusable(&self) -> Option<&'static str> {
+        let stdin = self.sources.iter().any(|source| source.as_os_str() == STDIN);
+        match (&self.name, self.sources.len()) {
+            (_, 0) => Some("no source is named: give a SOURCE, or a profile of the settings file that has `sources`"),
+            (Some(_), 2..) => Some("--name is for one source, and there are several; upload them one by one"),
+            (None, _) if stdin => {
+                Some("standard input has no name of its own: give it one with --name, and send it alone")
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn options(&self) -> PutOptions {
         PutOptions {
             name: None,

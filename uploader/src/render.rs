@@ -156,12 +156,15 @@ impl Screen {
         }
     }
 
-    /// Parts are sent at another rate from now on.
-    pub(crate) fn rate_changed(&self, bytes_per_second: u64) {
+    /// Parts are sent at another rate from now on, or at any.
+    pub(crate) fn rate_changed(&self, bytes_per_second: Option<u64>) {
         match self.style {
             Style::Quiet => {}
             Style::Json => print_json(&json!({"event": "rate", "bytes_per_second": bytes_per_second})),
-            Style::Bar | Style::Lines => self.error(&format!("at most {}/s from now on", HumanBytes(bytes_per_second))),
+            Style::Bar | Style::Lines => match bytes_per_second {
+                Some(bytes) => self.error(&format!("at most {}/s from now on", HumanBytes(bytes))),
+                None => self.error("as many bytes a second as the network takes from now on"),
+            },
         }
     }
 

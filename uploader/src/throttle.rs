@@ -1,18 +1,36 @@
-//! The rate changes while files are sent: halved by SIGUSR1, doubled by SIGUSR2.
+//! The rate changes while files are sent: by the timetable, and by signals: SIGUSR1 halves it, SIGUSR2 doubles it.
 
+use std::future::pending;
 use std::io;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
+use time::PrimitiveDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use uploader::Uploader;
 
 use crate::render::Screen;
+use crate::timetable::{Rate, RateLimit, Timetable, local_now};
 
-/// Listens from now on, where a rate is set; without one the signals keep their meaning, which is to end the process.
-pub(crate) fn follow_signals(uploader: &Uploader, screen: &Screen) -> io::Result<()> {
-    if uploader.limit_rate().is_none() {
-        return Ok(());
-    }
+/// Longest time without a look at the clock: a machine that slept, a clock that was set and the hour that a night has more or
+/// less are noticed within it.
+const LOOK: Duration = Duration::from_mins(1);
+
+/// Follows table and signals from now on, where a rate is set; without one the signals keep their meaning, which is to end the
+/// process.
+pub(crate) fn follow(limit: Option<&RateLimit>, uploader: &Uploader, screen: &Screen) -> io::Result<()> {
+    let mut changes = match limit {
+        Some(RateLimit::Daily(table)) => {
+            let in_force = table.in_force(local_now());
+            uploader.set_limit_rate(in_force.rate);
+            Some(Changes {
+                table: table.clone(),
+                since: in_force.since,
+            })
+        }
+        Some(RateLimit::Always(Some(_))) => None,
+        Some(RateLimit::Always(None)) | None => return Ok(()),
+    };
     let (mut halve, mut double) = (
         signal(SignalKind::user_defined1())?,
         signal(SignalKind::user_defined2())?,
@@ -20,18 +38,44 @@ pub(crate) fn follow_signals(uploader: &Uploader, screen: &Screen) -> io::Result
     let (uploader, screen) = (uploader.clone(), screen.clone());
     tokio::spawn(async move {
         loop {
-            let change: fn(NonZeroU64) -> NonZeroU64 = tokio::select! {
-                Some(()) = halve.recv() => halved,
-                Some(()) = double.recv() => doubled,
-                else => return,
+            let next_entry = async {
+                match &mut changes {
+                    Some(changes) => changes.next().await,
+                    None => pending().await,
+                }
             };
-            if let Some(rate) = uploader.limit_rate().map(change) {
-                uploader.set_limit_rate(Some(rate));
-                screen.rate_changed(rate.get());
-            }
+            // Where there is no limit for now, there is nothing to halve or double.
+            let current = uploader.limit_rate();
+            let rate = tokio::select! {
+                Some(()) = halve.recv() => match current { Some(rate) => Some(halved(rate)), None => continue },
+                Some(()) = double.recv() => match current { Some(rate) => Some(doubled(rate)), None => continue },
+                rate = next_entry => rate,
+            };
+            uploader.set_limit_rate(rate);
+            screen.rate_changed(rate.map(NonZeroU64::get));
         }
     });
     Ok(())
+}
+
+/// A table, and where in it this run is.
+struct Changes {
+    table: Timetable,
+    since: PrimitiveDateTime,
+}
+
+impl Changes {
+    /// Waits for the next entry to begin.
+    async fn next(&mut self) -> Rate {
+        loop {
+            let in_force = self.table.in_force(local_now());
+            if in_force.since != self.since {
+                self.since = in_force.since;
+                return in_force.rate;
+            }
+            tokio::time::sleep(in_force.until_next.min(LOOK)).await;
+        }
+    }
 }
 
 /// Half of it, but never nothing: that would be no limit.
@@ -55,5 +99,21 @@ mod tests {
             (doubled(rate(7)), doubled(NonZeroU64::MAX)),
             (rate(14), NonZeroU64::MAX)
         );
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_began_while_nobody_looked_is_followed_at_once() {
+        let Ok(RateLimit::Daily(table)) = "00:00,1k 12:00,2k".parse() else {
+            panic!("it is a table");
+        };
+        // As after a night's sleep of the machine.
+        let since = local_now() - time::Duration::DAY;
+        let rate = Changes {
+            table: table.clone(),
+            since,
+        }
+        .next()
+        .await;
+        assert_eq!(rate, table.in_force(local_now()).rate);
     }
 }

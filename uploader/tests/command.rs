@@ -15,6 +15,7 @@ fn uploader(broker: &str, arguments: &[&str]) -> Output {
         .args(arguments)
         .env("UPLOADER_BROKER", broker)
         .env("UPLOADER_TOKEN", "very-secret-token")
+        .env("XDG_CONFIG_HOME", "/no/settings/of/whoever/runs/this")
         .output()
         .unwrap()
 }
@@ -204,44 +205,47 @@ fn neither_help_nor_errors_show_the_token() {
 }
 
 #[test]
-fn signals_halve_and_double_the_rate_while_files_are_sent() {
+fn signals_halve_and_double_the_rate_while_files_are_sent_be_it_of_a_table_or_not() {
     use std::io::BufRead as _;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a");
     std::fs::write(&path, vec![7; 64 << 10]).unwrap();
     let double = sound();
-    let mut put = Command::new(env!("CARGO_BIN_EXE_uploader"))
-        .args(["--broker", &double.address, "put", "--limit-rate", "1k"])
-        .arg(&path)
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = std::io::BufReader::new(put.stderr.take().unwrap()).lines();
-    let mut said = |expected: &str| {
-        let line = lines.next().unwrap().unwrap();
-        assert!(line.contains(expected), "{line}");
-    };
-    let signal = |name: &str| {
-        let id = put.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([name, id.as_str()])
-                .status()
-                .unwrap()
-                .success()
-        );
-    };
+    for rate in ["1k", "00:00,1k"] {
+        let mut put = Command::new(env!("CARGO_BIN_EXE_uploader"))
+            .args(["--broker", &double.address, "put", "--limit-rate", rate])
+            .env("XDG_CONFIG_HOME", "/no/settings/of/whoever/runs/this")
+            .arg(&path)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(put.stderr.take().unwrap()).lines();
+        let mut said = |expected: &str| {
+            let line = lines.next().unwrap().unwrap();
+            assert!(line.contains(expected), "{line}");
+        };
+        let signal = |name: &str| {
+            let id = put.id().to_string();
+            assert!(
+                Command::new("kill")
+                    .args([name, id.as_str()])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        };
 
-    said("sending 64.00 KiB");
-    signal("-USR1");
-    said("at most 512 B/s");
-    signal("-USR2");
-    said("at most 1.00 KiB/s");
-    signal("-USR2");
-    said("at most 2.00 KiB/s");
+        said("sending 64.00 KiB");
+        signal("-USR1");
+        said("at most 512 B/s");
+        signal("-USR2");
+        said("at most 1.00 KiB/s");
+        signal("-USR2");
+        said("at most 2.00 KiB/s");
 
-    put.kill().unwrap();
-    put.wait().unwrap();
+        put.kill().unwrap();
+        put.wait().unwrap();
+    }
 }
 
 /// The answer to `GET /v1/me`, of a broker that takes files of up to `max_size` bytes.

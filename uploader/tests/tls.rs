@@ -58,6 +58,7 @@ fn a_broker_that_only_a_file_of_authorities_vouches_for_is_believed_with_it_and_
     let whoami = |variables: &[(&str, &str)]| -> Output {
         Command::new(env!("CARGO_BIN_EXE_uploader"))
             .args(["--tries", "1", "--broker", &format!("https://{address}"), "whoami"])
+            .env("XDG_CONFIG_HOME", directory.path())
             .envs(variables.iter().copied())
             .current_dir(directory.path())
             .output()
