@@ -35,10 +35,10 @@ async fn a_cancelled_upload_is_continued_from_what_it_said_was_kept() {
     let Cancelled::Kept { upload_id, kept_bytes } = cancelled else {
         panic!("{cancelled:?}");
     };
-    let uploaded = uploader.start(&path, &options).await.unwrap();
+    let continued = uploader.start(&path, &options).await.unwrap();
 
     assert_eq!(
-        (&uploaded.upload_id, uploaded.kept_bytes, kept_bytes),
+        (&continued.upload_id, continued.kept_bytes, kept_bytes),
         (&upload_id, 2 * PART, 2 * PART)
     );
     assert!(stack.bucket.get("a").await.unwrap().bytes == bytes);

@@ -132,7 +132,7 @@ mod tests {
     fn an_outage_of_a_minute_is_outlasted_whatever_the_dice_say() {
         let policy = RetryPolicy::default();
         let least: Duration = (1..11).filter_map(|done| policy.wait(done, 0.0, None)).sum();
-        assert!(least >= Duration::from_secs(60), "{least:?}");
+        assert!(least >= Duration::from_mins(1), "{least:?}");
     }
 
     #[test]
