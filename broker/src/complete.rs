@@ -110,15 +110,15 @@ impl Completing {
         }
     }
 
-    /// The plan to judge by: a growing upload ends with the size that its owner now states.
+    /// The plan to judge by: a stream ends with the size that its owner now states, and that gives every part its size.
     fn final_plan(&self, size: Option<u64>) -> Result<Plan, ApiError> {
         match (self.session.plan, size) {
-            (Plan::Growing { part_size }, Some(size)) => Ok(Plan::Sized(PartPlan::for_size(
+            (Plan::Stream(sizes), Some(size)) => Ok(Plan::Sized(PartPlan::for_stream(
                 size,
-                Some(part_size),
+                sizes,
                 self.broker.policy.destination.max_size,
             )?)),
-            (Plan::Growing { .. }, None) => Err(ApiError::SizeNeeded),
+            (Plan::Stream(_), None) => Err(ApiError::SizeNeeded),
             (Plan::Sized(plan), Some(size)) if plan.size() != size => Err(ApiError::SizeChanged {
                 planned: plan.size(),
                 given: size,

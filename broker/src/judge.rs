@@ -23,8 +23,8 @@ pub fn judge(plan: &Plan, digests: &Digests, listed: &[StoredPart], etag_is_md5:
     let count = match plan {
         Plan::Sized(plan) => plan.part_count(),
         Plan::Counted { part_count } => *part_count,
-        // Completing turns a growing plan into a sized one first.
-        Plan::Growing { .. } => 0,
+        // Completing turns a stream's plan into a sized one first.
+        Plan::Stream(_) => 0,
     };
     let stored = |number| listed.binary_search_by_key(&number, |part| part.number).is_ok();
     let missing: Vec<_> = PartNumber::up_to(count).filter(|number| !stored(*number)).collect();
@@ -44,7 +44,7 @@ pub fn judge(plan: &Plan, digests: &Digests, listed: &[StoredPart], etag_is_md5:
         .filter(|part| {
             let size = match plan {
                 Plan::Sized(plan) => plan.part_len(part.number).is_some_and(|planned| planned != part.size),
-                Plan::Growing { .. } | Plan::Counted { .. } => false,
+                Plan::Stream(_) | Plan::Counted { .. } => false,
             };
             let digest = etag_is_md5
                 && digests
@@ -63,7 +63,7 @@ pub fn judge(plan: &Plan, digests: &Digests, listed: &[StoredPart], etag_is_md5:
 
 #[cfg(test)]
 mod tests {
-    use shared::{ETag, MIB, Md5Digest, PartPlan};
+    use shared::{ETag, MIB, Md5Digest, PartPlan, PartSizes};
 
     use super::*;
 
@@ -106,6 +106,26 @@ mod tests {
         assert_eq!(
             judge(&sized(12 * MIB), &Digests::default(), &listed, true),
             Verdict::Wrong(numbers(&[3]))
+        );
+    }
+
+    #[test]
+    fn a_stream_of_growing_parts_is_judged_part_by_part_by_the_size_stated_at_its_end() {
+        let size = 1001 * 16 * MIB;
+        let plan = Plan::Sized(PartPlan::for_stream(size, PartSizes::Growing, u64::MAX).unwrap());
+        let mut listed: Vec<_> = (1..=1001).map(|number| part(number, 16 * MIB, "e")).collect();
+        let none = Digests::default();
+        assert_eq!(judge(&plan, &none, &listed, false), Verdict::Join(size));
+        // As many bytes in all, cut at another place; and one part fewer than the bytes take.
+        listed[999].size -= 1;
+        listed[1000].size += 1;
+        assert_eq!(
+            judge(&plan, &none, &listed, false),
+            Verdict::Wrong(numbers(&[1000, 1001]))
+        );
+        assert_eq!(
+            judge(&plan, &none, &listed[..1000], false),
+            Verdict::Missing(numbers(&[1001]))
         );
     }
 

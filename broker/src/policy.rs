@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shared::api::{BatchFile, CreateUpload, Limits, MAX_BATCH, MAX_BATCH_FILE, MAX_PARTS_PER_SIGN};
-use shared::{MIB, Md5Digest, ObjectKey, PartNumber, PartPlan, plan};
+use shared::plan::{self, PlanError};
+use shared::{MIB, Md5Digest, ObjectKey, PartNumber, PartPlan, PartSizes};
 use time::OffsetDateTime;
 
 use self::fields::{check_content_type, check_metadata, shortened};
@@ -19,8 +20,8 @@ use crate::principal::Principal;
 use crate::sign::object::is_canonical;
 use crate::sign::{MAX_URL_LIFE, Part};
 
-/// Part size for a file of unknown size, unless the client asks for another: room for 625 GiB.
-const GROWING_PART_SIZE: u64 = 64 * MIB;
+/// Size of equal parts of a stream, unless the client asks for another: room for 625 GiB.
+const STREAM_PART_SIZE: u64 = 64 * MIB;
 /// The user metadata, without `x-amz-meta-`, by which an object is known to come from one certain upload.
 pub const WRITE_TOKEN: &str = "broker-write-token";
 /// Characters of its value.
@@ -58,6 +59,8 @@ pub struct Policy {
     pub zero_byte_part: bool,
     /// Whether the store is known to be safe to give URLs for whole objects away for.
     pub single_put: bool,
+    /// Whether all parts but the last have to be of one size.
+    pub equal_parts: bool,
 }
 
 /// Randomness for one upload, an argument so that tests can choose it.
@@ -202,16 +205,21 @@ impl Policy {
             destination,
             fingerprint,
             part_size,
+            growing_parts,
         } = request;
         let max = self.destination.max_size;
         let plan = if let Some(size) = size {
             Plan::Sized(PartPlan::for_size(size, part_size, max)?)
         } else {
-            let part_size = part_size.unwrap_or(GROWING_PART_SIZE);
+            let part_size = part_size.unwrap_or(STREAM_PART_SIZE);
             // Any one part of this size has to be possible.
             let one = part_size.min(plan::MAX_PART_SIZE);
             PartPlan::for_size(one, Some(part_size), plan::MAX_PART_SIZE)?;
-            Plan::Growing { part_size }
+            Plan::Stream(if growing_parts && !self.equal_parts {
+                PartSizes::Growing
+            } else {
+                PartSizes::Equal(part_size)
+            })
         };
         if let Some(destination) = destination.filter(|name| *name != self.destination.name) {
             return Err(ApiError::NoSuchDestination {
@@ -272,6 +280,7 @@ impl Policy {
             destination,
             fingerprint: None,
             part_size: Some(MAX_BATCH_FILE),
+            growing_parts: false,
         };
         let upload = self.admit_create(principal, request, now, random)?;
         let headers = self.single_put.then(|| headers_of(&upload, size, md5));
@@ -414,13 +423,15 @@ impl Policy {
                     }
                     part.size = Some(planned_size);
                 }
-                Plan::Growing { part_size } => {
-                    if let Some(size) = part.size.filter(|size| *size == 0 || *size > part_size) {
-                        return Err(ApiError::PartSize {
-                            number,
-                            size,
-                            planned: part_size,
-                        });
+                Plan::Stream(sizes) => {
+                    // Any part may turn out to be the last, but what never ends is stopped where no object could be made of it.
+                    let planned = sizes.part_size(number);
+                    let (size, max) = (sizes.start(number) + part.size.unwrap_or(1), self.destination.max_size);
+                    if size > max {
+                        return Err(PlanError::TooLarge { size, max }.into());
+                    }
+                    if let Some(size) = part.size.filter(|size| *size == 0 || *size > planned) {
+                        return Err(ApiError::PartSize { number, size, planned });
                     }
                 }
                 Plan::Counted { part_count } => {
@@ -499,6 +510,7 @@ impl Policy {
             max_batch_file: MAX_BATCH_FILE,
             min_part_size: plan::MIN_PART_SIZE,
             max_part_size: plan::MAX_PART_SIZE,
+            growing_parts: !self.equal_parts,
             url_expires_in: self.url_life.as_secs(),
             upload_expires_in: self.upload_life.as_secs(),
         }

@@ -133,6 +133,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             upload_life: config.upload_life,
             zero_byte_part: found.profile.zero_byte_part,
             single_put: found.profile.single_put,
+            equal_parts: found.profile.equal_parts,
         },
         signing: Signing {
             credentials: CredentialSource::new(found.signing),

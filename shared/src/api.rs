@@ -55,6 +55,15 @@ pub struct CreateUpload {
     /// Bytes in every part but the last; left out, the broker chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_size: Option<u64>,
+    /// Whether the parts may grow as [`PartSizes::Growing`](crate::PartSizes::Growing) says: only where the size is not known.
+    /// On a store whose parts must be equal, `part_size` holds.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub growing_parts: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// How the bytes of each part are protected on their way.
@@ -75,8 +84,11 @@ pub struct UploadCreated {
     pub state: UploadState,
     /// Where the object will be.
     pub key: ObjectKey,
-    /// Bytes in every part but the last.
+    /// Bytes in every part but the last; where parts grow, in the first one.
     pub part_size: u64,
+    /// Whether the parts grow as [`PartSizes::Growing`](crate::PartSizes::Growing) says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub growing_parts: bool,
     /// How many parts to send; absent while the size is unknown; 0 for an empty file, which is completed at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_count: Option<u16>,
@@ -198,6 +210,9 @@ pub struct UploadStatus {
     /// Bytes in every part but the last; absent for an upload of the form protocol, whose client plans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_size: Option<u64>,
+    /// Whether the parts grow from there, as [`PartSizes::Growing`](crate::PartSizes::Growing) says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub growing_parts: bool,
     /// How many parts there will be, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_count: Option<u16>,
@@ -498,6 +513,9 @@ pub struct Download {
     /// Bytes in every part of it but the last, where it came through this broker: the ETag is made of their MD5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_size: Option<u64>,
+    /// Whether the parts grow from there, as [`PartSizes::Growing`](crate::PartSizes::Growing) says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub growing_parts: bool,
     /// When the URL stops working.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
@@ -564,6 +582,9 @@ pub struct Limits {
     pub min_part_size: u64,
     /// Most bytes of a part.
     pub max_part_size: u64,
+    /// Whether the store takes parts of different sizes, so that those of a stream may grow.
+    #[serde(default)]
+    pub growing_parts: bool,
     /// Seconds that a part URL lives.
     pub url_expires_in: u64,
     /// Seconds that an upload stays open.

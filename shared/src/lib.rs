@@ -4,7 +4,7 @@
 //! api    a request and a response for each /v1 route, and the problem that every failure is told as
 //! ids    UploadId, ObjectKey, ETag: text that became a type at the edge
 //! part   PartNumber, Md5Digest: one slice of a file, and what its bytes hash to
-//! plan   PartPlan: a file's size -> part size, part count, byte ranges
+//! plan   PartPlan: a file's size -> part sizes, part count, byte ranges
 //! ```
 
 pub mod api;
@@ -14,7 +14,7 @@ pub mod plan;
 
 pub use ids::{ETag, ObjectKey, UploadId};
 pub use part::{Md5Digest, PartNumber};
-pub use plan::PartPlan;
+pub use plan::{PartPlan, PartSizes};
 
 /// One mebibyte, 2^20 bytes.
 pub const MIB: u64 = 1 << 20;

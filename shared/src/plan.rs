@@ -1,4 +1,7 @@
 //! How a file is cut: pure arithmetic, done by the broker, followed by the uploader.
+//!
+//! Parts are equal but for the last, or they grow by a rule that depends on nothing but their numbers: for streams, where
+//! nobody knows how many parts there will be, and on stores that take parts of different sizes.
 
 use std::ops::Range;
 
@@ -13,11 +16,91 @@ pub const MAX_OBJECT_SIZE: u64 = 5 << 40;
 /// Part size for a file that needs no larger one.
 pub const DEFAULT_PART_SIZE: u64 = 8 * MIB;
 
-/// A file of known size, cut into equal parts but for the last. An empty file has no parts.
+/// Growing parts: up to which part number, each of so many MiB. Small for as long as most streams last; room for more than
+/// 5 TiB in all.
+const GROWING: [(u64, u64); 8] = [
+    (1000, 16),
+    (5500, 32),
+    (6000, 64),
+    (6500, 128),
+    (7000, 256),
+    (7500, 512),
+    (8000, 1024),
+    (10_000, 2048),
+];
+
+/// How large each part is, however many there will be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PartSizes {
+    /// All of so many bytes.
+    Equal(u64),
+    /// Parts 1 to 1,000 of 16 MiB, to 5,500 of 32 MiB, to 6,000 of 64 MiB, to 6,500 of 128 MiB, to 7,000 of 256 MiB, to 7,500
+    /// of 512 MiB, to 8,000 of 1 GiB, to 10,000 of 2 GiB: 5,248,000 MiB in all, a little more than 5 TiB.
+    Growing,
+}
+
+impl PartSizes {
+    /// Bytes in part `number`, unless it is the last.
+    pub fn part_size(self, number: PartNumber) -> u64 {
+        match self {
+            Self::Equal(size) => size,
+            Self::Growing => {
+                let step = GROWING.iter().find(|(last, _)| u64::from(number.get()) <= *last);
+                step.map_or(MAX_PART_SIZE, |(_, mib)| mib * MIB)
+            }
+        }
+    }
+
+    /// Bytes in all parts before part `number`, none of which is the last.
+    pub fn start(self, number: PartNumber) -> u64 {
+        self.bytes_in(u64::from(number.get()) - 1)
+    }
+
+    /// Most bytes that fit into 10,000 parts.
+    pub fn capacity(self) -> u64 {
+        self.bytes_in(PartNumber::MAX.into())
+    }
+
+    /// Bytes in the first `count` parts.
+    fn bytes_in(self, count: u64) -> u64 {
+        match self {
+            Self::Equal(size) => size.saturating_mul(count),
+            Self::Growing => {
+                let mut before = 0;
+                let of_step = GROWING.iter().map(|(last, mib)| {
+                    let parts = count.min(*last).saturating_sub(before);
+                    before = *last;
+                    parts * mib * MIB
+                });
+                of_step.sum()
+            }
+        }
+    }
+
+    /// How many parts `size` bytes fill, the last one perhaps not to its end.
+    fn count(self, size: u64) -> u64 {
+        match self {
+            Self::Equal(part) => size.div_ceil(part.max(1)),
+            Self::Growing => {
+                let (mut before, mut left, mut count) = (0, size, 0);
+                for (last, mib) in GROWING {
+                    let parts = (last - before).min(left.div_ceil(mib * MIB));
+                    left = left.saturating_sub(parts * mib * MIB);
+                    count += parts;
+                    before = last;
+                }
+                // What is beyond all of them would be parts beyond the last.
+                count + left.div_ceil(MAX_PART_SIZE)
+            }
+        }
+    }
+}
+
+/// A file of known size, cut into parts. An empty file has no parts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PartPlan {
     size: u64,
-    part_size: u64,
+    sizes: PartSizes,
     part_count: u16,
 }
 
@@ -70,16 +153,35 @@ impl PartPlan {
             Some(asked) => asked,
             None => DEFAULT_PART_SIZE.max(least.next_multiple_of(MIB)),
         };
-        match u16::try_from(size.div_ceil(part_size)) {
-            Ok(part_count) if part_count <= PartNumber::MAX && part_size <= MAX_PART_SIZE => Ok(Self {
+        // Only a `max_object_size` above 10,000 parts of 5 GiB leads beyond.
+        Self::cut(size, PartSizes::Equal(part_size.min(MAX_PART_SIZE)))
+    }
+
+    /// Cuts a stream that has turned out to have `size` bytes, and whose parts have these sizes.
+    ///
+    /// # Errors
+    /// As [`PartPlan::for_size`]; growing parts hold 5,248,000 MiB at most.
+    pub fn for_stream(size: u64, sizes: PartSizes, max_object_size: u64) -> Result<Self, PlanError> {
+        match sizes {
+            PartSizes::Equal(part_size) => Self::for_size(size, Some(part_size), max_object_size),
+            PartSizes::Growing if size > max_object_size => Err(PlanError::TooLarge {
                 size,
-                part_size,
+                max: max_object_size,
+            }),
+            PartSizes::Growing => Self::cut(size, sizes),
+        }
+    }
+
+    fn cut(size: u64, sizes: PartSizes) -> Result<Self, PlanError> {
+        match u16::try_from(sizes.count(size)) {
+            Ok(part_count) if part_count <= PartNumber::MAX => Ok(Self {
+                size,
+                sizes,
                 part_count,
             }),
-            // Only a `max_object_size` above 10,000 parts of 5 GiB leads here.
             Ok(_) | Err(_) => Err(PlanError::TooLarge {
                 size,
-                max: MAX_PART_SIZE * u64::from(PartNumber::MAX),
+                max: sizes.capacity(),
             }),
         }
     }
@@ -89,9 +191,14 @@ impl PartPlan {
         self.size
     }
 
-    /// Bytes in every part but the last.
-    pub const fn part_size(&self) -> u64 {
-        self.part_size
+    /// Bytes in the first part, and where parts are equal in every one but the last.
+    pub fn part_size(&self) -> u64 {
+        self.sizes.part_size(PartNumber::FIRST)
+    }
+
+    /// How large each part is, but for the last.
+    pub const fn sizes(&self) -> PartSizes {
+        self.sizes
     }
 
     /// How many parts there are, 0 to 10,000; 0 only for an empty file.
@@ -109,8 +216,8 @@ impl PartPlan {
         if number.get() > self.part_count {
             return None;
         }
-        let start = u64::from(number.get() - 1) * self.part_size;
-        Some(start..self.size.min(start + self.part_size))
+        let start = self.sizes.start(number);
+        Some(start..self.size.min(start + self.sizes.part_size(number)))
     }
 
     /// Bytes in part `number`, or nothing if the plan has no such part.
@@ -167,7 +274,51 @@ mod tests {
         assert!(PartPlan::for_size(u64::MAX, None, u64::MAX).is_err());
     }
 
+    #[test]
+    fn growing_parts_hold_the_largest_object_and_stay_small_for_as_long_as_most_streams_last() {
+        let sizes = PartSizes::Growing;
+        assert_eq!(sizes.capacity(), 5_248_000 * MIB);
+        assert!(sizes.capacity() >= MAX_OBJECT_SIZE);
+        let all = || PartNumber::up_to(PartNumber::MAX);
+        assert!(all().all(|number| (MIN_PART_SIZE..=MAX_PART_SIZE).contains(&sizes.part_size(number))));
+        let small = all().filter(|number| sizes.part_size(*number) <= 32 * MIB).count();
+        assert_eq!(
+            sizes.bytes_in(small as u64),
+            160_000 * MIB,
+            "as much as 10,000 parts of 16 MiB"
+        );
+        let beyond = sizes.capacity() + 1;
+        assert_eq!(
+            PartPlan::for_stream(beyond, sizes, u64::MAX),
+            Err(PlanError::TooLarge {
+                size: beyond,
+                max: sizes.capacity()
+            })
+        );
+        assert!(PartPlan::for_stream(GIB + 1, sizes, GIB).is_err());
+        assert!(PartPlan::for_stream(u64::MAX, sizes, u64::MAX).is_err());
+    }
+
     proptest! {
+        #[test]
+        fn growing_parts_cover_every_stream_and_each_is_told_by_its_number_alone(
+            size in prop_oneof![0..64 * MIB, 0..200 * GIB, 0..=5_248_000 * MIB, Just(5_248_000 * MIB)],
+        ) {
+            let plan = PartPlan::for_stream(size, PartSizes::Growing, u64::MAX).unwrap();
+            let mut end = 0;
+            for number in plan.parts() {
+                let range = plan.range(number).unwrap();
+                prop_assert_eq!(range.start, end);
+                prop_assert!(range.end > range.start);
+                if number.get() < plan.part_count() {
+                    prop_assert_eq!(range.end - range.start, PartSizes::Growing.part_size(number));
+                }
+                end = range.end;
+            }
+            prop_assert_eq!(end, size);
+            prop_assert_eq!(PartPlan::for_stream(size, PartSizes::Equal(5 * GIB), u64::MAX), PartPlan::for_size(size, Some(5 * GIB), u64::MAX));
+        }
+
         #[test]
         fn the_parts_cover_the_file_without_gap_or_overlap(
             size in prop_oneof![0..64 * MIB, 0..MAX_OBJECT_SIZE, Just(MAX_OBJECT_SIZE)],

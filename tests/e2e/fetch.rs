@@ -3,26 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use broker::config::Settings;
 use serde_json::Value;
 use shared::MIB;
 use store::fault::{Fault, get};
-use tests::{Stack, StoreUnderTest, random_bytes, until};
+use tests::{Program, Stack, cut, multipart_etag, random_bytes, until};
 
-use crate::uploader::{Machine, PART, UPLOADER};
-
-/// A broker that lets everybody see the whole bucket.
-async fn open_stack() -> Stack {
-    let settings = Settings {
-        downloads: Some(true),
-        ..Settings::default()
-    };
-    Stack::with(StoreUnderTest::embedded().await, settings).await
-}
+use crate::uploader::{Machine, PART, UPLOADER, piped};
 
 #[tokio::test]
 async fn what_was_put_comes_back_byte_for_byte_and_is_verified() {
-    let stack = open_stack().await;
+    let stack = Stack::with_downloads().await;
     let machine = Machine::with_broker(&stack.broker.base());
     for (name, size, part_size) in [
         ("empty", 0, "8MiB"),
@@ -67,7 +57,7 @@ async fn what_was_put_comes_back_byte_for_byte_and_is_verified() {
 
 #[tokio::test]
 async fn a_file_that_is_there_is_not_overwritten_unless_that_is_said() {
-    let stack = open_stack().await;
+    let stack = Stack::with_downloads().await;
     let machine = Machine::with_broker(&stack.broker.base());
     stack.bucket.put("a", b"new", &HashMap::new()).await;
     machine.file("a", b"old");
@@ -84,7 +74,7 @@ async fn a_file_that_is_there_is_not_overwritten_unless_that_is_said() {
 
 #[tokio::test]
 async fn ranges_that_do_not_arrive_are_asked_for_again() {
-    let stack = open_stack().await;
+    let stack = Stack::with_downloads().await;
     let machine = Machine::with_broker(&stack.broker.base());
     let bytes = random_bytes(20 * MIB);
     stack.bucket.put("a", &bytes, &HashMap::new()).await;
@@ -105,7 +95,7 @@ async fn ranges_that_do_not_arrive_are_asked_for_again() {
 
 #[tokio::test]
 async fn an_object_that_is_replaced_meanwhile_is_exit_4_and_leaves_no_file() {
-    let stack = open_stack().await;
+    let stack = Stack::with_downloads().await;
     let machine = Machine::with_broker(&stack.broker.base());
     stack.bucket.put("a", &random_bytes(20 * MIB), &HashMap::new()).await;
     let store = stack.store.faulty();
@@ -125,7 +115,7 @@ async fn an_object_that_is_replaced_meanwhile_is_exit_4_and_leaves_no_file() {
 
 #[tokio::test]
 async fn what_cannot_be_had_is_said_and_leaves_no_file() {
-    let stack = open_stack().await;
+    let stack = Stack::with_downloads().await;
     let machine = Machine::with_broker(&stack.broker.base());
     stack.bucket.put("a", b"content", &HashMap::new()).await;
     for (arguments, code, said) in [
@@ -150,7 +140,7 @@ async fn what_cannot_be_had_is_said_and_leaves_no_file() {
 
 #[tokio::test]
 async fn listings_are_lines_for_people_and_json_lines_for_machines() {
-    let stack = open_stack().await;
+    let stack = Stack::with_downloads().await;
     let machine = Machine::with_broker(&stack.broker.base());
     for key in ["a", "b/1", "b/2", "b/c/3"] {
         stack.bucket.put(key, b"content", &HashMap::new()).await;
@@ -188,7 +178,7 @@ async fn listings_are_lines_for_people_and_json_lines_for_machines() {
 #[tokio::test]
 async fn only_a_regular_file_is_replaced_and_its_permissions_stay() {
     use std::os::unix::fs::PermissionsExt as _;
-    let stack = open_stack().await;
+    let stack = Stack::with_downloads().await;
     let machine = Machine::with_broker(&stack.broker.base());
     stack.bucket.put("a", b"new", &HashMap::new()).await;
     let private = machine.file("private", b"old");
@@ -204,4 +194,44 @@ async fn only_a_regular_file_is_replaced_and_its_permissions_stay() {
     assert_eq!(run.code, Some(0), "{run:?}");
     assert_eq!(std::fs::read(&private).unwrap(), b"new");
     assert_eq!(std::fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_download_that_finds_no_room_is_told_as_that_and_leaves_no_file() {
+    let stack = Stack::with_downloads().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    machine.file("source", &random_bytes(PART));
+    assert_eq!(machine.run(&["put", "--name", "a", "source"]).await.code, Some(0));
+
+    // No file may become larger than a few blocks: what a disk says that is full, without one.
+    let script = r#"trap '' XFSZ; ulimit -f 8; exec "$0" "$@""#;
+    let arguments = ["-c", script, env!("CARGO_BIN_EXE_uploader-under-test"), "get", "a"];
+    let run = Program::at("/bin/sh")
+        .run(machine.path(), arguments, &machine.environment)
+        .await;
+
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("a: could not be written"), "{}", run.stderr);
+    let left: Vec<_> = std::fs::read_dir(machine.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["source"]);
+}
+
+#[tokio::test]
+async fn a_stream_whose_parts_may_grow_comes_back_and_is_verified() {
+    let stack = Stack::with_downloads().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let bytes = random_bytes(17 * MIB);
+    let put = piped(&machine, &["put", "--name", "dump", "-"], bytes.clone()).await;
+    assert_eq!(put.code, Some(0), "{put:?}");
+    let object = stack.bucket.get("dump").await.unwrap();
+    assert_eq!(object.etag, multipart_etag(cut(&bytes, 16 * MIB)));
+
+    let run = machine.run(&["--json", "get", "dump"]).await;
+
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.stdout.contains(r#""verified":true"#), "{}", run.stdout);
+    assert!(std::fs::read(machine.path().join("dump")).unwrap() == bytes);
 }

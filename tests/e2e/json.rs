@@ -1,9 +1,11 @@
 //! The JSON protocol: what each route answers, and what it refuses.
 
+use broker::config::Settings;
+use broker::s3::ProfileName;
 use serde_json::{Value, json};
 use shared::MIB;
-use shared::api::{CompletedObject, Me, UploadCreated, UploadState, UploadStatus};
-use tests::{Answer, Stack, cut, multipart_etag, pattern, put, random_bytes};
+use shared::api::{CompletedObject, Me, SignedParts, UploadCreated, UploadState, UploadStatus};
+use tests::{Answer, Stack, StoreUnderTest, cut, md5, multipart_etag, pattern, put, random_bytes};
 
 const PART: u64 = 5 * MIB;
 
@@ -308,4 +310,76 @@ async fn what_cannot_be_right_is_refused_with_a_problem() {
         1,
         "a refused request left an upload"
     );
+}
+
+#[tokio::test]
+async fn parts_of_a_stream_grow_by_the_rule_and_are_judged_by_it() {
+    let stack = Stack::start().await;
+    let asked = json!({"name": "stream", "growing_parts": true});
+    let upload: UploadCreated = stack.api.post("/v1/uploads", &asked).await.expect(201);
+    assert!(upload.growing_parts);
+    assert_eq!((upload.part_size, upload.part_count), (16 * MIB, None));
+    let path = format!("/v1/uploads/{}/parts", upload.upload_id);
+    for (number, size, refused) in [
+        (1, 16 * MIB, None),
+        (1, 16 * MIB + 1, Some((422, "part_size"))),
+        (1001, 32 * MIB, None),
+        (1001, 32 * MIB + 1, Some((422, "part_size"))),
+        (9990, 2048 * MIB, None),
+        // It would end beyond the largest object.
+        (10_000, 1, Some((413, "file_too_large"))),
+    ] {
+        let answer = stack
+            .api
+            .post(&path, &json!({"parts": [{"number": number, "size": size}]}))
+            .await;
+        match refused {
+            None => assert_eq!(answer.expect::<SignedParts>(200).parts.len(), 1),
+            Some((status, code)) => assert_eq!(answer.problem(status).code, code),
+        }
+    }
+
+    // Cut at another place than the rule says: as many bytes, and yet not these parts.
+    for (number, size) in [(1, 16 * MIB - 1), (2, 2)] {
+        let bytes = pattern(size);
+        let signed = stack.api.sign(&upload.upload_id, number, Some(md5(&bytes))).await;
+        assert_eq!(put(&signed.url, &signed.headers, bytes).await.status, 200);
+    }
+    let complete = format!("/v1/uploads/{}/complete", upload.upload_id);
+    let problem = stack
+        .api
+        .post(&complete, &json!({"size": 16 * MIB + 1}))
+        .await
+        .problem(409);
+    assert_eq!(problem.code, "parts_wrong");
+    let bytes = pattern(16 * MIB);
+    let signed = stack.api.sign(&upload.upload_id, 1, Some(md5(&bytes))).await;
+    assert_eq!(put(&signed.url, &signed.headers, bytes).await.status, 200);
+    let answer = stack.api.post(&complete, &json!({"size": 16 * MIB + 2})).await;
+    assert_eq!(answer.expect::<CompletedObject>(200).size, 16 * MIB + 2);
+}
+
+#[tokio::test]
+async fn parts_stay_equal_where_the_store_or_the_client_wants_them_so() {
+    let settings = Settings {
+        profile: Some(ProfileName::R2),
+        ..Settings::default()
+    };
+    let stack = Stack::with(StoreUnderTest::embedded().await, settings).await;
+    let me: Me = stack.api.get("/v1/me").await.expect(200);
+    assert!(!me.limits.growing_parts);
+    let asked = json!({"name": "a", "part_size": PART, "growing_parts": true});
+    let upload: UploadCreated = stack.api.post("/v1/uploads", &asked).await.expect(201);
+    assert_eq!((upload.growing_parts, upload.part_size), (false, PART));
+
+    let stack = Stack::start().await;
+    let me: Me = stack.api.get("/v1/me").await.expect(200);
+    assert!(me.limits.growing_parts);
+    for asked in [
+        json!({"name": "a"}),
+        json!({"name": "a", "size": PART, "growing_parts": true}),
+    ] {
+        let upload: UploadCreated = stack.api.post("/v1/uploads", &asked).await.expect(201);
+        assert!(!upload.growing_parts, "{asked}");
+    }
 }

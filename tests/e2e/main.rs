@@ -13,6 +13,7 @@ mod crash;
 mod fetch;
 mod form;
 mod json;
+mod library;
 mod listings;
 mod origin;
 mod problems;

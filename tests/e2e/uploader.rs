@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tests::{
     BrokerProcess, Finished, Program, Stack, StoreUnderTest, cut, in_time, multipart_etag, random_bytes, until,
 };
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
 pub(crate) const UPLOADER: Program = Program::at(env!("CARGO_BIN_EXE_uploader-under-test"));
@@ -382,7 +382,7 @@ async fn a_file_that_may_not_be_read_is_exit_1_and_named() {
 }
 
 /// Runs the uploader with `bytes` on its standard input.
-async fn piped(machine: &Machine, arguments: &[&str], bytes: Vec<u8>) -> Finished {
+pub(crate) async fn piped(machine: &Machine, arguments: &[&str], bytes: Vec<u8>) -> Finished {
     let mut command = UPLOADER.command(machine.path(), arguments, &machine.environment);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -461,7 +461,9 @@ async fn an_interrupted_stream_is_given_up_at_the_broker() {
         .unwrap();
     let mut stdin = upload.stdin.take().unwrap();
     stdin.write_all(b"a beginning").await.unwrap();
-    in_time(async { while stack.bucket.open_uploads("").await.is_empty() {} }).await;
+    let mut said = BufReader::new(upload.stderr.take().unwrap()).lines();
+    let first = in_time(said.next_line()).await.unwrap().unwrap();
+    assert!(first.contains("sending until it ends"), "{first}");
     let pid = upload.id().unwrap().to_string();
     assert!(
         std::process::Command::new("kill")
@@ -471,9 +473,73 @@ async fn an_interrupted_stream_is_given_up_at_the_broker() {
             .success()
     );
 
-    let run = Finished::from(in_time(upload.wait_with_output()).await.unwrap());
-
-    assert_eq!(run.code, Some(130), "{run:?}");
-    assert!(run.stderr.contains("is given up"), "{run:?}");
+    let mut rest = String::new();
+    while let Some(line) = in_time(said.next_line()).await.unwrap() {
+        rest += &line;
+    }
+    assert_eq!(in_time(upload.wait()).await.unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("is given up"), "{rest}");
     assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn names_of_a_thousand_bytes_arrive_and_longer_ones_than_keys_may_be_fail_alone() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let folder = ["d".repeat(249), "e".repeat(249), "f".repeat(249)].join("/");
+    let thousand = format!("{folder}/{}", "n".repeat(250));
+    let too_long = format!("{folder}/{}/{}", "x".repeat(249), "n".repeat(50));
+    for name in [&thousand, &too_long] {
+        let path = machine.path().join("long").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, name).unwrap();
+    }
+    assert_eq!(thousand.len(), 1000);
+
+    let run = machine.run(&["put", "long/"]).await;
+
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("has 1050 bytes; at most 1024"), "{}", run.stderr);
+    assert_eq!(stack.bucket.keys("").await, [thousand.as_str()]);
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+}
+
+#[tokio::test]
+#[ignore = "takes more than a minute: cargo test -p tests --test e2e -- --ignored storm"]
+async fn a_storm_of_a_minute_is_outlasted_and_costs_little_more_than_what_succeeds() {
+    const PARTS: u64 = 100;
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    machine.file("a", &random_bytes(PARTS * PART));
+    let store = stack.store.faulty();
+    store.inject(Fault::SlowDown { retry_after: None }, any_part().always());
+    let upload = UPLOADER
+        .command(
+            machine.path(),
+            ["put", "--part-size", "5MiB", "a"],
+            &machine.environment,
+        )
+        .spawn()
+        .unwrap();
+    until(|| store.attempts(any_part()) > 0).await;
+    // The storm itself.
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let refused = store.attempts(any_part());
+    store.clear_faults();
+
+    let run = Finished::from(upload.wait_with_output().await.unwrap());
+
+    assert_eq!(run.code, Some(0), "{run:?}");
+    // First tries, fifty retries to begin with, and one for each 10 seconds, of which there may be a few more on a slow machine.
+    let most = u64::try_from(uploader::DEFAULT_CONCURRENCY).unwrap() + 50 + 8;
+    assert!(refused <= most, "{refused} requests were refused, {most} at most");
+    let extra = store.attempts(any_part()) - PARTS;
+    assert!(
+        extra <= most + PARTS / 10,
+        "{extra} requests beside {PARTS} that succeeded"
+    );
+    println!(
+        "{refused} refused in the storm, {extra} sent twice in all, {}",
+        run.stdout
+    );
 }

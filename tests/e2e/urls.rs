@@ -1,7 +1,8 @@
 //! Links as sources: what a host gives becomes the object, whole and as named, or nothing does and it is said why.
 
+use broker::config::Settings;
 use serde_json::Value;
-use tests::{Finished, Stack, cut, multipart_etag, random_bytes};
+use tests::{Finished, Stack, StoreUnderTest, cut, multipart_etag, random_bytes};
 
 use crate::origin::{Asked, Origin, Reply};
 use crate::uploader::{Machine, PART, completed};
@@ -429,4 +430,22 @@ async fn a_link_that_fails_does_not_stop_files_and_links_beside_it() {
     assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
     let alone = machine.run(&["--json", "put", &good]).await;
     assert_eq!(completed(&alone)["file"], good);
+}
+
+#[tokio::test]
+async fn a_link_that_never_ends_is_stopped_where_no_object_could_be_made_of_it() {
+    let settings = Settings {
+        max_size: Some(2 * PART + 1),
+        ..Settings::default()
+    };
+    let stack = Stack::with(StoreUnderTest::embedded().await, settings).await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let bytes = random_bytes(4 * PART);
+    let origin = host_of(&bytes, |_, _, body| Reply::chunked(&[], body).stalled(5)).await;
+
+    let run = machine
+        .run(&["put", "--part-size", "5MiB", &origin.link("/endless")])
+        .await;
+
+    assert_failed(&stack, &run, 1, "file_too_large").await;
 }

@@ -81,6 +81,15 @@ impl Stack {
         .await
     }
 
+    /// The same with a broker that lets everybody see the whole bucket.
+    pub async fn with_downloads() -> Self {
+        let settings = Settings {
+            downloads: Some(true),
+            ..Settings::default()
+        };
+        Self::with(StoreUnderTest::embedded().await, settings).await
+    }
+
     /// A broker before the store that the environment names, or the embedded one; both take parts of any size.
     pub async fn on_store_under_test() -> Self {
         Self::on(StoreUnderTest::from_environment().await).await
@@ -91,7 +100,8 @@ impl Stack {
         Self::with(store, Settings::default()).await
     }
 
-    /// A broker before this store with these settings, but for where it listens and where the store is.
+    /// A broker before this store with these settings, but for where it listens and where the store is. A profile among
+    /// them is taken in place of the store's own.
     pub async fn with(store: StoreUnderTest, settings: Settings) -> Self {
         let data = tempfile::tempdir().unwrap();
         let settings = Settings {
@@ -100,7 +110,7 @@ impl Stack {
             bucket: Some(store.bucket.clone()),
             endpoint: Some(store.endpoint.clone()),
             region: Some(store.region.clone()),
-            profile: Some(store.kind.profile()),
+            profile: Some(settings.profile.unwrap_or_else(|| store.kind.profile())),
             access_key_id: Some(store.access_key_id.clone()),
             secret_access_key: Some(Secret(store.secret_access_key.clone())),
             ..settings

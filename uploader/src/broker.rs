@@ -16,7 +16,7 @@ use shared::api::{
 use shared::{ObjectKey, UploadId};
 
 use crate::budget::{Budget, Cost};
-use crate::error::{TransportError, UploadError};
+use crate::error::{COMPLETE, HAVE_SIGNED, TransportError, UploadError};
 use crate::options::Settings;
 use crate::progress::{Progress, Silent};
 use crate::retry::{self, RetryPolicy};
@@ -97,8 +97,7 @@ impl Broker {
     ) -> Result<SignedParts, UploadError> {
         let path = format!("v1/uploads/{id}/parts");
         let asked = SignParts { parts };
-        self.ask("have parts signed", Method::POST, &path, Some(&asked), progress)
-            .await
+        self.ask(HAVE_SIGNED, Method::POST, &path, Some(&asked), progress).await
     }
 
     /// Where an upload stands.
@@ -115,7 +114,7 @@ impl Broker {
         size: u64,
         progress: &dyn Progress,
     ) -> Result<CompletedObject, UploadError> {
-        let doing = "complete the upload";
+        let doing = COMPLETE;
         let path = format!("v1/uploads/{id}/complete");
         let asked = CompleteUpload { size: Some(size) };
         let end = Instant::now() + COMPLETING_TIMEOUT;

@@ -141,7 +141,7 @@ impl Budget {
         progress: &dyn Progress,
     ) {
         progress.event(&Event::Retrying {
-            what,
+            what: what.into(),
             after: after.max(self.wait(cost)),
             attempt,
         });

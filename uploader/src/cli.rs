@@ -92,7 +92,7 @@ pub(crate) struct Common {
     pub(crate) quiet: bool,
 
     /// Tries of one part or one request before giving up, 1 to 20; a host that has never answered gets at most 4
-    #[arg(long, global = true, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=20), value_name = "N")]
+    #[arg(long, global = true, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=20), value_name = "N")]
     pub(crate) tries: u32,
 }
 
@@ -200,7 +200,8 @@ pub(crate) struct Put {
     #[arg(long, value_name = "NAME")]
     pub(crate) destination: Option<String>,
 
-    /// Bytes in every part but the last, 5 MiB to 5 GiB, such as 16MiB [default: chosen by the broker]
+    /// Bytes in every part but the last, 5 MiB to 5 GiB, such as 16MiB [default: chosen by the broker; of standard input,
+    /// parts that grow]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) part_size: Option<u64>,
 
@@ -283,7 +284,8 @@ Exit status:
   3    the broker does not know the token, or does not allow what was asked (HTTP 401, 403)
   4    a file, or what a link leads to, changed while it was being sent, or an object while it was being downloaded;
        nothing was made of it
-  75   broker, store or a link's host could not be reached, or had too much to do: run the same command again later
+  75   broker, store or a link's host could not be reached, had too much to do, or no room: run the same command again
+       later
   130  interrupted; the same command continues
 With several files that fail in different ways it is 1. One that fails does not stop the others.
 
@@ -318,13 +320,15 @@ without what could be secret in it:
   summary     without `file`, the last one where a directory or several sources are sent:
               files, bytes, sent_bytes, kept_bytes, failed, skipped, untried, seconds
 With --dry-run there are, beside failed and skipped:
-  planned     name, key_template, size, part_size, part_count, broker_requests, store_requests
+  planned     name, key_template, size, part_size, growing_parts, part_count, broker_requests, store_requests
   summary     dry_run: true, files, bytes, parts, broker_requests, store_requests, beyond_limit, failed, skipped,
               seconds: the least at --limit-rate, limit: by (max_size, part_count, upload_life, url_life) and bytes
 More kinds and fields may come. Sizes are bytes. Events of several files come as they happen.
 
-Standard input is cut into parts of 16 MiB, or of --part-size, of which four are in memory at once; 10,000 parts are the
-most. What was read is gone: an upload of it that fails is given up and not continued.
+Standard input is cut into parts of 16 MiB at first, which grow as it goes on: the memory for them is 64 MiB for as long as
+it has less than 156 GiB, 256 MiB up to 250 GiB, 1 GiB up to 625 GiB, and at most 4 GiB, up to 5 TiB. With --part-size, and on
+stores that want equal parts, all have one size, 10,000 of them are the most, and four are in memory. What was read is gone:
+an upload of it that fails is given up and not continued.
 
 So is what a link leads to, without a file in between; where its length is known, parts may be larger to fit the 10,000. If
 the connection breaks off, the rest is asked for, where the link's host gives parts (Accept-Ranges: bytes) and says by

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{HumanBytes, HumanDuration};
 use serde::Serialize;
 use serde_json::{Value, json};
+use shared::PartSizes;
 use shared::api::Me;
 use tokio::sync::mpsc;
 use uploader::{Bound, Limit, Planned, PutOptions, UploadError, Uploader};
@@ -104,12 +105,21 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
 async fn ask(uploader: &Uploader, put: &Put) -> Result<(Me, Bound), UploadError> {
     let me = uploader.whoami().await?;
     let mut options = put.options();
+    let mut most = u64::MAX;
     if put.sources.iter().any(|source| source.as_os_str() == STDIN) {
-        // Its parts do not grow with it.
         options.name.clone_from(&put.name);
-        options.part_size = Some(options.preview_stream(&me)?.part_size);
+        let stream = options.preview_stream(&me)?;
+        most = if stream.growing_parts {
+            PartSizes::Growing.capacity()
+        } else {
+            PartSizes::Equal(stream.part_size).capacity()
+        };
     }
-    let bound = options.first_limit(&me, uploader.limit_rate(), put.concurrency)?;
+    let mut bound = options.first_limit(&me, uploader.limit_rate(), put.concurrency)?;
+    if most < bound.bytes {
+        bound.by = Limit::PartCount;
+        bound.bytes = most;
+    }
     Ok((me, bound))
 }
 
@@ -134,6 +144,7 @@ fn tell(screen: &Screen, path: &Path, planned: &Planned) {
             counted(parts.into(), "part"),
             counted(requests, "request"),
         ),
+        _ if planned.growing_parts => format!("until it ends, in parts that grow from {part_size}"),
         _ => format!("until it ends, in parts of {part_size}"),
     };
     let text = format!("{} as {}: {what}\n", visible(&file), visible(&planned.name));

@@ -20,6 +20,10 @@ impl From<reqwest::Error> for TransportError {
     }
 }
 
+/// What was asked of the broker when parts of the file may have been sent.
+pub(crate) const HAVE_SIGNED: &str = "have parts signed";
+pub(crate) const COMPLETE: &str = "complete the upload";
+
 /// Why a file was not uploaded, or a question not answered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,7 +79,7 @@ pub enum UploadError {
         what: String,
     },
     /// The broker said no.
-    #[error("could not {doing}: {}{}", .problem.detail, advice(.problem))]
+    #[error("could not {doing}: {}{}", .problem.detail, advice(.doing, .problem))]
     Refused {
         /// What was asked of it.
         doing: &'static str,
@@ -84,8 +88,8 @@ pub enum UploadError {
     },
     /// The store did not take a part although it was tried often enough.
     #[error(
-        "part {number} did not reach the store at {store} in {tries} tries: {trouble}. What arrived is kept: run the \
-         same command again to continue"
+        "part {number} did not reach the store at {store} in {tries} tries: {trouble}. What arrived of a file is kept: run \
+         the same command again to continue"
     )]
     StoreUnreachable {
         /// The part's place.
@@ -106,6 +110,19 @@ pub enum UploadError {
          may be wrong, or something between here and the store alters requests; ask whoever runs the broker"
     )]
     StoreRefused {
+        /// The part's place.
+        number: PartNumber,
+        /// Scheme, host and port.
+        store: String,
+        /// Status, code and words.
+        answer: String,
+    },
+    /// The store has no room for a part, or allows no more.
+    #[error(
+        "the store at {store} has no room for part {number}: {answer}. Make room there or have its quota raised, then run \
+         the same command again: what arrived of a file is kept"
+    )]
+    StoreFull {
         /// The part's place.
         number: PartNumber,
         /// Scheme, host and port.
@@ -276,7 +293,7 @@ impl Refusal {
 
 fn resume(resumable: bool) -> &'static str {
     if resumable {
-        ". What arrived is kept: run the same command again to continue"
+        ". What arrived of a file is kept: run the same command again to continue"
     } else {
         ""
     }
@@ -301,12 +318,19 @@ fn at_origin(status: u16) -> &'static str {
     }
 }
 
-fn advice(problem: &Problem) -> String {
+fn advice(doing: &str, problem: &Problem) -> String {
     let hint = match problem.status {
         401 => " (give a valid token by --token or UPLOADER_TOKEN)",
         _ => "",
     };
-    format!("{hint} [{}, request {}]", problem.code, problem.request_id)
+    // Neither the parts nor the file are what is refused.
+    let kept = matches!(problem.status, 401 | 403 | 429) && matches!(doing, HAVE_SIGNED | COMPLETE);
+    let kept = if kept {
+        ". What arrived of a file is kept: once this is settled, the same command continues"
+    } else {
+        ""
+    };
+    format!("{hint}{kept} [{}, request {}]", problem.code, problem.request_id)
 }
 
 /// The kinds of failure that a caller may want to tell apart: the command line's exit codes.
@@ -334,6 +358,7 @@ impl UploadError {
             Self::NotDownloaded { passing: true, .. }
             | Self::BrokerUnreachable { .. }
             | Self::StoreUnreachable { .. }
+            | Self::StoreFull { .. }
             | Self::OriginUnreachable { .. }
             | Self::OriginCut { .. }
             | Self::PartsMissing(_) => ErrorKind::Temporary,
@@ -371,6 +396,7 @@ impl UploadError {
             Self::Refused { problem, .. } => &problem.code,
             Self::StoreUnreachable { .. } => "store_unreachable",
             Self::StoreRefused { .. } => "store_refused",
+            Self::StoreFull { .. } => "store_full",
             Self::Damaged { .. } => "damaged_on_the_way",
             Self::OriginUnreachable { .. } => "origin_unreachable",
             Self::OriginCut { .. } => "origin_cut",

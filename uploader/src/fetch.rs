@@ -13,7 +13,7 @@ use reqwest::header::{CONTENT_RANGE, IF_MATCH, RANGE};
 use reqwest::{Response, Url};
 use serde::Serialize;
 use shared::api::Download;
-use shared::{MIB, ObjectKey};
+use shared::{MIB, ObjectKey, PartSizes};
 use tempfile::NamedTempFile;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -91,7 +91,7 @@ pub(crate) async fn fetch(
     let mode = check_target(path, overwrite)?;
     let object = engine.broker.download(key, &*progress).await?;
     let (size, etag) = (object.size, object.etag.clone());
-    progress.event(&Event::Fetching { key, size });
+    progress.event(&Event::Fetching { key: key.clone(), size });
     let unwritable = |cause| UploadError::Target {
         path: path.to_owned(),
         cause,
@@ -108,7 +108,11 @@ pub(crate) async fn fetch(
     fetch.file.set_len(size).map_err(unwritable)?;
     fetch.ranges().await?;
     fetch.progress.event(&Event::Verifying);
-    let compared = verify::compare(draft.path(), &etag, fetch.object.part_size).await?;
+    let sizes = match fetch.object.part_size {
+        Some(_) if fetch.object.growing_parts => Some(PartSizes::Growing),
+        part_size => part_size.map(PartSizes::Equal),
+    };
+    let compared = verify::compare(&fetch.engine.hashing, draft.path(), &etag, sizes).await?;
     if compared == Compared::Other && fetch.object.etag_is_md5 {
         return Err(UploadError::WrongBytes { key: key.clone(), etag });
     }
@@ -121,7 +125,7 @@ pub(crate) async fn fetch(
         verified: compared == Compared::Same,
         elapsed: started.elapsed(),
     };
-    fetch.progress.event(&Event::Fetched(&downloaded));
+    fetch.progress.event(&Event::Fetched(Arc::new(downloaded.clone())));
     Ok(downloaded)
 }
 
@@ -259,10 +263,10 @@ impl Fetch {
                     match retry::judge(status, code) {
                         Verdict::Again | Verdict::Reread => {}
                         Verdict::Overloaded => self.engine.limiter.overloaded(),
-                        Verdict::FreshUrl | Verdict::AskBroker if had_fresh_url => {
+                        Verdict::FreshUrl | Verdict::AskBroker | Verdict::Full if had_fresh_url => {
                             return Err(self.failed(&url, answer, None, false));
                         }
-                        Verdict::FreshUrl | Verdict::AskBroker => {
+                        Verdict::FreshUrl | Verdict::AskBroker | Verdict::Full => {
                             had_fresh_url = true;
                             self.renew_url(&url).await?;
                             continue;

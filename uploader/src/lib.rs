@@ -15,18 +15,30 @@
 //! a reader such as standard input, or the content of a [`Link`], which `origin` asks its host for, `naming` finds a name
 //! for, and `link_content` reads from as many connections as it takes.
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), uploader::UploadError> {
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let stack = tests::Stack::start().await;
+//! # let broker = stack.broker.base();
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("backup.tar");
+//! # std::fs::write(&path, vec![7; 20 << 20])?;
 //! use uploader::{PutOptions, Silent, Uploader};
 //!
-//! let uploader = Uploader::builder().broker("http://127.0.0.1:5000").concurrency(8).build()?;
-//! let uploaded = uploader.put("backup.tar", &PutOptions::default(), Silent).await?;
+//! let uploader = Uploader::builder().broker(broker).concurrency(8).build()?;
+//! let uploaded = uploader.put(&path, &PutOptions::default(), Silent).await?;
 //! println!("{} {}", uploaded.object.key, uploaded.object.etag);
+//! # assert_eq!(stack.bucket.get("backup.tar").await.unwrap().bytes, vec![7; 20 << 20]);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Dropping the future of [`Uploader::put`] stops it; the upload stays open, and another call for the same file continues it.
+//! [`Uploader::start`] has an upload run by itself: its [`UploadHandle`] is awaited, watched by a stream of [`Event`]s, and
+//! cancelled. Dropping that, or the future of [`Uploader::put`], stops it; the upload stays open, and another call for the
+//! same file continues it.
+//!
+//! There is no global state: connections, limits and the threads that hash belong to an [`Uploader`] and end with its last
+//! clone. From the environment only proxies are taken (`HTTPS_PROXY`, `NO_PROXY` and their like), when it is built.
 
 mod answer;
 mod body;
@@ -34,7 +46,9 @@ mod broker;
 mod budget;
 mod complete;
 mod error;
+mod events;
 mod fetch;
+mod handle;
 mod hash;
 mod held;
 mod limit;
@@ -59,7 +73,7 @@ mod trust;
 mod verify;
 mod walk;
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -74,7 +88,10 @@ use crate::body::BufferPool;
 use crate::broker::Broker;
 use crate::budget::Budget;
 pub use crate::error::{ErrorKind, Refusal, TransportError, UploadError};
+pub use crate::events::Events;
 pub use crate::fetch::Downloaded;
+pub use crate::handle::{Cancelled, Input, UploadHandle};
+use crate::hash::Hashing;
 use crate::limit::Limiter;
 pub use crate::link::Link;
 use crate::options::Settings;
@@ -110,6 +127,7 @@ pub(crate) struct Engine {
     pub(crate) rate: Arc<Rate>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) buffers: BufferPool,
+    pub(crate) hashing: Hashing,
     /// Uploads of streams that are under way: nobody could continue them.
     pub(crate) streams: Mutex<Vec<UploadId>>,
 }
@@ -147,6 +165,7 @@ pub struct Builder {
     stall: Duration,
     limit_rate: Option<NonZeroU64>,
     ca_file: Option<PathBuf>,
+    hash_threads: Option<NonZeroUsize>,
 }
 
 /// Text that `Debug` hides.
@@ -201,6 +220,13 @@ impl Builder {
     /// system trusts. It is read by [`Builder::build`].
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(path.into());
+        self
+    }
+
+    /// Threads that hash parts, all uploads and downloads together; one for each of the machine's processors if it is not
+    /// given. They are started when the first file comes that needs them, and end with the last clone of the uploader.
+    pub fn hash_threads(mut self, threads: NonZeroUsize) -> Self {
+        self.hash_threads = Some(threads);
         self
     }
 
@@ -265,6 +291,7 @@ impl Builder {
             store,
             origins,
             buffers: BufferPool::default(),
+            hashing: Hashing::new(self.hash_threads),
             streams: Mutex::default(),
         })))
     }
@@ -281,6 +308,7 @@ impl Uploader {
             stall: Duration::from_secs(30),
             limit_rate: None,
             ca_file: None,
+            hash_threads: None,
         }
     }
 
@@ -310,6 +338,44 @@ impl Uploader {
         transfer::put(self.0.clone(), path.as_ref(), options, Arc::new(progress)).await
     }
 
+    /// Begins to upload a file (a path), the content of a [`Link`], or what a reader gives ([`Input::reader`]), and returns at
+    /// once. The handle is awaited for the outcome, tells what happens as a stream, and cancels. To be called on a tokio
+    /// runtime of several threads.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let stack = tests::Stack::start().await;
+    /// # let broker = stack.broker.base();
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("backup.tar");
+    /// # std::fs::write(&path, vec![7; 20 << 20])?;
+    /// use uploader::{Event, PutOptions, Uploader};
+    ///
+    /// let uploader = Uploader::builder().broker(broker).build()?;
+    /// let upload = uploader.start(&path, &PutOptions::default());
+    /// let mut events = upload.events();
+    /// let mut sent = 0;
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         Event::Sent { bytes } => sent += bytes,
+    ///         Event::Unsent { bytes } => sent -= bytes,
+    ///         Event::Retrying { what, .. } => eprintln!("{what}"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// let uploaded = upload.await?;
+    /// assert_eq!(sent, uploaded.object.size);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Awaiting the handle fails as [`Uploader::put`], [`Uploader::put_link`] and [`Uploader::put_reader`] do.
+    pub fn start(&self, input: impl Into<Input>, options: &PutOptions) -> UploadHandle {
+        UploadHandle::start(self.0.clone(), input.into(), options.clone())
+    }
+
     /// Uploads files of at most [`MAX_SMALL`] bytes together, up to [`MAX_TOGETHER`] of them: two requests to the broker for all,
     /// and one to the store for each. All their bytes are in memory at once. An outcome each, in their order; a file that
     /// something is special about goes the way of [`Uploader::put`]. To be awaited as that.
@@ -321,8 +387,27 @@ impl Uploader {
         small::put_batch(self.0.clone(), files).await
     }
 
-    /// Uploads what `reader` gives until it ends, however much that is, under the name in `options`; at most four parts of
-    /// it are in memory. To be awaited as [`Uploader::put`].
+    /// Uploads what `reader` gives until it ends, however much that is, under the name in `options`. A few parts of it are in
+    /// memory, 64 MiB until 156 GiB have come and more beyond, where parts have to grow; with [`PutOptions::part_size`] four
+    /// of those. To be awaited as [`Uploader::put`].
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let stack = tests::Stack::start().await;
+    /// # let broker = stack.broker.base();
+    /// use uploader::{PutOptions, Silent, Uploader};
+    ///
+    /// let uploader = Uploader::builder().broker(broker).build()?;
+    /// let options = PutOptions {
+    ///     name: Some("greetings/hello.txt".into()),
+    ///     ..PutOptions::default()
+    /// };
+    /// let uploaded = uploader.put_reader("Hello".as_bytes(), &options, Silent).await?;
+    /// assert_eq!(uploaded.object.size, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// See [`UploadError`]; [`UploadError::Settings`] where `options` has no name. The upload is aborted, since nobody could
@@ -367,6 +452,26 @@ impl Uploader {
     /// Downloads the object at `key` to the file `path`, in ranges of 8 MiB, as many at once as parts would be, and compares
     /// what arrived with the object's ETag. The file has its name only when it is whole; `overwrite` says whether it may take
     /// the place of another. To be awaited as [`Uploader::put`].
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let stack = tests::Stack::with_downloads().await;
+    /// # let broker = stack.broker.base();
+    /// # let directory = tempfile::tempdir()?;
+    /// # std::fs::write(directory.path().join("source"), "Hello")?;
+    /// use uploader::{PutOptions, Silent, Uploader};
+    ///
+    /// let uploader = Uploader::builder().broker(broker).build()?;
+    /// # let source = directory.path().join("source");
+    /// let object = uploader.put(source, &PutOptions::default(), Silent).await?.object;
+    /// let target = directory.path().join("copy");
+    /// let downloaded = uploader.get(&object.key, &target, false, Silent).await?;
+    /// assert!(downloaded.verified);
+    /// assert_eq!(std::fs::read(target)?, b"Hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// See [`UploadError`]. Nothing is left of the file, and what was there before is as it was.

@@ -89,8 +89,8 @@ fn open(directory: &Path, date: Date) -> io::Result<File> {
 }
 
 /// What the log says of an event, if it is one for the log: not every part, and nothing that moves a bar.
-pub(crate) fn told(file: &str, event: &Event<'_>) -> Option<String> {
-    Some(match *event {
+pub(crate) fn told(file: &str, event: &Event) -> Option<String> {
+    Some(match event {
         Event::Started {
             upload_id,
             key,

@@ -124,6 +124,7 @@ impl PutOptions {
             destination: self.destination.clone(),
             fingerprint: None,
             part_size: self.part_size,
+            growing_parts: false,
             name,
         };
         let settings = format!(

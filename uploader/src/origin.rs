@@ -174,7 +174,7 @@ impl Origin {
                 cause: trouble.cause,
             });
         };
-        let what = trouble.what.as_str();
+        let what = trouble.what.as_str().into();
         self.progress.event(&Event::Retrying { what, after, attempt });
         tokio::time::sleep(after).await;
         Ok(())

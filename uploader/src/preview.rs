@@ -22,8 +22,10 @@ pub struct Planned {
     pub key_template: String,
     /// Bytes in the file; nothing for a stream, nor in any field that follows from it.
     pub size: Option<u64>,
-    /// Bytes in every part but the last.
+    /// Bytes in every part but the last; where parts grow, in the first one.
     pub part_size: u64,
+    /// Whether the parts of a stream would grow.
+    pub growing_parts: bool,
     /// How many parts there would be.
     pub part_count: Option<u16>,
     /// Requests to the broker: one to create, one for the URLs of each window of parts, one to complete.
@@ -76,6 +78,7 @@ impl PutOptions {
             key_template: destination.key_template.clone(),
             size: Some(size),
             part_size: plan.part_size(),
+            growing_parts: false,
             part_count: Some(plan.part_count()),
             broker_requests: Some(windows + 2),
             store_requests: Some(plan.part_count().into()),
@@ -95,6 +98,7 @@ impl PutOptions {
             key_template: destination.key_template.clone(),
             size: None,
             part_size,
+            growing_parts: self.part_size.is_none() && me.limits.growing_parts,
             part_count: None,
             broker_requests: None,
             store_requests: None,
@@ -196,6 +200,7 @@ mod tests {
                 key_template: "{name}".into(),
                 size: Some(size),
                 part_size: 8 * MIB,
+                growing_parts: false,
                 part_count: Some(parts),
                 broker_requests: Some(to_broker),
                 store_requests: Some(parts.into()),
@@ -252,8 +257,17 @@ mod tests {
             name: Some("dump".into()),
             ..PutOptions::default()
         };
-        let planned = named.preview_stream(&me()).unwrap();
+        let mut me = me();
+        let planned = named.preview_stream(&me).unwrap();
         assert_eq!((planned.part_size, planned.size), (16 * MIB, None));
-        assert!(PutOptions::default().preview_stream(&me()).is_err());
+        assert!(!planned.growing_parts, "a broker that does not say so has equal ones");
+        me.limits.growing_parts = true;
+        assert!(named.preview_stream(&me).unwrap().growing_parts);
+        let pinned = PutOptions {
+            part_size: Some(16 * MIB),
+            ..named
+        };
+        assert!(!pinned.preview_stream(&me).unwrap().growing_parts);
+        assert!(PutOptions::default().preview_stream(&me).is_err());
     }
 }

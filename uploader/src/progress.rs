@@ -10,22 +10,22 @@ use crate::{Downloaded, Uploaded};
 /// Watches uploads. Called from several threads, often: it should return soon.
 pub trait Progress: Send + Sync {
     /// Something happened.
-    fn event(&self, event: &Event<'_>);
+    fn event(&self, event: &Event);
 }
 
-/// One thing that happened to the file being sent or fetched.
-#[derive(Clone, Copy, Debug)]
+/// One thing that happened to the file being sent or fetched. Cheap to clone.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Event<'a> {
+pub enum Event {
     /// The broker has admitted the file.
     Started {
         /// What the broker names the upload by.
-        upload_id: &'a UploadId,
+        upload_id: UploadId,
         /// Where the object will be.
-        key: &'a ObjectKey,
+        key: ObjectKey,
         /// Bytes in the file; nothing for a stream that does not say when it will end.
         size: Option<u64>,
-        /// Bytes in every part but the last.
+        /// Bytes in every part but the last; where parts grow, in the first one.
         part_size: u64,
         /// How many parts there are, if that is known.
         part_count: Option<u16>,
@@ -59,7 +59,7 @@ pub enum Event<'a> {
     /// Something failed that may pass by itself.
     Retrying {
         /// What failed, in words, and why.
-        what: &'a str,
+        what: Arc<str>,
         /// How long until it is tried again.
         after: Duration,
         /// Which try failed, from 1.
@@ -68,11 +68,11 @@ pub enum Event<'a> {
     /// Every part is there; the broker has the store join them.
     Completing,
     /// The object is there.
-    Completed(&'a Uploaded),
+    Completed(Arc<Uploaded>),
     /// An object is about to be downloaded.
     Fetching {
         /// Its key.
-        key: &'a ObjectKey,
+        key: ObjectKey,
         /// Its bytes.
         size: u64,
     },
@@ -89,7 +89,7 @@ pub enum Event<'a> {
     /// All bytes are there, and are compared with the object's ETag.
     Verifying,
     /// The file is there.
-    Fetched(&'a Downloaded),
+    Fetched(Arc<Downloaded>),
 }
 
 /// Shows nothing.
@@ -97,11 +97,11 @@ pub enum Event<'a> {
 pub struct Silent;
 
 impl Progress for Silent {
-    fn event(&self, _event: &Event<'_>) {}
+    fn event(&self, _event: &Event) {}
 }
 
 impl<P: Progress + ?Sized> Progress for Arc<P> {
-    fn event(&self, event: &Event<'_>) {
+    fn event(&self, event: &Event) {
         (**self).event(event);
     }
 }

@@ -12,7 +12,6 @@ use crate::body::PartBody;
 use crate::broker::read_at_most;
 use crate::budget::Cost;
 use crate::error::{TransportError, UploadError};
-use crate::hash;
 use crate::progress::Event;
 use crate::rate::Pace;
 use crate::retry::{self, Verdict};
@@ -153,6 +152,13 @@ impl Upload {
                             self.reread(&part, &url, &mut history).await?;
                             self.wait(&part, &url, &mut history, again(None)).await?;
                         }
+                        Verdict::Full => {
+                            return Err(UploadError::StoreFull {
+                                number: part.number,
+                                store: url.store(),
+                                answer,
+                            });
+                        }
                         Verdict::FreshUrl | Verdict::AskBroker if history.had_fresh_url => {
                             return Err(UploadError::StoreRefused {
                                 number: part.number,
@@ -200,7 +206,11 @@ impl Upload {
 
     /// The store found other bytes than were hashed: did the file change, or were they damaged on the way?
     async fn reread(&self, part: &Part, url: &PartUrl, history: &mut History) -> Result<(), UploadError> {
-        let digests = hash::hash(self.source.clone(), vec![part.range.clone()]).await?;
+        let digests = self
+            .engine
+            .hashing
+            .hash(self.source.clone(), vec![part.range.clone()])
+            .await?;
         if digests != [part.digest] {
             return Err(SourceError::Changed {
                 path: self.source.path().to_owned(),

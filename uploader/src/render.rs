@@ -398,8 +398,8 @@ impl Render {
         }
     }
 
-    fn as_json(&self, event: &Event<'_>) -> Option<Value> {
-        let mut value = match *event {
+    fn as_json(&self, event: &Event) -> Option<Value> {
+        let mut value = match event {
             Event::Started {
                 upload_id,
                 key,
@@ -416,13 +416,13 @@ impl Render {
                 json!({"event": "part", "number": number, "size": size, "kept": false})
             }
             Event::Retrying { what, after, attempt } => json!({
-                "event": "retry", "what": what, "after_seconds": after.as_secs_f64(), "attempt": attempt,
+                "event": "retry", "what": &**what, "after_seconds": after.as_secs_f64(), "attempt": attempt,
             }),
             Event::Completing => json!({"event": "completing"}),
-            Event::Completed(uploaded) => named("completed", uploaded),
+            Event::Completed(uploaded) => named("completed", &**uploaded),
             Event::Fetching { key, size } => json!({"event": "fetching", "key": key, "size": size}),
             Event::Verifying => json!({"event": "verifying"}),
-            Event::Fetched(downloaded) => named("fetched", downloaded),
+            Event::Fetched(downloaded) => named("fetched", &**downloaded),
             _ => return None,
         };
         value.as_object_mut()?.insert("file".into(), self.path.as_str().into());
@@ -431,7 +431,7 @@ impl Render {
 }
 
 impl Progress for Render {
-    fn event(&self, event: &Event<'_>) {
+    fn event(&self, event: &Event) {
         self.screen.log(|| log::told(&self.path, event));
         match self.screen.style {
             Style::Quiet => return,
@@ -443,7 +443,7 @@ impl Progress for Render {
             }
             Style::Bar | Style::Lines => {}
         }
-        match *event {
+        match event {
             Event::Started {
                 size,
                 stored,
@@ -451,9 +451,9 @@ impl Progress for Render {
                 ..
             } => {
                 if self.screen.style == Style::Bar {
-                    self.start_bar(size);
+                    self.start_bar(*size);
                 }
-                if stored > 0 {
+                if *stored > 0 {
                     let text = format!(
                         "{}: continuing upload {upload_id}, of which the store holds {stored} parts",
                         self.file
@@ -461,20 +461,20 @@ impl Progress for Render {
                     self.screen.error(&text);
                 } else if self.screen.style == Style::Lines && self.screen.total().is_none() {
                     self.screen.error(&match size {
-                        Some(size) => format!("{}: sending {}", self.file, HumanBytes(size)),
+                        Some(size) => format!("{}: sending {}", self.file, HumanBytes(*size)),
                         None => format!("{}: sending until it ends", self.file),
                     });
                 }
             }
             Event::Fetching { key, size } => match self.screen.style {
-                Style::Bar => self.start_bar(Some(size)),
+                Style::Bar => self.start_bar(Some(*size)),
                 _ => self
                     .screen
-                    .error(&format!("{}: downloading {}", visible(key.as_str()), HumanBytes(size))),
+                    .error(&format!("{}: downloading {}", visible(key.as_str()), HumanBytes(*size))),
             },
-            Event::Sent { bytes } | Event::Received { bytes } => self.bars(|bar| bar.inc(bytes)),
+            Event::Sent { bytes } | Event::Received { bytes } => self.bars(|bar| bar.inc(*bytes)),
             Event::Unsent { bytes } | Event::Unreceived { bytes } => {
-                self.bars(|bar| bar.set_position(bar.position().saturating_sub(bytes)));
+                self.bars(|bar| bar.set_position(bar.position().saturating_sub(*bytes)));
             }
             Event::PartKept { size, .. } => {
                 if let Some(bar) = &*self.own_bar() {

@@ -14,10 +14,10 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Eight tries, with waits of at most 0.5, 1, 2, 4, 8, 16 and 20 seconds: an outage of half a minute is outlasted.
+    /// Eleven tries, with waits of at most 0.5, 1, 2, 4, 8, 16 and then 20 seconds: an outage of a minute is outlasted.
     fn default() -> Self {
         Self {
-            tries: 8,
+            tries: 11,
             base: Duration::from_millis(500),
             cap: Duration::from_secs(20),
         }
@@ -72,6 +72,8 @@ pub(crate) enum Verdict {
     Reread,
     /// The store no longer has this upload: the broker knows why.
     AskBroker,
+    /// The store has no room, or allows no more: waiting does not help.
+    Full,
 }
 
 /// Judges a store's answer to a part that is not a success: by S3's code where it has one, else by the status. Stores
@@ -80,6 +82,8 @@ pub(crate) fn judge(status: u16, code: Option<&str>) -> Verdict {
     match (status, code) {
         (_, Some("BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch")) => Verdict::Reread,
         (404, Some("NoSuchUpload" | "NoSuchKey") | None) => Verdict::AskBroker,
+        (_, Some("QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage"))
+        | (507, _) => Verdict::Full,
         (_, Some("SlowDown" | "ServiceUnavailable" | "TooManyRequests" | "Throttling" | "RequestLimitExceeded"))
         | (429 | 503, _) => Verdict::Overloaded,
         (_, Some("RequestTimeout" | "InternalError" | "IncompleteBody")) | (408 | 500..=599, _) => Verdict::Again,
@@ -116,19 +120,19 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_cap_and_end_with_the_tries() {
         let policy = RetryPolicy::default();
-        let longest: Vec<_> = (1..=8).map(|done| policy.wait(done, 1.0, None)).collect();
-        let expected = [500, 1000, 2000, 4000, 8000, 16_000, 20_000].map(|ms| Some(Duration::from_millis(ms)));
-        assert_eq!(longest[..7], expected);
-        assert_eq!(longest[7], None);
+        let longest: Vec<_> = (1..=11).map(|done| policy.wait(done, 1.0, None)).collect();
+        let expected = [500, 1000, 2000, 4000, 8000, 16_000, 20_000, 20_000, 20_000, 20_000];
+        assert_eq!(longest[..10], expected.map(|ms| Some(Duration::from_millis(ms))));
+        assert_eq!(longest[10], None);
         assert_eq!(policy.wait(3, 0.0, None), Some(Duration::from_millis(1200)));
         assert_eq!(policy.wait(1, 0.5, None), Some(Duration::from_millis(400)));
     }
 
     #[test]
-    fn an_outage_of_half_a_minute_is_outlasted_whatever_the_dice_say() {
+    fn an_outage_of_a_minute_is_outlasted_whatever_the_dice_say() {
         let policy = RetryPolicy::default();
-        let least: Duration = (1..8).filter_map(|done| policy.wait(done, 0.0, None)).sum();
-        assert!(least >= Duration::from_secs(30), "{least:?}");
+        let least: Duration = (1..11).filter_map(|done| policy.wait(done, 0.0, None)).sum();
+        assert!(least >= Duration::from_mins(1), "{least:?}");
     }
 
     #[test]
@@ -157,6 +161,8 @@ mod tests {
             (502, None, Verdict::Again),
             (503, Some("SlowDown"), Verdict::Overloaded),
             (503, None, Verdict::Overloaded),
+            (403, Some("QuotaExceeded"), Verdict::Full),
+            (507, None, Verdict::Full),
             (307, None, Verdict::FreshUrl),
         ] {
             assert_eq!(judge(status, code), verdict, "{status} {code:?}");

@@ -73,7 +73,7 @@ pub(crate) async fn put_batch(
                     elapsed: started.elapsed(),
                     object,
                 };
-                file.progress.event(&Event::Completed(&uploaded));
+                file.progress.event(&Event::Completed(Arc::new(uploaded.clone())));
                 Ok(uploaded)
             }
             None => {
@@ -209,8 +209,8 @@ fn read_one(file: &SmallFile) -> Option<Read> {
 async fn send(engine: &Engine, file: Admitted, progress: &dyn Progress) -> Option<UploadId> {
     let size = file.bytes.len() as u64;
     progress.event(&Event::Started {
-        upload_id: &file.id,
-        key: &file.key,
+        upload_id: file.id.clone(),
+        key: file.key.clone(),
         size: Some(size),
         part_size: size,
         part_count: Some(1),
@@ -249,7 +249,7 @@ async fn send(engine: &Engine, file: Admitted, progress: &dyn Progress) -> Optio
                 match retry::judge(status, retry::s3_code(&document)) {
                     Verdict::Again => {}
                     Verdict::Overloaded => engine.limiter.overloaded(),
-                    Verdict::FreshUrl | Verdict::Reread | Verdict::AskBroker => return None,
+                    Verdict::Full | Verdict::FreshUrl | Verdict::Reread | Verdict::AskBroker => return None,
                 }
                 (answer::describe(status, &document), asked, Cost::Retry)
             }

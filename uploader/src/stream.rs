@@ -1,11 +1,11 @@
-//! A stream, which is read once: equal parts until it ends, each held in memory until the store has it.
+//! A stream, which is read once: part after part until it ends, each held in memory until the store has it.
 
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use shared::api::CreateUpload;
-use shared::{MIB, PartNumber, PartPlan, UploadId};
+use shared::{MIB, PartNumber, PartPlan, PartSizes, UploadId};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::error::UploadError;
@@ -17,12 +17,14 @@ use crate::progress::{Event, Progress};
 use crate::put::Part;
 use crate::source::{Source, SourceError};
 use crate::transfer::{Upload, Window};
-use crate::{Engine, Uploaded, hash, plan};
+use crate::{Engine, Uploaded, plan};
 
-/// Bytes in a part unless others are asked for: room for 156 GiB.
+/// Bytes in a part unless others are asked for; in the first ones of those that grow, where the store lets them.
 pub(crate) const PART_SIZE: u64 = 16 * MIB;
-/// Parts in memory at once: one that is read, and some on their way.
-const HELD_PARTS: usize = 4;
+/// Shares of the memory for parts: with one each, there is a part that is read, and some on their way.
+const SHARES: usize = 4;
+/// Shares of a part that has grown: one is read while another is on its way.
+const SHARES_OF_GROWN: u32 = 2;
 
 /// Where a stream's bytes come from.
 enum Feed {
@@ -101,18 +103,24 @@ async fn put(
     let has_room = |size| size <= PART_SIZE * u64::from(PartNumber::MAX);
     // What is known to be longer gets parts as large as it needs.
     let usual = asked.size.is_none_or(has_room).then_some(PART_SIZE);
+    asked.growing_parts = asked.size.is_none() && asked.part_size.is_none();
     asked.part_size = asked.part_size.or(usual);
     let created = engine.broker.create(&asked, &*progress).await?;
-    let part_size = created.part_size;
+    let sizes = if created.growing_parts {
+        PartSizes::Growing
+    } else {
+        PartSizes::Equal(created.part_size)
+    };
     let planned = match source.size() {
         Some(size) => Some(plan::agreed(&created, size)?),
         None => None,
     };
+    engine.begin_stream(&created.upload_id);
     progress.event(&Event::Started {
-        upload_id: &created.upload_id,
-        key: &created.key,
+        upload_id: created.upload_id.clone(),
+        key: created.key,
         size: source.size(),
-        part_size,
+        part_size: created.part_size,
         part_count: planned.map(|plan| plan.part_count()),
         stored: 0,
     });
@@ -122,10 +130,9 @@ async fn put(
         id: created.upload_id,
         progress,
     });
-    upload.engine.begin_stream(&upload.id);
-    let sent = upload.sending(|ready| upload.read_parts(feed, part_size, ready)).await;
+    let sent = upload.sending(|ready| upload.read_parts(feed, sizes, ready)).await;
     let completed = match sent {
-        Ok(size) => match PartPlan::for_size(size, Some(part_size), u64::MAX) {
+        Ok(size) => match PartPlan::for_stream(size, sizes, u64::MAX) {
             Ok(plan) => upload.complete(&plan).await,
             Err(error) => Err(UploadError::Contradiction(error.to_string())),
         },
@@ -141,7 +148,7 @@ async fn put(
                 elapsed: started.elapsed(),
                 object,
             };
-            upload.progress.event(&Event::Completed(&uploaded));
+            upload.progress.event(&Event::Completed(Arc::new(uploaded.clone())));
             Ok(uploaded)
         }
         Err(error) => Err(upload.give_up(error).await),
@@ -154,7 +161,7 @@ impl Engine {
         streams.push(id.clone());
     }
 
-    fn end_stream(&self, id: &UploadId) {
+    pub(crate) fn end_stream(&self, id: &UploadId) {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.retain(|stream| stream != id);
     }
@@ -165,13 +172,18 @@ impl Upload {
     async fn read_parts(
         &self,
         mut feed: Feed,
-        part_size: u64,
+        sizes: PartSizes,
         ready: mpsc::Sender<Window>,
     ) -> Result<u64, UploadError> {
-        let room = Arc::new(Semaphore::new(HELD_PARTS));
+        let room = Arc::new(Semaphore::new(SHARES));
         let mut offset = 0;
         for number in PartNumber::up_to(PartNumber::MAX) {
-            let Ok(share) = room.clone().acquire_owned().await else {
+            let part_size = sizes.part_size(number);
+            let shares = match sizes {
+                PartSizes::Growing if part_size > PART_SIZE => SHARES_OF_GROWN,
+                PartSizes::Growing | PartSizes::Equal(_) => 1,
+            };
+            let Ok(share) = room.clone().acquire_many_owned(shares).await else {
                 break;
             };
             let bytes;
@@ -182,7 +194,11 @@ impl Upload {
                     held.hold(offset, bytes, share);
                 }
                 let range = offset..offset + length;
-                let digests = hash::hash(self.source.clone(), vec![range.clone()]).await?;
+                let digests = self
+                    .engine
+                    .hashing
+                    .hash(self.source.clone(), vec![range.clone()])
+                    .await?;
                 let parts = digests.into_iter().map(|digest| Part {
                     number,
                     range: range.clone(),
@@ -204,8 +220,8 @@ impl Upload {
             return Ok(offset);
         }
         Err(UploadError::Settings(format!(
-            "the stream goes on after {} parts of {part_size} bytes, and a store takes no more; cut it into larger parts with \
-             --part-size",
+            "the stream goes on after {} parts and {offset} bytes, and a store takes no more parts; ask for larger ones (with \
+             --part-size)",
             PartNumber::MAX
         )))
     }
@@ -220,7 +236,8 @@ impl Upload {
             }
         };
         let reading = tokio::task::spawn_blocking(move || {
-            let mut bytes = Vec::new();
+            // Room for just the part; memory is taken as it fills.
+            let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
             reader
                 .by_ref()
                 .take(length)

@@ -16,7 +16,7 @@ use crate::progress::{Event, Progress};
 use crate::put::Part;
 use crate::sign::{PartUrl, UnusableUrl};
 use crate::source::Source;
-use crate::{Engine, Uploaded, hash, plan};
+use crate::{Engine, Uploaded, plan};
 
 /// Parts that are hashed and signed together, and then sent.
 pub(crate) type Window = Vec<(Part, PartUrl)>;
@@ -41,8 +41,8 @@ pub(crate) async fn put(
     let created = engine.broker.create(&options.request(&source)?, &*progress).await?;
     let plan = plan::agreed(&created, source.size().unwrap_or_default())?;
     progress.event(&Event::Started {
-        upload_id: &created.upload_id,
-        key: &created.key,
+        upload_id: created.upload_id.clone(),
+        key: created.key,
         size: Some(plan.size()),
         part_size: plan.part_size(),
         part_count: Some(plan.part_count()),
@@ -73,7 +73,7 @@ pub(crate) async fn put(
                 elapsed: started.elapsed(),
                 object,
             };
-            upload.progress.event(&Event::Completed(&uploaded));
+            upload.progress.event(&Event::Completed(Arc::new(uploaded.clone())));
             Ok(uploaded)
         }
         Err(changed @ UploadError::SourceChanged { .. }) => Err(upload.give_up(changed).await),
@@ -167,7 +167,7 @@ impl Upload {
                 plan.range(*number).ok_or_else(beyond)
             })
             .collect::<Result<_, _>>()?;
-        let digests = hash::hash(self.source.clone(), ranges.clone()).await?;
+        let digests = self.engine.hashing.hash(self.source.clone(), ranges.clone()).await?;
         let parts = window.iter().zip(ranges).zip(digests);
         Ok(parts
             .map(|((number, range), digest)| Part {
@@ -185,7 +185,8 @@ impl Upload {
             .map(|part| PartToSign {
                 number: part.number,
                 md5: Some(part.digest),
-                size: None,
+                // The plan says it, but for a stream.
+                size: self.source.held().map(|_| part.range.end - part.range.start),
             })
             .collect();
         let answer = self.engine.broker.sign(&self.id, asked, &*self.progress).await?;

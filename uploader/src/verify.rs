@@ -5,13 +5,20 @@ use std::sync::Arc;
 
 use md5::{Digest as _, Md5};
 use shared::plan::{MAX_PART_SIZE, MIN_PART_SIZE};
-use shared::{ETag, MIB, Md5Digest, PartPlan};
+use shared::{ETag, MIB, Md5Digest, PartPlan, PartSizes};
 
-use crate::hash;
+use crate::hash::Hashing;
 use crate::source::{Source, SourceError};
 
-/// Part sizes that clients commonly use, where nobody knows which one was.
-const COMMON_PART_SIZES: [u64; 5] = [8 * MIB, 16 * MIB, 5 * MIB, 64 * MIB, 15 * MIB];
+/// Part sizes that clients commonly use, and those of our own streams, where nobody knows which ones were.
+const COMMON_PART_SIZES: [PartSizes; 6] = [
+    PartSizes::Equal(8 * MIB),
+    PartSizes::Equal(16 * MIB),
+    PartSizes::Equal(5 * MIB),
+    PartSizes::Equal(64 * MIB),
+    PartSizes::Equal(15 * MIB),
+    PartSizes::Growing,
+];
 
 /// What comparing a file with an ETag has shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,8 +31,13 @@ pub(crate) enum Verdict {
     Unknown,
 }
 
-/// Reads the file and compares. `part_size` is that of the object's parts, if it is known.
-pub(crate) async fn compare(path: &Path, etag: &ETag, part_size: Option<u64>) -> Result<Verdict, SourceError> {
+/// Reads the file and compares. `known` says how large the object's parts are, if anybody knows.
+pub(crate) async fn compare(
+    hashing: &Hashing,
+    path: &Path,
+    etag: &ETag,
+    known: Option<PartSizes>,
+) -> Result<Verdict, SourceError> {
     let Some((md5, parts)) = made_of(etag) else {
         return Ok(Verdict::Unknown);
     };
@@ -34,24 +46,24 @@ pub(crate) async fn compare(path: &Path, etag: &ETag, part_size: Option<u64>) ->
     // One part is the whole file whatever its size.
     let one = PartPlan::for_size(size, Some(size.clamp(MIN_PART_SIZE, MAX_PART_SIZE)), u64::MAX).ok();
     let Some(parts) = parts else {
-        let digests = hash::hash(source, std::iter::once(0..size).collect()).await?;
+        let digests = hashing.hash(source, std::iter::once(0..size).collect()).await?;
         let same = digests.iter().all(|digest| digest.to_hex() == md5);
         return Ok(if same { Verdict::Same } else { Verdict::Other });
     };
-    let sizes: Vec<_> = part_size.map_or_else(|| COMMON_PART_SIZES.to_vec(), |known| vec![known]);
-    let of_size = |part_size| PartPlan::for_size(size, Some(part_size), u64::MAX).ok();
-    let plans = one.into_iter().chain(sizes.into_iter().filter_map(of_size));
+    let sizes: Vec<_> = known.map_or_else(|| COMMON_PART_SIZES.to_vec(), |known| vec![known]);
+    let cut = |sizes| PartPlan::for_stream(size, sizes, u64::MAX).ok();
+    let plans = one.into_iter().chain(sizes.into_iter().filter_map(cut));
     let mut compared = false;
     for plan in plans.filter(|plan| u64::from(plan.part_count()) == parts) {
         let ranges = plan.parts().filter_map(|number| plan.range(number)).collect();
         let mut all = Md5::new();
-        for digest in hash::hash(source.clone(), ranges).await? {
+        for digest in hashing.hash(source.clone(), ranges).await? {
             all.update(digest.as_bytes());
         }
         if Md5Digest::from_bytes(all.finalize().into()).to_hex() == md5 {
             return Ok(Verdict::Same);
         }
-        compared = parts == 1 || part_size.is_some();
+        compared = parts == 1 || known.is_some();
         if compared {
             break;
         }
@@ -86,6 +98,7 @@ mod tests {
             ETag::new(format!("\"{}-{}\"", digest.to_hex(), bytes.len().div_ceil(size)))
         };
         let whole = ETag::new(Md5Digest::from_bytes(Md5::digest(&bytes).into()).to_hex());
+        let hashing = Hashing::new(None);
         for (etag, part_size, verdict) in [
             (whole, None, Verdict::Same),
             (ETag::new("00000000000000000000000000000000"), None, Verdict::Other),
@@ -98,7 +111,9 @@ mod tests {
             (ETag::new("\"something else\""), None, Verdict::Unknown),
         ] {
             assert_eq!(
-                compare(&path, &etag, part_size).await.unwrap(),
+                compare(&hashing, &path, &etag, part_size.map(PartSizes::Equal))
+                    .await
+                    .unwrap(),
                 verdict,
                 "{etag} {part_size:?}"
             );

@@ -398,3 +398,84 @@ fn the_log_has_what_happened_to_every_file_and_nothing_secret() {
         assert!(!log.contains(secret), "{log}");
     }
 }
+
+/// Runs `mkfifo`: a pipe that nobody writes to, so that whoever opens it waits for ever.
+fn pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn what_is_no_regular_file_is_told_as_that_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = directory.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    let good = file(&files, "good");
+    pipe(&files.join("pipe"));
+    let named = files.join("pipe");
+    let named = named.to_str().unwrap();
+    // That of /sys says that it has 4096 bytes.
+    for special in [
+        named,
+        "/proc/self/status",
+        "/sys/kernel/mm/transparent_hugepage/enabled",
+    ] {
+        if !Path::new(special).exists() {
+            continue;
+        }
+        let output = uploader(&sound().address, &["put", special]);
+        assert_eq!(output.status.code(), Some(1), "{special}: {output:?}");
+        let errors = text(&output.stderr);
+        assert!(
+            errors.contains(special) && errors.contains("is not a regular file"),
+            "{errors}"
+        );
+    }
+    let output = uploader(&sound().address, &["put", files.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).contains(&format!("{good} -> key")), "{output:?}");
+    assert!(
+        text(&output.stderr).contains("a pipe, a socket or a device"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_name_that_is_no_text_fails_alone_and_can_be_given_another() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let files = directory.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    file(&files, "good");
+    let odd = files.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    std::fs::write(&odd, "hello").unwrap();
+
+    let output = uploader(&sound().address, &["put", files.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stdout).contains("good -> key"), "{output:?}");
+    assert!(text(&output.stderr).contains("its name is not UTF-8"), "{output:?}");
+
+    let double = sound();
+    let output = Command::new(env!("CARGO_BIN_EXE_uploader"))
+        .args(["--broker", &double.address, "put", "--name", "café"])
+        .arg(&odd)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_full_disk_costs_the_log_and_not_the_upload() {
+    let directory = tempfile::tempdir().unwrap();
+    let (good, logs) = (file(directory.path(), "good"), directory.path().join("logs"));
+    std::fs::create_dir(&logs).unwrap();
+    let today = time::OffsetDateTime::now_utc().date();
+    // Midnight may come while this runs.
+    for day in [today, today.next_day().unwrap()] {
+        std::os::unix::fs::symlink("/dev/full", logs.join(format!("uploader-{day}.log"))).unwrap();
+    }
+    let arguments = ["put", "--log-dir", logs.to_str().unwrap(), &good];
+    let output = uploader(&sound().address, &arguments);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let errors = text(&output.stderr);
+    assert_eq!(errors.matches("No space left on device").count(), 1, "{errors}");
+}

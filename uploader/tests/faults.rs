@@ -6,8 +6,9 @@
 mod double;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use double::{Double, PART_SIZE, Reply, Request, STORE_SECRET, completed, created, problem, s3_error};
 use serde_json::json;
@@ -210,7 +211,7 @@ async fn a_file_that_shrinks_while_it_is_sent_ends_in_no_object_and_an_aborted_u
 struct Kept(Mutex<Vec<u16>>);
 
 impl Progress for Kept {
-    fn event(&self, event: &Event<'_>) {
+    fn event(&self, event: &Event) {
         if let Event::PartKept { number, .. } = event {
             self.0.lock().unwrap().push(number.get());
         }
@@ -420,7 +421,7 @@ async fn a_limited_rate_holds_for_all_files_together_and_does_not_look_like_a_st
         .stall_timeout(Duration::from_millis(300))
         .build()
         .unwrap();
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let mut files = tokio::task::JoinSet::new();
     for number in 0..10 {
         let path = directory.path().join(number.to_string());
@@ -437,4 +438,102 @@ async fn a_limited_rate_holds_for_all_files_together_and_does_not_look_like_a_st
         started.elapsed()
     );
     assert_eq!(double.sendings(1), 10, "a part that waited was taken for stalled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_everything_gets_little_more_than_what_succeeds_and_the_uploads_recover_by_themselves() {
+    const FILES: u64 = 60;
+    /// Uploads that have all gone well when the storm begins, at their end.
+    const BEFORE: usize = 30;
+    let storm = Duration::from_secs(3);
+    let directory = tempfile::tempdir().unwrap();
+    let (mut stored, mut began) = (0, None::<Instant>);
+    let refused = Arc::<AtomicU64>::default();
+    let count = refused.clone();
+    let double = Double::start(move |request| {
+        if request.path.ends_with("/complete") {
+            return Reply::Answer(200, vec![], completed(5));
+        }
+        if request.part().is_none() {
+            return Reply::Normal;
+        }
+        if stored == BEFORE && began.get_or_insert_with(Instant::now).elapsed() < storm {
+            count.fetch_add(1, Ordering::Relaxed);
+            return Reply::Answer(503, vec![], s3_error("SlowDown"));
+        }
+        stored += 1;
+        Reply::Normal
+    });
+    // So eager that only the budget can hold it back.
+    let retry = RetryPolicy {
+        tries: u32::MAX,
+        base: Duration::from_millis(1),
+        cap: Duration::from_millis(2),
+    };
+    let uploader = Uploader::builder()
+        .broker(&double.address)
+        .retry(retry)
+        .concurrency(8)
+        .build()
+        .unwrap();
+    let mut files = tokio::task::JoinSet::new();
+    for number in 0..FILES {
+        let path = directory.path().join(number.to_string());
+        std::fs::write(&path, "hello").unwrap();
+        let uploader = uploader.clone();
+        files.spawn(async move { uploader.put(path, &PutOptions::default(), Silent).await.map(drop) });
+    }
+    while let Some(file) = files.join_next().await {
+        file.unwrap().unwrap();
+    }
+    // At most 8 first tries; fifty retries to begin with; a tenth of what has succeeded, 4 requests a file; and one retry
+    // for each 10 seconds.
+    let (refused, most) = (refused.load(Ordering::Relaxed), 8 + 50 + 4 * FILES / 10 + 1);
+    assert!(
+        (8..=most).contains(&refused),
+        "{refused} requests were refused, {most} at most"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_in_mid_upload_is_an_auth_failure_that_says_what_is_kept() {
+    for path_end in ["/parts", "/complete"] {
+        let double = with(move |request| {
+            let refused = request.path.ends_with(path_end);
+            refused.then(|| Reply::Answer(401, vec![], problem(401, "unauthenticated", &[])))
+        });
+        let error = put(&double, &file().path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Auth);
+        for words in ["UPLOADER_TOKEN", "is kept", "the same command continues"] {
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert_eq!(double.asked("DELETE", ""), 0, "it cannot be continued");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_is_used_up_is_told_as_that_and_what_arrived_is_kept() {
+    // The broker's, which may pass by itself.
+    let double = with(|request| {
+        let parts = request.path.ends_with("/parts");
+        parts.then(|| Reply::Answer(429, vec![], problem(429, "quota_exceeded", &[])))
+    });
+    let error = put(&double, &file().path).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Temporary, "quota_exceeded"));
+    assert!(error.to_string().contains("the same command continues"), "{error}");
+    assert_eq!(double.asked("POST", "/parts"), 4, "as often as the policy says");
+
+    // The store's, which does not.
+    for (status, code) in [(403, "QuotaExceeded"), (507, "XMinioStorageFull")] {
+        let double =
+            with(move |request| (request.part() == Some(2)).then(|| Reply::Answer(status, vec![], s3_error(code))));
+        let error = put(&double, &file().path).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.code()),
+            (ErrorKind::Temporary, "store_full"),
+            "{error}"
+        );
+        assert!(error.to_string().contains("has no room for part 2"), "{error}");
+        assert_eq!((double.sendings(2), double.asked("DELETE", "")), (1, 0));
+    }
 }

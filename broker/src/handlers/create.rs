@@ -77,6 +77,7 @@ fn answer(broker: &Broker, session: &Session, parts: Vec<StoredPart>) -> UploadC
         state: session.state,
         key: session.key.clone(),
         part_size: session.plan.part_size().unwrap_or(shared::plan::DEFAULT_PART_SIZE),
+        growing_parts: session.plan.growing_parts(),
         part_count: session.plan.part_count(),
         integrity: Integrity::ContentMd5,
         expires_at: session.expires_at,

@@ -3,6 +3,7 @@
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use shared::api::{CreateDownload, Download};
+use shared::{PartNumber, PartSizes};
 
 use super::body;
 use crate::app::Shared;
@@ -24,7 +25,10 @@ pub async fn download(
     let grant = broker.policy.admit_download(&principal, key)?;
     let head = broker.store.head(&grant.bucket, &grant.key).await?;
     let object = head.ok_or_else(|| no_such_object(&grant.key))?.object;
-    let part_size = broker.ledger.part_size(&grant.bucket, &grant.key, &object.etag).await?;
+    let sizes = broker
+        .ledger
+        .part_sizes(&grant.bucket, &grant.key, &object.etag)
+        .await?;
     let now = broker.clock.now();
     let (url, expires_in) = broker.download_url(&grant).await?;
     tracing::info!(principal = principal.name(), key = %grant.key, "download signed");
@@ -35,7 +39,8 @@ pub async fn download(
         size: object.size,
         etag: object.etag,
         etag_is_md5: broker.profile.etag_is_md5,
-        part_size,
+        part_size: sizes.map(|sizes| sizes.part_size(PartNumber::FIRST)),
+        growing_parts: sizes == Some(PartSizes::Growing),
         expires_at: now + expires_in,
         expires_in: expires_in.as_secs(),
         server_time: now,

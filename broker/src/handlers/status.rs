@@ -37,6 +37,7 @@ pub async fn status(broker: Shared, principal: Principal, id: Path<String>) -> R
         key: session.key.clone(),
         size: session.plan.size(),
         part_size: session.plan.part_size(),
+        growing_parts: session.plan.growing_parts(),
         part_count: session.plan.part_count(),
         expires_at: session.expires_at,
         server_time: broker.clock.now(),

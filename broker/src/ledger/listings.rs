@@ -1,9 +1,10 @@
 //! What is looked up otherwise than by an upload's id: a principal's uploads that have not ended, the upload of an object.
 
-use shared::{ETag, ObjectKey, UploadId};
+use shared::{ETag, ObjectKey, PartSizes, UploadId};
 use sqlx::Row;
 use time::OffsetDateTime;
 
+use super::session::sizes_in;
 use super::{Ledger, LedgerError, Session, millis};
 use crate::principal::Principal;
 
@@ -32,11 +33,16 @@ impl Ledger {
         rows.iter().map(Session::from_row).collect()
     }
 
-    /// Bytes in every part but the last of the object that has this ETag at this key, if it came through this broker.
+    /// How large the parts are of the object that has this ETag at this key, if it came through this broker.
     ///
     /// # Errors
     /// The database did not answer, or the row is not readable.
-    pub async fn part_size(&self, bucket: &str, key: &ObjectKey, etag: &ETag) -> Result<Option<u64>, LedgerError> {
+    pub async fn part_sizes(
+        &self,
+        bucket: &str,
+        key: &ObjectKey,
+        etag: &ETag,
+    ) -> Result<Option<PartSizes>, LedgerError> {
         let row = sqlx::query(
             "SELECT part_size FROM uploads WHERE bucket = $1 AND object_key = $2 AND etag = $3 AND part_size IS NOT NULL LIMIT 1",
         )
@@ -46,6 +52,6 @@ impl Ledger {
         .fetch_optional(&self.pool)
         .await?;
         let size: Option<i64> = row.map(|row| row.try_get("part_size")).transpose()?;
-        Ok(size.and_then(|size| u64::try_from(size).ok()))
+        Ok(size.and_then(|size| u64::try_from(size).ok()).map(sizes_in))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shared::api::UploadState;
-use shared::{ETag, Md5Digest, ObjectKey, PartNumber, PartPlan, UploadId};
+use shared::{ETag, Md5Digest, ObjectKey, PartNumber, PartPlan, PartSizes, UploadId};
 use sqlx::any::AnyRow;
 use sqlx::{Decode, Row, Type};
 use time::OffsetDateTime;
@@ -17,11 +17,8 @@ use crate::principal::Principal;
 pub enum Plan {
     /// The size is known, and so is every part's.
     Sized(PartPlan),
-    /// The size is not known yet: equal parts until the source ends.
-    Growing {
-        /// Bytes in every part but the last.
-        part_size: u64,
-    },
+    /// The size is not known yet: parts of these sizes until the source ends.
+    Stream(PartSizes),
     /// The form protocol: the client cut the file and said only how many parts there are.
     Counted {
         /// Parts 1 to this.
@@ -34,15 +31,15 @@ impl Plan {
     pub fn size(&self) -> Option<u64> {
         match self {
             Self::Sized(plan) => Some(plan.size()),
-            Self::Growing { .. } | Self::Counted { .. } => None,
+            Self::Stream(_) | Self::Counted { .. } => None,
         }
     }
 
-    /// Bytes in every part but the last, if the broker planned it.
+    /// Bytes in every part but the last, or in the first one of those that grow; if the broker planned it.
     pub fn part_size(&self) -> Option<u64> {
         match self {
             Self::Sized(plan) => Some(plan.part_size()),
-            Self::Growing { part_size } => Some(*part_size),
+            Self::Stream(sizes) => Some(sizes.part_size(PartNumber::FIRST)),
             Self::Counted { .. } => None,
         }
     }
@@ -51,9 +48,14 @@ impl Plan {
     pub fn part_count(&self) -> Option<u16> {
         match self {
             Self::Sized(plan) => Some(plan.part_count()),
-            Self::Growing { .. } => None,
+            Self::Stream(_) => None,
             Self::Counted { part_count } => Some(*part_count),
         }
+    }
+
+    /// Whether the parts of a stream grow.
+    pub fn growing_parts(&self) -> bool {
+        *self == Self::Stream(PartSizes::Growing)
     }
 
     /// As the columns `size`, `part_size`, `part_count` hold it.
@@ -61,7 +63,10 @@ impl Plan {
         let wide = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         (
             self.size().map(wide),
-            self.part_size().map(wide),
+            match self {
+                Self::Stream(sizes) => Some(column_of(*sizes)),
+                Self::Sized(_) | Self::Counted { .. } => self.part_size().map(wide),
+            },
             self.part_count().map(i64::from),
         )
     }
@@ -73,13 +78,29 @@ impl Plan {
             (Some(size), Some(part_size), _) => PartPlan::for_size(size, Some(part_size), u64::MAX)
                 .ok()
                 .map(Self::Sized),
-            (None, Some(part_size), None) => Some(Self::Growing { part_size }),
+            (None, Some(_), None) => part_size.map(sizes_in).map(Self::Stream),
             (None, None, Some(count)) => match u16::try_from(count) {
                 Ok(part_count @ 1..=PartNumber::MAX) => Some(Self::Counted { part_count }),
                 Ok(_) | Err(_) => None,
             },
             _ => None,
         }
+    }
+}
+
+/// The column `part_size` of a stream: 0 where its parts grow, which no equal parts can be of.
+fn column_of(sizes: PartSizes) -> i64 {
+    match sizes {
+        PartSizes::Equal(size) => i64::try_from(size).unwrap_or(i64::MAX),
+        PartSizes::Growing => 0,
+    }
+}
+
+/// What the column `part_size` says.
+pub(super) fn sizes_in(column: u64) -> PartSizes {
+    match column {
+        0 => PartSizes::Growing,
+        size => PartSizes::Equal(size),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shared::api::{CreateUpload, UploadState};
-use shared::{ETag, MIB, Md5Digest, PartNumber, UploadId};
+use shared::{ETag, MIB, Md5Digest, PartNumber, PartSizes, UploadId};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -69,6 +69,7 @@ fn grant() -> CreateGrant {
         upload_life: Duration::from_hours(1),
         zero_byte_part: true,
         single_put: true,
+        equal_parts: false,
     };
     let request = CreateUpload {
         name: "a/b.bin".into(),
@@ -137,6 +138,26 @@ async fn what_was_admitted_is_found_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn every_kind_of_plan_is_found_as_it_was_recorded() {
+    let fresh = Fresh::open().await;
+    for (at, plan) in [
+        grant().plan,
+        Plan::Stream(PartSizes::Equal(5 * MIB)),
+        Plan::Stream(PartSizes::Growing),
+        Plan::Counted { part_count: 7 },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = UploadId::from_random([u8::try_from(at).unwrap(); 24]);
+        let mut asked = grant();
+        (asked.plan, asked.fingerprint) = (plan, None);
+        assert!(fresh.admits(&id, &asked).await);
+        assert_eq!(fresh.ledger.find(&id).await.unwrap().unwrap().plan, plan);
+    }
+}
+
+#[tokio::test]
 async fn an_upload_is_resumed_only_by_its_owner_for_the_same_content_and_in_time() {
     let fresh = Fresh::open().await;
     let id = fresh.admit().await;
@@ -152,7 +173,7 @@ async fn an_upload_is_resumed_only_by_its_owner_for_the_same_content_and_in_time
         |grant| grant.fingerprint = None,
         |grant| grant.content_type = None,
         |grant| grant.metadata.clear(),
-        |grant| grant.plan = Plan::Growing { part_size: 5 * MIB },
+        |grant| grant.plan = Plan::Stream(PartSizes::Equal(5 * MIB)),
     ];
     for (at, change) in change.iter().enumerate() {
         let mut asked = grant();

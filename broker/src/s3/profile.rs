@@ -45,6 +45,8 @@ pub struct Profile {
     pub etag_is_md5: bool,
     /// Whether a canned ACL at create takes effect.
     pub acl: bool,
+    /// Whether all parts but the last have to be of one size.
+    pub equal_parts: bool,
     /// Whether a part may have no bytes.
     pub zero_byte_part: bool,
     /// Whether a URL for one whole object can be given away: where headers `x-amz-*` that were not signed are taken, it would
@@ -68,6 +70,7 @@ impl Profile {
             v2: false,
             etag_is_md5: false,
             acl: false,
+            equal_parts: false,
             zero_byte_part: true,
             single_put: false,
             max_object_size: 5 * TIB,
@@ -104,6 +107,7 @@ impl Profile {
             ProfileName::Minio => Self { v2: true, ..base },
             ProfileName::R2 => Self {
                 etag_is_md5: true,
+                equal_parts: true,
                 ..base
             },
             ProfileName::B2 => Self {

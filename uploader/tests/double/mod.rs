@@ -188,7 +188,7 @@ fn sound_answer(request: &Request, address: &str) -> (u16, String) {
     let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let time = "2026-01-01T00:00:00Z";
     match (request.method.as_str(), request.path.rsplit('/').next().unwrap()) {
-        ("POST", "uploads") => (201, created(asked["size"].as_u64().unwrap(), &json!([]))),
+        ("POST", "uploads") => (201, created(asked["size"].as_u64().unwrap_or(0), &json!([]))),
         ("POST", "parts") => {
             let sign = |part: &Value| {
                 let url = format!(
