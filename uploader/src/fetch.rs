@@ -26,6 +26,7 @@ use crate::error::{TransportError, UploadError};
 use crate::progress::{Event, Progress};
 use crate::retry::{self, Verdict};
 use crate::sign::Life;
+use crate::source::Source;
 use crate::verify::{self, Verdict as Compared};
 
 /// Bytes asked for at a time.
@@ -108,7 +109,8 @@ pub(crate) async fn fetch(
     fetch.file.set_len(size).map_err(unwritable)?;
     fetch.ranges().await?;
     fetch.progress.event(&Event::Verifying);
-    let compared = verify::compare(draft.path(), &etag, fetch.object.part_size).await?;
+    let arrived = Arc::new(Source::open(draft.path())?);
+    let compared = verify::compare(&arrived, &etag, fetch.object.part_size).await?;
     if compared == Compared::Other && fetch.object.etag_is_md5 {
         return Err(UploadError::WrongBytes { key: key.clone(), etag });
     }

@@ -35,8 +35,11 @@ mod budget;
 mod complete;
 mod error;
 mod fetch;
+mod frames;
 mod hash;
 mod held;
+mod identity;
+mod journal;
 mod limit;
 mod link;
 mod link_content;
@@ -45,10 +48,13 @@ mod naming;
 mod options;
 mod origin;
 mod plan;
+mod present;
 mod preview;
 mod progress;
 mod put;
 mod rate;
+mod records;
+mod resume;
 mod retry;
 mod sign;
 mod small;
@@ -75,12 +81,14 @@ use crate::broker::Broker;
 use crate::budget::Budget;
 pub use crate::error::{ErrorKind, Refusal, TransportError, UploadError};
 pub use crate::fetch::Downloaded;
+use crate::journal::JournalDir;
 use crate::limit::Limiter;
 pub use crate::link::Link;
 use crate::options::Settings;
 pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions};
+pub use crate::present::{Checked, Named, Presence, Present};
 pub use crate::preview::{Bound, Limit, Planned};
-pub use crate::progress::{Event, Progress, Silent};
+pub use crate::progress::{Anew, Event, Progress, Resumed, Silent};
 use crate::rate::Rate;
 pub use crate::retry::RetryPolicy;
 pub use crate::small::SmallFile;
@@ -110,6 +118,8 @@ pub(crate) struct Engine {
     pub(crate) rate: Arc<Rate>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) buffers: BufferPool,
+    /// Where runs leave what the next one should know.
+    pub(crate) journals: Option<Arc<JournalDir>>,
     /// Uploads of streams that are under way: nobody could continue them.
     pub(crate) streams: Mutex<Vec<UploadId>>,
 }
@@ -147,6 +157,7 @@ pub struct Builder {
     stall: Duration,
     limit_rate: Option<NonZeroU64>,
     ca_file: Option<PathBuf>,
+    journal_dir: Option<PathBuf>,
 }
 
 /// Text that `Debug` hides.
@@ -201,6 +212,14 @@ impl Builder {
     /// system trusts. It is read by [`Builder::build`].
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(path.into());
+        self
+    }
+
+    /// A directory for what the next run should know of uploads that this one does not bring to their end, and of files that
+    /// have become objects; made if it is not there, for this user alone. Neither URLs nor tokens are kept in it. Where it
+    /// cannot be used, a [`Event::Warning`] says so once, and uploads do without. If it is not given, nothing is kept.
+    pub fn journal_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.journal_dir = Some(path.into());
         self
     }
 
@@ -265,6 +284,7 @@ impl Builder {
             store,
             origins,
             buffers: BufferPool::default(),
+            journals: self.journal_dir.map(|path| Arc::new(JournalDir::new(path))),
             streams: Mutex::default(),
         })))
     }
@@ -281,6 +301,7 @@ impl Uploader {
             stall: Duration::from_secs(30),
             limit_rate: None,
             ca_file: None,
+            journal_dir: None,
         }
     }
 
@@ -308,6 +329,21 @@ impl Uploader {
         progress: impl Progress + 'static,
     ) -> Result<Uploaded, UploadError> {
         transfer::put(self.0.clone(), path.as_ref(), options, Arc::new(progress)).await
+    }
+
+    /// Finds out what is at the store already under the keys that uploads of these names with `options` would have, so that
+    /// files that are there can be left out: [`Present::check`] tells of each. `progress` hears where that has to be done by
+    /// what earlier runs have recorded alone.
+    ///
+    /// # Errors
+    /// The broker cannot be reached, does not know the token, or has no such destination.
+    pub async fn present(
+        &self,
+        named: &[Named],
+        options: &PutOptions,
+        progress: &dyn Progress,
+    ) -> Result<Present, UploadError> {
+        Present::find(self.0.clone(), named, options, progress).await
     }
 
     /// Uploads files of at most [`MAX_SMALL`] bytes together, up to [`MAX_TOGETHER`] of them: two requests to the broker for all,

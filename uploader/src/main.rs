@@ -9,6 +9,7 @@ mod look;
 mod manual;
 mod put_all;
 mod render;
+mod sift;
 mod throttle;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use reqwest::header::HeaderValue;
 use shared::api::CreateUpload;
 
 use crate::error::UploadError;
+use crate::identity;
 use crate::retry::RetryPolicy;
 use crate::source::{Source, SourceError};
 
@@ -55,6 +56,15 @@ pub(crate) struct Settings {
     pub(crate) stall: Duration,
 }
 
+impl Settings {
+    /// Tells brokers and callers apart in the names of files, and tells nothing of either.
+    pub(crate) fn account(&self) -> [u8; 32] {
+        let token = self.token.as_ref().map(Token::header);
+        let token = token.as_ref().map_or(&[][..], HeaderValue::as_bytes);
+        identity::hash(&[self.broker.as_str().as_bytes(), token])
+    }
+}
+
 /// The broker's address: `http` or `https`, with a path in front of `/v1` if need be, with nothing secret in it.
 pub(crate) fn broker_url(text: &str) -> Result<Url, UploadError> {
     let wrong = |why: &str| UploadError::Settings(format!("the broker's address {why}; write it as {DEFAULT_BROKER}"));
@@ -96,7 +106,7 @@ pub struct PutOptions {
 }
 
 impl PutOptions {
-    /// What to ask the broker for. The fingerprint covers the settings too: an upload begun with others is not continued.
+    /// What to ask the broker for, but for the fingerprint: that takes reading.
     pub(crate) fn request(&self, source: &Source) -> Result<CreateUpload, UploadError> {
         let name = match &self.name {
             Some(name) => name.clone(),
@@ -108,7 +118,7 @@ impl PutOptions {
             None => own_name(source.path())?,
         };
         let guess = || mime_guess::from_path(&name).first_raw().map(str::to_owned);
-        let mut request = CreateUpload {
+        Ok(CreateUpload {
             size: source.size(),
             content_type: self.content_type.clone().or_else(guess),
             acl: self.acl.clone(),
@@ -117,14 +127,16 @@ impl PutOptions {
             fingerprint: None,
             part_size: self.part_size,
             name,
-        };
-        let settings = format!(
-            "{:?} {:?} {:?} {:?}",
-            request.content_type, request.acl, request.metadata, request.part_size
-        );
-        request.fingerprint = source.fingerprint(&settings);
-        Ok(request)
+        })
     }
+}
+
+/// What names the content for continuing. It covers the settings too: an upload begun with others is not continued.
+pub(crate) fn fingerprint(source: &Source, asked: &CreateUpload) -> Result<Option<String>, SourceError> {
+    source.fingerprint(&format!(
+        "{:?} {:?} {:?} {:?}",
+        asked.content_type, asked.acl, asked.metadata, asked.part_size
+    ))
 }
 
 /// The last component of the path.
@@ -181,11 +193,9 @@ mod tests {
             metadata: [("k".to_owned(), "v".to_owned())].into(),
             ..PutOptions::default()
         };
-        assert_ne!(plain.fingerprint, other.request(&source).unwrap().fingerprint);
-        assert_eq!(
-            plain.fingerprint,
-            PutOptions::default().request(&source).unwrap().fingerprint
-        );
+        let print = |asked: &CreateUpload| fingerprint(&source, asked).unwrap();
+        assert_ne!(print(&plain), print(&other.request(&source).unwrap()));
+        assert_eq!(print(&plain), print(&PutOptions::default().request(&source).unwrap()));
     }
 
     #[test]

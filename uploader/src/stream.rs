@@ -13,7 +13,7 @@ use crate::link::Link;
 use crate::link_content::LinkContent;
 use crate::options::PutOptions;
 use crate::origin::Origin;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, Resumed};
 use crate::put::Part;
 use crate::source::{Source, SourceError};
 use crate::transfer::{Upload, Window};
@@ -102,7 +102,7 @@ async fn put(
     // What is known to be longer gets parts as large as it needs.
     let usual = asked.size.is_none_or(has_room).then_some(PART_SIZE);
     asked.part_size = asked.part_size.or(usual);
-    let created = engine.broker.create(&asked, &*progress).await?;
+    let (created, _) = engine.broker.create(&asked, &*progress).await?;
     let part_size = created.part_size;
     let planned = match source.size() {
         Some(size) => Some(plan::agreed(&created, size)?),
@@ -115,11 +115,13 @@ async fn put(
         part_size,
         part_count: planned.map(|plan| plan.part_count()),
         stored: 0,
+        resumed: Resumed::New,
     });
     let upload = Arc::new(Upload {
         engine,
         source: Arc::new(source),
         id: created.upload_id,
+        journal: None,
         progress,
     });
     upload.engine.begin_stream(&upload.id);
