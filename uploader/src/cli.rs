@@ -196,8 +196,8 @@ pub(crate) struct Put {
     #[arg(long, env = "UPLOADER_JOURNAL_DIR", hide_env_values = true, value_name = "DIR")]
     pub(crate) journal_dir: Option<PathBuf>,
 
-    /// Leave nothing for the next run
-    #[arg(long, conflicts_with = "journal_dir")]
+    /// Leave nothing for the next run, and take nothing from the one before, wherever the journal is
+    #[arg(long)]
     pub(crate) no_journal: bool,
 
     /// Seconds without a byte moving after which a part is sent anew

@@ -96,7 +96,7 @@ impl Present {
         if listed.is_none() {
             let what = match &records {
                 Some(_) => "what this uploader itself has recorded of earlier runs decides which files have changed",
-                None => "and there are no records of earlier runs, so every file counts as changed",
+                None => "there are no records of earlier runs either, so every file counts as changed",
             };
             let what = format!("the broker does not let you list what is at the store; {what}");
             progress.event(&Event::Warning { what: &what });

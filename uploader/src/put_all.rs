@@ -150,7 +150,9 @@ impl Put {
     fn uploader(&self, common: &Common, screen: &Screen) -> Result<Uploader, UploadError> {
         let mut builder = common.builder();
         if !self.no_journal {
-            match self.journal_dir.clone().or_else(default_journal_dir) {
+            // An empty variable is how scripts leave one out.
+            let given = self.journal_dir.clone().filter(|path| !path.as_os_str().is_empty());
+            match given.or_else(default_journal_dir) {
                 Some(directory) => builder = builder.journal_dir(directory),
                 None => screen.warning(
                     "no journal is kept: neither HOME nor XDG_STATE_HOME says where. --journal-dir names a directory, \
