@@ -78,14 +78,21 @@ impl Broker {
         self.settings.broker.as_str().trim_end_matches('/').to_owned()
     }
 
-    /// Opens an upload, or finds the one that is open for the same file.
+    /// Opens an upload, or finds the one that is open for the same file; also says whether it was found.
     pub(crate) async fn create(
         &self,
         asked: &CreateUpload,
         progress: &dyn Progress,
-    ) -> Result<UploadCreated, UploadError> {
+    ) -> Result<(UploadCreated, bool), UploadError> {
         let doing = "create the upload";
-        self.ask(doing, Method::POST, "v1/uploads", Some(asked), progress).await
+        let call = Call {
+            doing,
+            method: Method::POST,
+            path: "v1/uploads",
+            body: Some(asked),
+        };
+        let answer = self.call(&call, progress).await?;
+        Ok((self.parse(doing, &answer)?, answer.status == StatusCode::OK))
     }
 
     /// Asks for a URL for each of these parts.

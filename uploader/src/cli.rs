@@ -168,6 +168,10 @@ pub(crate) struct Put {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
+    /// Send only files that are not at the store as they are; see below. For files and directories
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) if_changed: bool,
+
     /// Of directories, take only files that match; may be given several times. Globs are those of .gitignore files
     #[arg(long, value_name = "GLOB", help_heading = "Directories")]
     pub(crate) include: Vec<String>,
@@ -218,6 +222,15 @@ pub(crate) struct Put {
     /// Also write what happens into a file for each day of UTC in this directory, uploader-YYYY-MM-DD.log
     #[arg(long, value_name = "DIR")]
     pub(crate) log_dir: Option<PathBuf>,
+
+    /// Directory for what the next run should know of this one
+    /// [default: $XDG_STATE_HOME/uploader or ~/.local/state/uploader]
+    #[arg(long, env = "UPLOADER_JOURNAL_DIR", hide_env_values = true, value_name = "DIR")]
+    pub(crate) journal_dir: Option<PathBuf>,
+
+    /// Leave nothing for the next run, and take nothing from the one before, wherever the journal is
+    #[arg(long)]
+    pub(crate) no_journal: bool,
 
     /// Seconds without a byte moving after which a part is sent anew
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
@@ -306,8 +319,10 @@ Examples:
 const PUT_HELP: &str = "\
 Events printed with --json, one object a line, each with `event` and `file`, the path as it was given, or the link
 without what could be secret in it:
-  started     upload_id, key, size, part_size, part_count, stored_parts; size and part_count are null where
-              the length is not known before the end
+  started     upload_id, key, size, part_size, part_count, stored_parts, resumed; size and part_count are null where
+              the length is not known before the end. resumed: new, continued, or anew: there was an earlier upload
+              that cannot be continued, with why: aborted, expired, completed (and replaced since), not_found,
+              file_changed, settings_changed
   part        number, size, kept: true where the store held it from an earlier run
   retry       what, after_seconds, attempt; of all files together, retries that fail are at most a tenth of what
               succeeds, beside the first fifty: others wait, so it may take as long as that, or less if one succeeds
@@ -316,9 +331,12 @@ without what could be secret in it:
               sent_bytes, kept_bytes, seconds
   failed      code, exit_status, error
   rate        without `file`, after a signal or by the table: bytes_per_second, null for no limit
+  unchanged   with --if-changed, a file that is there already: key (null where it is not made of the name alone), size,
+              etag (null where it is no MD5)
+  warning     what: something does not work that can be done without; also without `file`
   skipped     what: neither a file nor a directory, and left out
   summary     without `file`, the last one where a directory or several sources are sent:
-              files, bytes, sent_bytes, kept_bytes, failed, skipped, untried, seconds
+              files, bytes, sent_bytes, kept_bytes, unchanged, failed, skipped, untried, seconds
 With --dry-run there are, beside failed and skipped:
   planned     name, key_template, size, part_size, growing_parts, part_count, broker_requests, store_requests
   summary     dry_run: true, files, bytes, parts, broker_requests, store_requests, beyond_limit, failed, skipped,
@@ -334,6 +352,16 @@ So is what a link leads to, without a file in between; where its length is known
 the connection breaks off, the rest is asked for, where the link's host gives parts (Accept-Ranges: bytes) and says by
 ETag or Last-Modified that the content is still the same. At most 10 redirects are followed, none from https to http. User
 and password, as in https://USER:PASSWORD@HOST/PATH, go to that host only; they and the query (?...) are never shown.
+
+With --if-changed the objects are listed first, a request for each 1000 of them, and a file is left out if its object is as
+long and has the ETag of the file's content. Files that have not been touched since a run with --if-changed are not
+read for that, but compared with its records. Only the content counts: another media type or other metadata alone send
+nothing. Where the broker does not let you list, the records decide alone; where they were removed as well, all is sent.
+
+A run leaves in the journal directory what the next one should know: of each upload of more than one part its id and the MD5s
+of its parts, so that the next run can say what became of it and need not hash again; with --if-changed which
+files became which objects. There are neither tokens nor URLs in it, and names only as hashes and keys; others cannot read
+it. It can be removed at any time. Without it uploads are continued as well: what counts is what the store has.
 
 A dry run asks the broker who you are and opens the files, and reads none of them. It counts as if
 nothing had been sent by an earlier run and nothing had to be sent twice, and ends with the exit

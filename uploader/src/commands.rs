@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use shared::UploadId;
-use uploader::{DEFAULT_CONCURRENCY, ErrorKind, RetryPolicy, UploadError, Uploader};
+use uploader::{Builder, DEFAULT_CONCURRENCY, ErrorKind, RetryPolicy, UploadError, Uploader};
 
 use crate::cli::{Cli, Command, Common, Hidden};
 use crate::look::{fetch, list, uploads};
@@ -15,7 +15,7 @@ use crate::render::Screen;
 use crate::settings::{Settings, command_line};
 
 pub(crate) const EXIT_SOME_FAILED: u8 = 1;
-const EXIT_USAGE: u8 = 2;
+pub(crate) const EXIT_USAGE: u8 = 2;
 const EXIT_AUTH: u8 = 3;
 const EXIT_SOURCE_CHANGED: u8 = 4;
 const EXIT_TEMPORARY: u8 = 75;
@@ -126,8 +126,8 @@ pub(crate) fn exit_code(error: &UploadError) -> u8 {
 }
 
 impl Common {
-    /// An uploader by these settings.
-    pub(crate) fn uploader(&self, concurrency: usize, stall: Duration) -> Result<Uploader, UploadError> {
+    /// An uploader to be, by these settings.
+    pub(crate) fn builder(&self) -> Builder {
         let mut builder = Uploader::builder().broker(&self.broker);
         // An empty variable is how scripts leave one out.
         if let Some(Hidden(token)) = self.token.as_ref().filter(|Hidden(token)| !token.is_empty()) {
@@ -140,11 +140,12 @@ impl Common {
             tries: self.tries,
             ..RetryPolicy::default()
         };
-        builder
-            .concurrency(concurrency)
-            .retry(retry)
-            .stall_timeout(stall)
-            .build()
+        builder.retry(retry)
+    }
+
+    /// An uploader by these settings.
+    pub(crate) fn uploader(&self, concurrency: usize, stall: Duration) -> Result<Uploader, UploadError> {
+        self.builder().concurrency(concurrency).stall_timeout(stall).build()
     }
 
     pub(crate) fn asking(&self) -> Result<Uploader, UploadError> {

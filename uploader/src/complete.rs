@@ -59,6 +59,7 @@ impl Upload {
     /// Gives the upload up because of this failure, which then says so if there is room in it.
     pub(crate) async fn give_up(&self, why: UploadError) -> UploadError {
         let aborted = self.engine.broker.abort(&self.id, &Silent).await.is_ok();
+        self.forget();
         match why {
             UploadError::SourceChanged { path, change, .. } => UploadError::SourceChanged { path, change, aborted },
             other => other,

@@ -65,7 +65,7 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
     };
     while let Some(met) = next.recv().await {
         let (path, planned) = match met {
-            Next::Send { given, name } => {
+            Next::Send { given, name, .. } => {
                 let mut options = PutOptions { name, ..put.options() };
                 let planned = match &given {
                     Given::Path(path) => options.preview(path, &me),
@@ -83,6 +83,8 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
                 screen.skipped(&path, what);
                 continue;
             }
+            // A dry run looks for nothing at the store.
+            Next::Unchanged => continue,
             Next::Failed { path, error } => (path, Err(error)),
         };
         match planned {

@@ -26,6 +26,7 @@ use crate::error::{TransportError, UploadError};
 use crate::progress::{Event, Progress};
 use crate::retry::{self, Verdict};
 use crate::sign::Life;
+use crate::source::Source;
 use crate::verify::{self, Verdict as Compared};
 
 /// Bytes asked for at a time.
@@ -112,7 +113,8 @@ pub(crate) async fn fetch(
         Some(_) if fetch.object.growing_parts => Some(PartSizes::Growing),
         part_size => part_size.map(PartSizes::Equal),
     };
-    let compared = verify::compare(&fetch.engine.hashing, draft.path(), &etag, sizes).await?;
+    let arrived = Arc::new(Source::open(draft.path())?);
+    let compared = verify::compare(&fetch.engine.hashing, &arrived, &etag, sizes).await?;
     if compared == Compared::Other && fetch.object.etag_is_md5 {
         return Err(UploadError::WrongBytes { key: key.clone(), etag });
     }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
-use uploader::{Found, Link, UploadError, WalkOptions};
+use uploader::{Checked, Found, Link, Named, UploadError, WalkOptions};
 
 /// Standard input, among the sources.
 pub(crate) const STDIN: &str = "-";
@@ -54,8 +54,14 @@ impl Given {
 
 /// What the finder has come upon.
 pub(crate) enum Next {
-    /// To be sent, by its own name if no other is given.
-    Send { given: Given, name: Option<String> },
+    /// To be sent, by its own name if no other is given; once it has been looked for at the store, with what was found.
+    Send {
+        given: Given,
+        name: Option<String>,
+        checked: Option<Checked>,
+    },
+    /// At the store already.
+    Unchanged,
     /// Left out.
     Skipped { path: PathBuf, what: &'static str },
     /// Not to be looked at.
@@ -72,7 +78,12 @@ pub(crate) fn find(sources: Vec<Given>, name: Option<&str>, walk: &WalkOptions, 
             // Also what is not there: sending it says so.
             given => {
                 let name = name.map(str::to_owned);
-                if found.blocking_send(names.check(Next::Send { given, name })).is_err() {
+                let next = Next::Send {
+                    given,
+                    name,
+                    checked: None,
+                };
+                if found.blocking_send(names.check(next)).is_err() {
                     return false;
                 }
                 continue;
@@ -95,6 +106,21 @@ pub(crate) fn find(sources: Vec<Given>, name: Option<&str>, walk: &WalkOptions, 
     true
 }
 
+/// The names that the files of all sources will be sent by, as far as that is known before they are found.
+pub(crate) fn named(sources: &[Given], name: Option<&str>) -> Result<Vec<Named>, UploadError> {
+    let mut all = Vec::with_capacity(sources.len());
+    for given in sources {
+        let Given::Path(path) = given else { continue };
+        let below = |prefix: String| Named::Below(if prefix.is_empty() { prefix } else { prefix + "/" });
+        if path.is_dir() {
+            all.push(below(prefix(path, name)?));
+        } else if let Some(name) = name.or_else(|| path.file_name()?.to_str()) {
+            all.push(Named::Exactly(name.to_owned()));
+        }
+    }
+    Ok(all)
+}
+
 /// The names that files of several sources have, by their hashes: two of one name would become one object.
 struct Names(Option<HashSet<u64>>);
 
@@ -111,6 +137,7 @@ impl Names {
             Next::Send {
                 given: Given::Path(path),
                 name,
+                ..
             },
         ) = (&mut self.0, &next)
         else {
@@ -141,6 +168,7 @@ impl From<Found> for Next {
             Found::File { path, name } => Self::Send {
                 given: Given::Path(path),
                 name: Some(name),
+                checked: None,
             },
             Found::Skipped { path, what } => Self::Skipped { path, what },
             Found::Failed { path, error } => Self::Failed {

@@ -8,7 +8,8 @@
 //! Each arrow is the module of that name; `transfer` runs them. `broker` asks the broker, `retry` and `limit` judge what
 //! passes by itself and how much a store can take, `rate` how much the user spares, `body` reads a part from its file,
 //! `md5_lanes` hashes sixteen at once. `small` sends many small files together. `fetch` is the way back, and `verify` holds
-//! what came to its ETag.
+//! what came to its ETag. `resume` finds what an earlier run has left, in its `journal` and at the broker; `present` finds what
+//! is at the store already, by `records` of earlier runs, and both keep their files in `frames`.
 //! No credentials pass through here: all this process holds is URLs that soon expire.
 //!
 //! A source is a file, read by place from `source`; or a `stream` read once, whose parts are `held` until the store has them:
@@ -48,9 +49,12 @@ mod complete;
 mod error;
 mod events;
 mod fetch;
+mod frames;
 mod handle;
 mod hash;
 mod held;
+mod identity;
+mod journal;
 mod limit;
 mod link;
 mod link_content;
@@ -59,10 +63,13 @@ mod naming;
 mod options;
 mod origin;
 mod plan;
+mod present;
 mod preview;
 mod progress;
 mod put;
 mod rate;
+mod records;
+mod resume;
 mod retry;
 mod sign;
 mod small;
@@ -92,12 +99,14 @@ pub use crate::events::Events;
 pub use crate::fetch::Downloaded;
 pub use crate::handle::{Cancelled, Input, UploadHandle};
 use crate::hash::Hashing;
+use crate::journal::JournalDir;
 use crate::limit::Limiter;
 pub use crate::link::Link;
 use crate::options::Settings;
 pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions, check_broker};
+pub use crate::present::{Checked, Named, Presence, Present};
 pub use crate::preview::{Bound, Limit, Planned};
-pub use crate::progress::{Event, Progress, Silent};
+pub use crate::progress::{Anew, Event, Progress, Resumed, Silent};
 use crate::rate::Rate;
 pub use crate::retry::RetryPolicy;
 pub use crate::small::SmallFile;
@@ -128,6 +137,8 @@ pub(crate) struct Engine {
     pub(crate) budget: Arc<Budget>,
     pub(crate) buffers: BufferPool,
     pub(crate) hashing: Hashing,
+    /// Where runs leave what the next one should know.
+    pub(crate) journals: Option<Arc<JournalDir>>,
     /// Uploads of streams that are under way: nobody could continue them.
     pub(crate) streams: Mutex<Vec<UploadId>>,
 }
@@ -166,6 +177,7 @@ pub struct Builder {
     limit_rate: Option<NonZeroU64>,
     ca_file: Option<PathBuf>,
     hash_threads: Option<NonZeroUsize>,
+    journal_dir: Option<PathBuf>,
 }
 
 /// Text that `Debug` hides.
@@ -227,6 +239,14 @@ impl Builder {
     /// given. They are started when the first file comes that needs them, and end with the last clone of the uploader.
     pub fn hash_threads(mut self, threads: NonZeroUsize) -> Self {
         self.hash_threads = Some(threads);
+        self
+    }
+
+    /// A directory for what the next run should know of uploads that this one does not bring to their end, and of files that
+    /// have become objects; made if it is not there, for this user alone. Neither URLs nor tokens are kept in it. Where it
+    /// cannot be used, a [`Event::Warning`] says so once, and uploads do without. If it is not given, nothing is kept.
+    pub fn journal_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.journal_dir = Some(path.into());
         self
     }
 
@@ -292,6 +312,7 @@ impl Builder {
             origins,
             buffers: BufferPool::default(),
             hashing: Hashing::new(self.hash_threads),
+            journals: self.journal_dir.map(|path| Arc::new(JournalDir::new(path))),
             streams: Mutex::default(),
         })))
     }
@@ -309,6 +330,7 @@ impl Uploader {
             limit_rate: None,
             ca_file: None,
             hash_threads: None,
+            journal_dir: None,
         }
     }
 
@@ -374,6 +396,21 @@ impl Uploader {
     /// Awaiting the handle fails as [`Uploader::put`], [`Uploader::put_link`] and [`Uploader::put_reader`] do.
     pub fn start(&self, input: impl Into<Input>, options: &PutOptions) -> UploadHandle {
         UploadHandle::start(self.0.clone(), input.into(), options.clone())
+    }
+
+    /// Finds out what is at the store already under the keys that uploads of these names with `options` would have, so that
+    /// files that are there can be left out: [`Present::check`] tells of each. `progress` hears where that has to be done by
+    /// what earlier runs have recorded alone.
+    ///
+    /// # Errors
+    /// The broker cannot be reached, does not know the token, or has no such destination.
+    pub async fn present(
+        &self,
+        named: &[Named],
+        options: &PutOptions,
+        progress: &dyn Progress,
+    ) -> Result<Present, UploadError> {
+        Present::find(self.0.clone(), named, options, progress).await
     }
 
     /// Uploads files of at most [`MAX_SMALL`] bytes together, up to [`MAX_TOGETHER`] of them: two requests to the broker for all,

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use shared::ObjectKey;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime};
-use uploader::{Event, UploadError};
+use uploader::{Event, Resumed, UploadError};
 
 use crate::render::{Sum, visible};
 
@@ -96,11 +97,21 @@ pub(crate) fn told(file: &str, event: &Event) -> Option<String> {
             key,
             size,
             stored,
+            resumed,
             ..
         } => {
             let size = size.map_or("unknown".into(), |size| size.to_string());
-            format!("started {file}: upload={upload_id} key={key} size={size} stored_parts={stored}")
+            let resumed = match *resumed {
+                Resumed::Anew(why) => format!("anew: {why}"),
+                other => resumed_code(other).into(),
+            };
+            format!("started {file}: upload={upload_id} key={key} size={size} stored_parts={stored} resumed={resumed}")
         }
+        Event::Unchanged { key, size, .. } => {
+            let key = key.as_ref().map_or("unknown", ObjectKey::as_str);
+            format!("unchanged {file}: key={key} size={size}")
+        }
+        Event::Warning { what } => format!("warning {file}: {what}"),
         Event::Retrying { what, after, attempt } => {
             let seconds = after.as_secs_f64();
             format!("retried {file}: {what}; try {} in {seconds:.1} s", attempt + 1)
@@ -122,6 +133,15 @@ pub(crate) fn told(file: &str, event: &Event) -> Option<String> {
     })
 }
 
+/// A stable name for what an upload has to do with earlier runs.
+pub(crate) const fn resumed_code(resumed: Resumed) -> &'static str {
+    match resumed {
+        Resumed::Continued => "continued",
+        Resumed::Anew(_) => "anew",
+        _ => "new",
+    }
+}
+
 /// What it says of a file that could not be sent; causes stand on the same line.
 pub(crate) fn failed(file: &str, code: &str, exit_status: u8, error: &str) -> String {
     let error = error.replace("\n  ", " ");
@@ -136,11 +156,12 @@ pub(crate) fn skipped(path: &Path, what: &str) -> String {
 /// What it says at the end.
 pub(crate) fn summary(sum: &Sum, elapsed: Duration) -> String {
     format!(
-        "summary files={} bytes={} sent_bytes={} kept_bytes={} failed={} skipped={} untried={} seconds={:.3}",
+        "summary files={} bytes={} sent_bytes={} kept_bytes={} unchanged={} failed={} skipped={} untried={} seconds={:.3}",
         sum.files,
         sum.bytes,
         sum.sent_bytes,
         sum.kept_bytes,
+        sum.unchanged,
         sum.failed,
         sum.skipped,
         sum.untried,

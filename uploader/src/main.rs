@@ -13,6 +13,7 @@ mod render;
 mod schedule;
 mod settings;
 mod settings_file;
+mod sift;
 mod throttle;
 mod timetable;
 mod units;

@@ -10,6 +10,7 @@ use reqwest::header::HeaderValue;
 use shared::api::CreateUpload;
 
 use crate::error::UploadError;
+use crate::identity;
 use crate::retry::RetryPolicy;
 use crate::source::{Source, SourceError};
 
@@ -53,6 +54,15 @@ pub(crate) struct Settings {
     pub(crate) concurrency: usize,
     pub(crate) retry: RetryPolicy,
     pub(crate) stall: Duration,
+}
+
+impl Settings {
+    /// Tells brokers and callers apart in the names of files, and tells nothing of either.
+    pub(crate) fn account(&self) -> [u8; 32] {
+        let token = self.token.as_ref().map(Token::header);
+        let token = token.as_ref().map_or(&[][..], HeaderValue::as_bytes);
+        identity::hash(&[self.broker.as_str().as_bytes(), token])
+    }
 }
 
 /// Whether [`crate::Builder::broker`] would be content with this address.
@@ -104,7 +114,7 @@ pub struct PutOptions {
 }
 
 impl PutOptions {
-    /// What to ask the broker for. The fingerprint covers the settings too: an upload begun with others is not continued.
+    /// What to ask the broker for, but for the fingerprint: that takes reading.
     pub(crate) fn request(&self, source: &Source) -> Result<CreateUpload, UploadError> {
         let name = match &self.name {
             Some(name) => name.clone(),
@@ -116,7 +126,7 @@ impl PutOptions {
             None => own_name(source.path())?,
         };
         let guess = || mime_guess::from_path(&name).first_raw().map(str::to_owned);
-        let mut request = CreateUpload {
+        Ok(CreateUpload {
             size: source.size(),
             content_type: self.content_type.clone().or_else(guess),
             acl: self.acl.clone(),
@@ -126,14 +136,16 @@ impl PutOptions {
             part_size: self.part_size,
             growing_parts: false,
             name,
-        };
-        let settings = format!(
-            "{:?} {:?} {:?} {:?}",
-            request.content_type, request.acl, request.metadata, request.part_size
-        );
-        request.fingerprint = source.fingerprint(&settings);
-        Ok(request)
+        })
     }
+}
+
+/// What names the content for continuing. It covers the settings too: an upload begun with others is not continued.
+pub(crate) fn fingerprint(source: &Source, asked: &CreateUpload) -> Result<Option<String>, SourceError> {
+    source.fingerprint(&format!(
+        "{:?} {:?} {:?} {:?}",
+        asked.content_type, asked.acl, asked.metadata, asked.part_size
+    ))
 }
 
 /// The last component of the path.
@@ -190,11 +202,9 @@ mod tests {
             metadata: [("k".to_owned(), "v".to_owned())].into(),
             ..PutOptions::default()
         };
-        assert_ne!(plain.fingerprint, other.request(&source).unwrap().fingerprint);
-        assert_eq!(
-            plain.fingerprint,
-            PutOptions::default().request(&source).unwrap().fingerprint
-        );
+        let print = |asked: &CreateUpload| fingerprint(&source, asked).unwrap();
+        assert_ne!(print(&plain), print(&other.request(&source).unwrap()));
+        assert_eq!(print(&plain), print(&PutOptions::default().request(&source).unwrap()));
     }
 
     #[test]

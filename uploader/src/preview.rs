@@ -142,7 +142,7 @@ impl PutOptions {
     }
 
     /// The destination, if the broker has it and grants there what is asked.
-    fn granted<'a>(&self, me: &'a Me) -> Result<&'a DestinationInfo, UploadError> {
+    pub(crate) fn granted<'a>(&self, me: &'a Me) -> Result<&'a DestinationInfo, UploadError> {
         let found = match &self.destination {
             Some(name) => me.destinations.iter().find(|destination| destination.name == *name),
             None => me.destinations.first(),

@@ -1,9 +1,10 @@
 //! What happens during an upload or a download, for whoever shows it: silent, a bar, JSON lines.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::{ObjectKey, PartNumber, UploadId};
+use shared::{ETag, ObjectKey, PartNumber, UploadId};
 
 use crate::{Downloaded, Uploaded};
 
@@ -31,6 +32,22 @@ pub enum Event {
         part_count: Option<u16>,
         /// Parts that the store holds from an earlier run; each is compared before it counts.
         stored: usize,
+        /// Whether an earlier run goes on.
+        resumed: Resumed,
+    },
+    /// The file is at the store already, and was not sent.
+    Unchanged {
+        /// Where the object is; nothing where the destination makes keys of more than the name.
+        key: Option<ObjectKey>,
+        /// Its bytes.
+        size: u64,
+        /// What the store calls it; nothing if that is no MD5, of which only a hash is kept.
+        etag: Option<ETag>,
+    },
+    /// Something does not work that uploads can do without.
+    Warning {
+        /// What, why, and what to do.
+        what: Arc<str>,
     },
     /// Bytes were handed to the network.
     Sent {
@@ -90,6 +107,63 @@ pub enum Event {
     Verifying,
     /// The file is there.
     Fetched(Arc<Downloaded>),
+}
+
+/// What an upload has to do with earlier runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Resumed {
+    /// Nothing, as far as anybody knows.
+    New,
+    /// It is the upload that one has begun.
+    Continued,
+    /// One has begun an upload of this file, which cannot be gone on with.
+    Anew(Anew),
+}
+
+/// Why the upload that an earlier run has begun is not gone on with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Anew {
+    /// It was given up, by whomever, or the store has lost it.
+    Aborted,
+    /// It was not completed in time.
+    Expired,
+    /// It became an object, which since then has been replaced or removed.
+    Completed,
+    /// The broker does not know it.
+    NotFound,
+    /// The file has other content now.
+    FileChanged,
+    /// It was begun with other settings: media type, metadata, ACL, part size.
+    SettingsChanged,
+}
+
+impl Anew {
+    /// A stable name for machines.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::Expired => "expired",
+            Self::Completed => "completed",
+            Self::NotFound => "not_found",
+            Self::FileChanged => "file_changed",
+            Self::SettingsChanged => "settings_changed",
+        }
+    }
+}
+
+impl fmt::Display for Anew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aborted => "the earlier upload was aborted",
+            Self::Expired => "the earlier upload was not completed in time and expired",
+            Self::Completed => "what the earlier upload became has since been replaced or removed",
+            Self::NotFound => "the broker does not know the earlier upload",
+            Self::FileChanged => "the file has changed since the earlier upload was begun",
+            Self::SettingsChanged => "the earlier upload was begun with other settings",
+        })
+    }
 }
 
 /// Shows nothing.

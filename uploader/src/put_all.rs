@@ -1,19 +1,23 @@
 //! `put`: files are found, sent some at a time, and summed up.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
-use uploader::{MAX_SMALL, MAX_TOGETHER, PutOptions, SmallFile, UploadError, Uploaded, Uploader, WalkOptions};
+use uploader::{
+    Checked, MAX_SMALL, MAX_TOGETHER, Progress, PutOptions, SmallFile, UploadError, Uploaded, Uploader, WalkOptions,
+};
 
 use crate::cli::{Common, Put};
-use crate::commands::{EXIT_INTERRUPTED, EXIT_SOME_FAILED, exit_code, interrupted};
-use crate::find::{Given, Next, STDIN, find};
+use crate::commands::{EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_USAGE, exit_code, interrupted};
+use crate::find::{self, Given, Next, STDIN, find};
 use crate::log::Log;
 use crate::render::{Render, Screen, Sum};
+use crate::sift::{Recording, sift};
 use crate::{dry_run, throttle};
 
 /// Files that are known before they can be sent: enough that none has to be waited for.
@@ -39,7 +43,7 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
                 "standard input is a terminal: pipe something into it, as in pg_dump | uploader put --name db.dump -";
             Err(UploadError::Settings(why.into()))
         }
-        None => common.uploader(put.concurrency, Duration::from_secs(put.stall_timeout)),
+        None => put.uploader(common, screen),
     };
     if let (Ok(uploader), Some(limit)) = (&checked, &put.limit_rate) {
         uploader.set_limit_rate(limit.now());
@@ -54,6 +58,18 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
     let given: Result<Vec<_>, _> = put.sources.iter().map(|source| Given::read(source)).collect();
     let given = match given {
         Ok(given) => given,
+        Err(error) => {
+            screen.failure(&error);
+            return exit_code(&error);
+        }
+    };
+    if put.if_changed && given.iter().any(|given| !matches!(given, Given::Path(_))) {
+        let why = "--if-changed is for files and directories: whether a stream has changed is known once it is sent";
+        screen.failure(&UploadError::Settings(why.into()));
+        return EXIT_USAGE;
+    }
+    let named = match find::named(&given, put.name.as_deref()) {
+        Ok(named) => named,
         Err(error) => {
             screen.failure(&error);
             return exit_code(&error);
@@ -98,8 +114,20 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         hopeless: false,
     };
     let uploader = sending.uploader.clone();
+    let sending = async {
+        if !put.if_changed {
+            return sending.run(next, finder).await;
+        }
+        match uploader.present(&named, &put.options(), screen).await {
+            Ok(present) => sending.run(sift(present, next, screen.clone()), finder).await,
+            Err(error) => {
+                screen.failure(&error);
+                exit_code(&error)
+            }
+        }
+    };
     tokio::select! {
-        code = sending.run(next, finder) => code,
+        code = sending => code,
         () = interrupted() => {
             screen.clear();
             screen.error("interrupted; what arrived of files is kept, and the same command continues them");
@@ -126,6 +154,25 @@ impl Put {
         }
     }
 
+    fn uploader(&self, common: &Common, screen: &Screen) -> Result<Uploader, UploadError> {
+        let mut builder = common.builder();
+        if !self.no_journal {
+            // An empty variable is how scripts leave one out.
+            let given = self.journal_dir.clone().filter(|path| !path.as_os_str().is_empty());
+            match given.or_else(default_journal_dir) {
+                Some(directory) => builder = builder.journal_dir(directory),
+                None => screen.warning(
+                    "no journal is kept: neither HOME nor XDG_STATE_HOME says where. --journal-dir names a directory, \
+                     --no-journal does without",
+                ),
+            }
+        }
+        builder
+            .concurrency(self.concurrency)
+            .stall_timeout(Duration::from_secs(self.stall_timeout))
+            .build()
+    }
+
     pub(crate) fn options(&self) -> PutOptions {
         PutOptions {
             name: None,
@@ -145,6 +192,17 @@ impl Put {
             follow_links: self.follow_links,
         }
     }
+}
+
+/// Where the XDG Base Directory Specification has what programs keep between runs.
+fn default_journal_dir() -> Option<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(state.join("uploader"))
 }
 
 /// What has come of one source, or of small files that were sent together.
@@ -203,7 +261,8 @@ impl Sending {
                         more = false;
                         self.send_small();
                     }
-                    Some(Next::Send { given, name }) => self.send(given, name),
+                    Some(Next::Send { given, name, checked }) => self.send(given, name, checked),
+                    Some(Next::Unchanged) => self.sum.unchanged += 1,
                     Some(Next::Skipped { path, what }) => {
                         self.sum.skipped += 1;
                         self.screen.skipped(&path, what);
@@ -237,8 +296,10 @@ impl Sending {
             return;
         }
         self.groups += 1;
+        // Files that were being looked at when the group was full have come since.
+        let rest = self.small.split_off(self.small.len().min(MAX_TOGETHER));
+        let group = std::mem::replace(&mut self.small, rest);
         self.small_bytes = 0;
-        let group = std::mem::take(&mut self.small);
         let uploader = self.uploader.clone();
         self.under_way.spawn(async move {
             let files: Vec<_> = group.iter().map(|(file, _)| file.clone()).collect();
@@ -269,14 +330,18 @@ impl Sending {
             }
             Err(_) => {
                 for (file, render) in files {
-                    self.send_one(Given::Path(file.path), file.options, render);
+                    self.send_one(Given::Path(file.path), file.options, render, file.progress);
                 }
             }
         }
     }
 
-    fn send(&mut self, given: Given, name: Option<String>) {
+    fn send(&mut self, given: Given, name: Option<String>, checked: Option<Checked>) {
         let render = Arc::new(Render::new(self.screen.clone(), &given.shown()));
+        let progress: Arc<dyn Progress> = match checked {
+            None => render.clone(),
+            Some(checked) => Arc::new(Recording::new(render.clone(), checked)),
+        };
         let options = PutOptions {
             name,
             ..self.options.clone()
@@ -287,7 +352,6 @@ impl Sending {
             Given::Path(path)
                 if size <= MAX_SMALL && self.screen.shows_total() && self.uploader.limit_rate().is_none() =>
             {
-                let progress = render.clone();
                 self.small_bytes += size;
                 self.small.push((
                     SmallFile {
@@ -298,11 +362,11 @@ impl Sending {
                     render,
                 ));
             }
-            given => self.send_one(given, options, render),
+            given => self.send_one(given, options, render, progress),
         }
     }
 
-    fn send_one(&mut self, given: Given, options: PutOptions, render: Arc<Render>) {
+    fn send_one(&mut self, given: Given, options: PutOptions, render: Arc<Render>, progress: Arc<dyn Progress>) {
         let (uploader, slots) = (self.uploader.clone(), self.slots.clone());
         let most = u64::try_from(self.concurrency).unwrap_or(u64::MAX);
         self.under_way.spawn(async move {
@@ -310,7 +374,6 @@ impl Sending {
                 slots.acquire_many_owned(u32::try_from((given.weight() / BYTES_OF_ONE).clamp(1, most)).unwrap_or(1));
             // Nobody closes the semaphore; without a permit the file would only be sent sooner.
             let _permit = slots.await;
-            let progress = render.clone();
             let result = match &given {
                 Given::Stdin => uploader.put_reader(std::io::stdin(), &options, progress).await,
                 Given::Link(link) => uploader.put_link(link, &options, progress).await,

@@ -13,7 +13,7 @@ use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDraw
 use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use uploader::{Downloaded, Event, Progress, UploadError, Uploaded};
+use uploader::{Downloaded, Event, Progress, Resumed, UploadError, Uploaded};
 
 use crate::log::{self, Log};
 
@@ -42,6 +42,8 @@ pub(crate) struct Sum {
     pub(crate) sent_bytes: u64,
     /// Bytes that an earlier run had sent.
     pub(crate) kept_bytes: u64,
+    /// Files that were at the store already.
+    pub(crate) unchanged: u64,
     /// Files, and directories, that failed.
     pub(crate) failed: u64,
     /// Neither files nor directories.
@@ -141,6 +143,15 @@ impl Screen {
         self.bars.suspend(|| eprintln!("uploader: {text}"));
     }
 
+    /// Something does not work that can be done without.
+    pub(crate) fn warning(&self, what: &str) {
+        match self.style {
+            Style::Json => print_json(&json!({"event": "warning", "what": &**what})),
+            Style::Bar | Style::Lines | Style::Quiet => {}
+        }
+        self.error(&visible(what));
+    }
+
     /// Something is left out, and what it is.
     pub(crate) fn skipped(&self, path: &Path, what: &str) {
         self.log(|| Some(log::skipped(path, what)));
@@ -189,15 +200,22 @@ impl Screen {
                 }
                 print_json(&value);
             }
-            Style::Bar | Style::Lines if sum.files == 0 && sum.failed == 0 => print("no file was found to send\n"),
+            Style::Bar | Style::Lines if sum.files + sum.unchanged + sum.failed == 0 => {
+                print("no file was found to send\n");
+            }
             Style::Bar | Style::Lines => print(&format!(
-                "{} files, {} in {:.2} s ({}/s){}{}{}\n",
+                "{} files, {} in {:.2} s ({}/s){}{}{}{}\n",
                 HumanCount(sum.files),
                 HumanBytes(sum.bytes),
                 elapsed.as_secs_f64(),
                 HumanBytes(rate(sum.sent_bytes, elapsed)),
                 if sum.kept_bytes > 0 {
                     format!("; {} sent by an earlier run", HumanBytes(sum.kept_bytes))
+                } else {
+                    String::new()
+                },
+                if sum.unchanged > 0 {
+                    format!("; {} unchanged", HumanCount(sum.unchanged))
                 } else {
                     String::new()
                 },
@@ -407,10 +425,21 @@ impl Render {
                 part_size,
                 part_count,
                 stored,
-            } => json!({
-                "event": "started", "upload_id": upload_id, "key": key, "size": size, "part_size": part_size,
-                "part_count": part_count, "stored_parts": stored,
-            }),
+                resumed,
+            } => {
+                let mut started = json!({
+                    "event": "started", "upload_id": upload_id, "key": key, "size": size, "part_size": part_size,
+                    "part_count": part_count, "stored_parts": stored, "resumed": log::resumed_code(*resumed),
+                });
+                if let (Resumed::Anew(why), Some(fields)) = (resumed, started.as_object_mut()) {
+                    fields.insert("why".into(), why.code().into());
+                }
+                started
+            }
+            Event::Unchanged { key, size, etag } => {
+                json!({"event": "unchanged", "key": key, "size": size, "etag": etag})
+            }
+            Event::Warning { what } => json!({"event": "warning", "what": &**what}),
             Event::PartKept { number, size } => json!({"event": "part", "number": number, "size": size, "kept": true}),
             Event::PartStored { number, size } => {
                 json!({"event": "part", "number": number, "size": size, "kept": false})
@@ -433,6 +462,9 @@ impl Render {
 impl Progress for Render {
     fn event(&self, event: &Event) {
         self.screen.log(|| log::told(&self.path, event));
+        if let Event::Warning { what } = event {
+            self.screen.error(&visible(what));
+        }
         match self.screen.style {
             Style::Quiet => return,
             Style::Json => {
@@ -448,23 +480,30 @@ impl Progress for Render {
                 size,
                 stored,
                 upload_id,
+                resumed,
                 ..
             } => {
                 if self.screen.style == Style::Bar {
                     self.start_bar(*size);
                 }
-                if *stored > 0 {
+                if *resumed == Resumed::Continued {
                     let text = format!(
                         "{}: continuing upload {upload_id}, of which the store holds {stored} parts",
                         self.file
                     );
                     self.screen.error(&text);
+                } else if let Resumed::Anew(why) = resumed {
+                    self.screen.error(&format!("{}: beginning anew: {why}", self.file));
                 } else if self.screen.style == Style::Lines && self.screen.total().is_none() {
                     self.screen.error(&match size {
                         Some(size) => format!("{}: sending {}", self.file, HumanBytes(*size)),
                         None => format!("{}: sending until it ends", self.file),
                     });
                 }
+            }
+            Event::Unchanged { size, .. } if self.screen.total().is_none() => {
+                let text = format!("{}\n  unchanged at the store: {size} bytes, not sent\n", self.file);
+                self.screen.bars.suspend(|| print(&text));
             }
             Event::Fetching { key, size } => match self.screen.style {
                 Style::Bar => self.start_bar(Some(*size)),
@@ -511,6 +550,19 @@ impl Progress for Render {
                     block(&self.file, uploaded)
                 };
                 self.screen.bars.suspend(|| print(&text));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// For what concerns no single file.
+impl Progress for Screen {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Warning { what } => self.warning(what),
+            Event::Retrying { what, after, .. } => {
+                self.error(&format!("{}; again in {:.1} s", visible(what), after.as_secs_f64()));
             }
             _ => {}
         }

@@ -18,7 +18,7 @@ use crate::budget::Cost;
 use crate::error::UploadError;
 use crate::md5_lanes::{Kernel, Md5Lanes};
 use crate::options::PutOptions;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, Resumed};
 use crate::retry::{self, Verdict};
 use crate::source::Source;
 use crate::{Engine, Uploaded, answer, transfer};
@@ -215,6 +215,7 @@ async fn send(engine: &Engine, file: Admitted, progress: &dyn Progress) -> Optio
         part_size: size,
         part_count: Some(1),
         stored: 0,
+        resumed: Resumed::New,
     });
     let Some(request) = file.request else {
         return Some(file.id);

@@ -1,15 +1,13 @@
 //! What is being sent: a file, opened once, read by place, and watched for change; or the parts of a stream, held in memory.
 
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use md5::{Digest as _, Md5};
-use shared::Md5Digest;
-
 use crate::held::Held;
+use crate::identity::{self, Identity};
 
 /// Bytes that can be read by place, more than once.
 #[derive(Debug)]
@@ -24,26 +22,6 @@ enum Content {
     File { file: File, identity: Identity },
     /// Of a stream, the parts that the store does not have yet, and how long it will be if that is known.
     Stream { held: Held, size: Option<u64> },
-}
-
-/// What tells one content of one file from another without reading it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Identity {
-    size: u64,
-    modified_ns: i128,
-    device: u64,
-    inode: u64,
-}
-
-impl From<Metadata> for Identity {
-    fn from(metadata: Metadata) -> Self {
-        Self {
-            size: metadata.size(),
-            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
-    }
 }
 
 /// A file that cannot be sent.
@@ -221,22 +199,31 @@ impl Source {
         }
     }
 
-    /// Names this content of this file together with `settings`, so that another run can find its upload; nothing for a
-    /// stream, which no other run can read again. The device number is left out: some file systems get another at every
-    /// mount.
-    pub(crate) fn fingerprint(&self, settings: &str) -> Option<String> {
-        let Content::File { identity, .. } = &self.content else {
-            return None;
+    /// The file as it was when it was opened; nothing for a stream.
+    pub(crate) const fn identity(&self) -> Option<Identity> {
+        match &self.content {
+            Content::File { identity, .. } => Some(*identity),
+            Content::Stream { .. } => None,
+        }
+    }
+
+    /// Names this content together with `settings`, so that another run, on another machine too, can find its upload: by
+    /// size, time of change and samples of the bytes, which are read for it. Nothing for a stream, which no other run can
+    /// read again.
+    pub(crate) fn fingerprint(&self, settings: &str) -> Result<Option<String>, SourceError> {
+        let Some(Identity { size, modified_ns, .. }) = self.identity() else {
+            return Ok(None);
         };
-        let Identity {
-            size,
-            modified_ns,
-            inode,
-            device: _,
-        } = identity;
-        let text = format!("{size} {modified_ns} {inode} {settings}");
-        let digest = Md5Digest::from_bytes(Md5::digest(text).into());
-        Some(format!("stat-{}", digest.to_hex()))
+        let mut bytes = Vec::new();
+        for range in identity::samples(size) {
+            let start = bytes.len();
+            bytes.resize(start + usize::try_from(range.end - range.start).unwrap_or_default(), 0);
+            let (_, sample) = bytes.split_at_mut(start);
+            self.read_exact_at(sample, range.start)?;
+        }
+        let stated = format!("{size} {modified_ns} {settings}");
+        let hash = identity::hash(&[stated.as_bytes(), &bytes]);
+        Ok(Some(format!("sampled-{}", identity::hex(&hash))))
     }
 
     /// Finds out whether it is still what it was, without reading it.
@@ -398,10 +385,36 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_stays_while_file_and_settings_stay() {
-        let (_directory, path, source) = file();
-        assert_eq!(source.fingerprint("a"), Source::open(&path).unwrap().fingerprint("a"));
-        assert_ne!(source.fingerprint("a"), source.fingerprint("b"));
-        assert!(source.fingerprint("a").unwrap().len() <= 128);
+    fn the_fingerprint_is_of_content_time_and_settings_wherever_the_file_is() {
+        let print = |path: &Path, settings| Source::open(path).unwrap().fingerprint(settings).unwrap().unwrap();
+        let (directory, path, _) = file();
+        let copy = directory.path().join("copy");
+        fs::copy(&path, &copy).unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let keep_time = |path: &Path| {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_modified(modified).unwrap();
+        };
+        keep_time(&copy);
+        assert_eq!(print(&path, "a"), print(&copy, "a"));
+        assert_ne!(print(&path, "a"), print(&path, "b"));
+        assert!(print(&path, "a").len() <= 128);
+
+        fs::write(&copy, "012345678!").unwrap();
+        keep_time(&copy);
+        assert_ne!(print(&path, "a"), print(&copy, "a"), "other bytes, the same time");
+    }
+
+    #[test]
+    fn a_hundred_gibibytes_are_sampled_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sparse");
+        let file = fs::File::create(&path).unwrap();
+        file.set_len(100 << 30).unwrap();
+        let before = Source::open(&path).unwrap().fingerprint("").unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.write_all_at(b"!", (100 << 30) - 1).unwrap();
+        file.set_modified(modified).unwrap();
+        assert_ne!(Source::open(&path).unwrap().fingerprint("").unwrap(), before);
     }
 }

@@ -13,7 +13,7 @@ use crate::link::Link;
 use crate::link_content::LinkContent;
 use crate::options::PutOptions;
 use crate::origin::Origin;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, Resumed};
 use crate::put::Part;
 use crate::source::{Source, SourceError};
 use crate::transfer::{Upload, Window};
@@ -105,7 +105,7 @@ async fn put(
     let usual = asked.size.is_none_or(has_room).then_some(PART_SIZE);
     asked.growing_parts = asked.size.is_none() && asked.part_size.is_none();
     asked.part_size = asked.part_size.or(usual);
-    let created = engine.broker.create(&asked, &*progress).await?;
+    let (created, _) = engine.broker.create(&asked, &*progress).await?;
     let sizes = if created.growing_parts {
         PartSizes::Growing
     } else {
@@ -123,11 +123,13 @@ async fn put(
         part_size: created.part_size,
         part_count: planned.map(|plan| plan.part_count()),
         stored: 0,
+        resumed: Resumed::New,
     });
     let upload = Arc::new(Upload {
         engine,
         source: Arc::new(source),
         id: created.upload_id,
+        journal: None,
         progress,
     });
     let sent = upload.sending(|ready| upload.read_parts(feed, sizes, ready)).await;

@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::error::UploadError;
+use crate::journal::Journal;
 use crate::options::PutOptions;
 use crate::progress::{Event, Progress};
 use crate::put::Part;
+use crate::resume::{self, Beginning};
 use crate::sign::{PartUrl, UnusableUrl};
 use crate::source::Source;
 use crate::{Engine, Uploaded, plan};
@@ -26,6 +28,8 @@ pub(crate) struct Upload {
     pub(crate) engine: Arc<Engine>,
     pub(crate) source: Arc<Source>,
     pub(crate) id: UploadId,
+    /// What the next run will know of it, if this one does not come to its end.
+    pub(crate) journal: Option<Journal>,
     pub(crate) progress: Arc<dyn Progress>,
 }
 
@@ -38,20 +42,27 @@ pub(crate) async fn put(
 ) -> Result<Uploaded, UploadError> {
     let started = Instant::now();
     let source = Arc::new(Source::open(path)?);
-    let created = engine.broker.create(&options.request(&source)?, &*progress).await?;
-    let plan = plan::agreed(&created, source.size().unwrap_or_default())?;
-    progress.event(&Event::Started {
-        upload_id: created.upload_id.clone(),
-        key: created.key,
-        size: Some(plan.size()),
-        part_size: plan.part_size(),
-        part_count: Some(plan.part_count()),
-        stored: created.parts.len(),
-    });
+    let asked = options.request(&source)?;
+    let begun = match resume::begin(&engine, &source, asked, &*progress).await? {
+        Beginning::Upload(begun) => begun,
+        Beginning::Done(upload_id, object) => {
+            let uploaded = Uploaded {
+                upload_id,
+                sent_bytes: 0,
+                kept_bytes: object.size,
+                elapsed: started.elapsed(),
+                object,
+            };
+            progress.event(&Event::Completed(Arc::new(uploaded.clone())));
+            return Ok(uploaded);
+        }
+    };
+    let (plan, created) = (begun.plan, begun.created);
     let upload = Arc::new(Upload {
         engine,
         source,
         id: created.upload_id,
+        journal: begun.journal,
         progress,
     });
     let result = match created.state {
@@ -73,6 +84,7 @@ pub(crate) async fn put(
                 elapsed: started.elapsed(),
                 object,
             };
+            upload.forget();
             upload.progress.event(&Event::Completed(Arc::new(uploaded.clone())));
             Ok(uploaded)
         }
@@ -137,7 +149,23 @@ impl Upload {
     ) -> Result<u64, UploadError> {
         let stored: HashMap<_, _> = stored.into_iter().map(|part| (part.number, part)).collect();
         let mut kept_bytes = 0;
-        for window in plan::windows(plan, parts) {
+        let mut keep = |number, size| {
+            kept_bytes += size;
+            self.progress.event(&Event::PartKept { number, size });
+        };
+        let mut unknown = Vec::with_capacity(parts.len());
+        for number in parts {
+            let known = self
+                .journal
+                .as_ref()
+                .zip(stored.get(number))
+                .zip(plan.part_len(*number));
+            match known.filter(|((journal, held), size)| journal.is_kept(held, *size)) {
+                Some((_, size)) => keep(*number, size),
+                None => unknown.push(*number),
+            }
+        }
+        for window in plan::windows(plan, &unknown) {
             let Ok(place) = ready.reserve().await else { break };
             let mut todo = self.hash_window(plan, &window).await?;
             todo.retain(|part| {
@@ -146,9 +174,7 @@ impl Upload {
                     .get(&part.number)
                     .is_some_and(|held| plan::is_kept(held, size, &part.digest));
                 if kept {
-                    kept_bytes += size;
-                    let number = part.number;
-                    self.progress.event(&Event::PartKept { number, size });
+                    keep(part.number, size);
                 }
                 !kept
             });
@@ -157,6 +183,13 @@ impl Upload {
             }
         }
         Ok(kept_bytes)
+    }
+
+    /// The upload has ended: no other run has to know of it.
+    pub(crate) fn forget(&self) {
+        if let Some(journal) = &self.journal {
+            journal.remove(&*self.progress);
+        }
     }
 
     async fn hash_window(&self, plan: &PartPlan, window: &[PartNumber]) -> Result<Vec<Part>, UploadError> {
@@ -168,6 +201,10 @@ impl Upload {
             })
             .collect::<Result<_, _>>()?;
         let digests = self.engine.hashing.hash(self.source.clone(), ranges.clone()).await?;
+        if let Some(journal) = &self.journal {
+            let hashed = window.iter().copied().zip(digests.iter().copied()).collect();
+            journal.hashed(hashed, &*self.progress);
+        }
         let parts = window.iter().zip(ranges).zip(digests);
         Ok(parts
             .map(|((number, range), digest)| Part {

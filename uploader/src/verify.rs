@@ -1,6 +1,5 @@
 //! Whether a file is the one that an ETag was made of.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use md5::{Digest as _, Md5};
@@ -34,19 +33,18 @@ pub(crate) enum Verdict {
 /// Reads the file and compares. `known` says how large the object's parts are, if anybody knows.
 pub(crate) async fn compare(
     hashing: &Hashing,
-    path: &Path,
+    source: &Arc<Source>,
     etag: &ETag,
     known: Option<PartSizes>,
 ) -> Result<Verdict, SourceError> {
     let Some((md5, parts)) = made_of(etag) else {
         return Ok(Verdict::Unknown);
     };
-    let source = Arc::new(Source::open(path)?);
     let size = source.size().unwrap_or_default();
     // One part is the whole file whatever its size.
     let one = PartPlan::for_size(size, Some(size.clamp(MIN_PART_SIZE, MAX_PART_SIZE)), u64::MAX).ok();
     let Some(parts) = parts else {
-        let digests = hashing.hash(source, std::iter::once(0..size).collect()).await?;
+        let digests = hashing.hash(source.clone(), std::iter::once(0..size).collect()).await?;
         let same = digests.iter().all(|digest| digest.to_hex() == md5);
         return Ok(if same { Verdict::Same } else { Verdict::Other });
     };
@@ -72,7 +70,7 @@ pub(crate) async fn compare(
 }
 
 /// The MD5 in an ETag, and of how many parts it was made; nothing for an ETag of another kind.
-fn made_of(etag: &ETag) -> Option<(&str, Option<u64>)> {
+pub(crate) fn made_of(etag: &ETag) -> Option<(&str, Option<u64>)> {
     let text = etag.unquoted();
     let (md5, parts) = match text.split_once('-') {
         Some((md5, parts)) => (md5, Some(parts.parse().ok()?)),
@@ -91,6 +89,7 @@ mod tests {
         let path = directory.path().join("file");
         let bytes = vec![7; 11 << 20];
         std::fs::write(&path, &bytes).unwrap();
+        let source = Arc::new(Source::open(&path).unwrap());
         let of_parts = |size: usize| {
             let mut all = Md5::new();
             bytes.chunks(size).for_each(|part| all.update(Md5::digest(part)));
@@ -111,7 +110,7 @@ mod tests {
             (ETag::new("\"something else\""), None, Verdict::Unknown),
         ] {
             assert_eq!(
-                compare(&hashing, &path, &etag, part_size.map(PartSizes::Equal))
+                compare(&hashing, &source, &etag, part_size.map(PartSizes::Equal))
                     .await
                     .unwrap(),
                 verdict,
