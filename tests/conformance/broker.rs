@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use broker::config::Settings;
+use broker::s3::Profile;
 use broker::sign::SignatureVersion;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -187,6 +188,36 @@ async fn more_than_a_thousand_parts_are_all_listed_and_joined_in_order() {
     assert!(object.bytes == (1..=COUNT).flat_map(part).collect::<Vec<_>>());
     let parts: Vec<_> = (1..=COUNT).map(part).collect();
     assert_eq!(object.etag, multipart_etag(parts.iter().map(Vec::as_slice)));
+}
+
+#[tokio::test]
+async fn parts_of_different_sizes_are_joined_where_the_profile_says_so() {
+    let stack = Stack::on_store_under_test().await;
+    if Profile::of(stack.store.kind.profile()).equal_parts {
+        return;
+    }
+    let (name, parts) = (unique("growing"), [PART, PART + 3, 1].map(random_bytes));
+    let numbered = || {
+        (1..)
+            .zip(&parts)
+            .map(|(number, part): (u16, _)| (number.to_string(), part))
+    };
+    let mut fields = vec![
+        ("keyname".to_owned(), name.clone()),
+        ("expires".to_owned(), "600".to_owned()),
+    ];
+    fields.extend(numbered().map(|(number, part)| (number, md5(part).to_base64())));
+    let answer: BTreeMap<String, String> = stack.api.post_form("/presign", &fields).await.expect(201);
+    for (number, part) in numbered() {
+        let headers = BTreeMap::from([("Content-MD5".to_owned(), md5(part).to_base64())]);
+        assert_eq!(put(&answer[&number], &headers, part.clone()).await.status, 200);
+    }
+    let fields = [
+        ("uploadid".to_owned(), answer["UploadID"].clone()),
+        ("keyname".to_owned(), name.clone()),
+    ];
+    assert_eq!(stack.api.post_form("/complete", &fields).await.status, 200);
+    assert!(stack.bucket.get(&name).await.unwrap().bytes == parts.concat());
 }
 
 #[tokio::test]
