@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tests::{
     BrokerProcess, Finished, Program, Stack, StoreUnderTest, cut, in_time, multipart_etag, random_bytes, until,
 };
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
 pub(crate) const UPLOADER: Program = Program::at(env!("CARGO_BIN_EXE_uploader-under-test"));
@@ -455,15 +455,20 @@ async fn an_interrupted_stream_is_given_up_at_the_broker() {
     let stack = Stack::start().await;
     let machine = Machine::with_broker(&stack.broker.base());
     let mut upload = UPLOADER
-        .command(machine.path(), ["put", "--name", "stream", "-"], &machine.environment)
+        .command(
+            machine.path(),
+            ["--json", "put", "--name", "stream", "-"],
+            &machine.environment,
+        )
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
     let mut stdin = upload.stdin.take().unwrap();
     stdin.write_all(b"a beginning").await.unwrap();
-    let mut said = BufReader::new(upload.stderr.take().unwrap()).lines();
-    let first = in_time(said.next_line()).await.unwrap().unwrap();
-    assert!(first.contains("sending until it ends"), "{first}");
+    // That the store has an upload does not mean that the uploader has heard of it.
+    let mut lines = BufReader::new(upload.stdout.take().unwrap()).lines();
+    let started = in_time(lines.next_line()).await.unwrap().unwrap();
+    assert!(started.contains(r#""event":"started""#), "{started}");
     let pid = upload.id().unwrap().to_string();
     assert!(
         std::process::Command::new("kill")
@@ -473,12 +478,11 @@ async fn an_interrupted_stream_is_given_up_at_the_broker() {
             .success()
     );
 
-    let mut rest = String::new();
-    while let Some(line) = in_time(said.next_line()).await.unwrap() {
-        rest += &line;
-    }
-    assert_eq!(in_time(upload.wait()).await.unwrap().code(), Some(130), "{rest}");
-    assert!(rest.contains("is given up"), "{rest}");
+    let mut said = String::new();
+    let mut stderr = upload.stderr.take().unwrap();
+    in_time(stderr.read_to_string(&mut said)).await.unwrap();
+    assert_eq!(in_time(upload.wait()).await.unwrap().code(), Some(130), "{said}");
+    assert!(said.contains("is given up"), "{said}");
     assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
 }
 
