@@ -274,7 +274,7 @@ def take_turns(found, store, source, rounds, server_pids, check):
             except ClientFailed as failure:
                 if number or name not in clients.PEER_COMMANDS:
                     sys.exit(f"{name}: {failure}")
-                say(f"{name}: left out: {failure}")
+                say(f"{name}: left out, since it fails here: {str(failure).strip().splitlines()[-1]}")
                 del results[name]
                 continue
             check(name, key)
