@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{self, ErrorKind, Read, Write};
+
+use percent_encoding::percent_decode_str;
 
 /// Bytes taken from the socket at a time, and the most that a head may have.
 const BUFFER_LEN: usize = 256 * 1024;
@@ -11,7 +12,7 @@ const BUFFER_LEN: usize = 256 * 1024;
 /// The head of a request.
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// As sent, still percent-encoded: it only has to equal itself.
+    /// Decoded: clients encode one key in more than one way.
     pub(crate) path: String,
     query: Vec<(String, String)>,
     headers: HashMap<String, String>,
@@ -26,7 +27,7 @@ impl Request {
         let query = query
             .split('&')
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| (name.to_owned(), decoded(value)))
             .collect();
         let headers = lines
             .filter_map(|line| line.split_once(':'))
@@ -34,7 +35,7 @@ impl Request {
             .collect();
         Some(Self {
             method: method.to_owned(),
-            path: path.to_owned(),
+            path: decoded(path),
             query,
             headers,
         })
@@ -54,7 +55,7 @@ impl Request {
             .collect()
     }
 
-    /// The value of a query parameter, empty where it has none.
+    /// The value of a query parameter, decoded, empty where it has none.
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
@@ -62,10 +63,21 @@ impl Request {
             .map(|(_, value)| value.as_str())
     }
 
-    fn is_chunked(&self) -> bool {
-        self.header("transfer-encoding")
-            .is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
+    /// How long the body is (RFC 9112 section 6.3); nothing where its chunks tell.
+    fn body_length(&self) -> io::Result<Option<u64>> {
+        let coding = self.header("transfer-encoding");
+        if coding.is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+            return Ok(None);
+        }
+        let length = self.header("content-length").unwrap_or("0").parse();
+        length
+            .map(Some)
+            .map_err(|_| malformed("Content-Length is not a number"))
     }
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// What to send back.
@@ -101,15 +113,15 @@ impl Answer {
 }
 
 /// One client's connection and what has been read from it but not yet used.
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S> {
+    stream: S,
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
-impl Connection {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+impl<S: Read + Write> Connection<S> {
+    pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
@@ -169,17 +181,24 @@ impl Connection {
         Ok(Some(request))
     }
 
-    /// Reads the body and drops it; how many bytes it had.
-    pub(crate) fn discard_body(&mut self, request: &Request) -> io::Result<u64> {
+    /// Waits for the body's first byte; false where there is no body.
+    pub(crate) fn await_body(&mut self, request: &Request) -> io::Result<bool> {
         if request.header("expect").is_some() {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        if request.is_chunked() {
-            return self.discard_chunks();
+        if request.body_length()? == Some(0) {
+            return Ok(false);
         }
-        let length = match request.header("content-length") {
-            Some(text) => text.parse().map_err(|_| malformed("Content-Length is not a number"))?,
-            None => 0,
+        if self.unread().is_empty() && self.fill()? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(true)
+    }
+
+    /// Reads the body and drops it; how many bytes it had.
+    pub(crate) fn discard_body(&mut self, request: &Request) -> io::Result<u64> {
+        let Some(length) = request.body_length()? else {
+            return self.discard_chunks();
         };
         self.discard(length)?;
         Ok(length)
@@ -239,7 +258,8 @@ impl Connection {
         if request.method != "HEAD" {
             text.push_str(&answer.body);
         }
-        self.stream.write_all(text.as_bytes())
+        self.stream.write_all(text.as_bytes())?;
+        self.stream.flush() // over TLS, what is written is only then sent for certain
     }
 }
 

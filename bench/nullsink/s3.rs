@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -14,7 +16,7 @@ use crate::http::{Answer, Request};
 /// ETag of a body that came without an MD5. Nobody computes one: that would cost more than all the rest. The dash tells
 /// clients that it is no MD5, as in the ETag of a multipart object.
 const NO_MD5: &str = "not-hashed";
-/// Parts on a page of ListParts, as on S3.
+/// Parts on a page of ListParts, and keys on one of ListObjectsV2, as on S3.
 const PAGE_LEN: usize = 1000;
 
 struct Part {
@@ -38,8 +40,11 @@ struct Object {
 #[derive(Default)]
 pub(crate) struct Sink {
     uploads: Mutex<HashMap<String, Upload>>,
-    objects: Mutex<HashMap<String, Object>>,
+    /// By path, so that those of a bucket are in the order of their keys.
+    objects: Mutex<BTreeMap<String, Object>>,
     created: AtomicU64,
+    /// When the first byte of the upload that was begun last came, in microseconds since 1970; 0 while it has not.
+    first_byte: AtomicU64,
     connections: AtomicU64,
     requests: AtomicU64,
     bytes: AtomicU64,
@@ -50,6 +55,18 @@ impl Sink {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The first byte of this request's body is there.
+    pub(crate) fn body_begins(&self, request: &Request) {
+        if request.method == "PUT" {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+            // Only the first one counts: an exchange that fails leaves that.
+            _ = self
+                .first_byte
+                .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     /// Answers a request whose body had `received` bytes.
     pub(crate) fn handle(&self, request: &Request, received: u64) -> Answer {
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +75,7 @@ impl Sink {
         match in_bucket.split_once('/') {
             Some((_, key)) if !key.is_empty() => self.handle_object(request, received),
             Some(_) | None if in_bucket == "-stats" => self.stats(),
-            Some(_) | None => handle_bucket(request),
+            Some(_) | None => self.handle_bucket(request),
         }
     }
 
@@ -100,6 +117,7 @@ impl Sink {
             parts: BTreeMap::new(),
         };
         lock(&self.uploads).insert(id, upload);
+        self.first_byte.store(0, Ordering::Relaxed);
         Answer::xml(200, body)
     }
 
@@ -160,7 +178,8 @@ impl Sink {
         }
         let etag = format!("{}-{}", hex(&joined.finalize()), upload.parts.len());
         let (bucket, key) = bucket_and_key(&upload.path);
-        let location = format!("http://{}{}", request.header("host").unwrap_or("nullsink"), upload.path);
+        let host = request.header("host").unwrap_or("nullsink");
+        let location = format!("http://{host}/{bucket}/{key}");
         let body = document(
             "CompleteMultipartUploadResult",
             &format!(
@@ -205,32 +224,70 @@ impl Sink {
 
     /// `GET /-stats`: what has arrived so far, for the script that measures.
     fn stats(&self) -> Answer {
-        let [connections, requests, bytes] =
-            [&self.connections, &self.requests, &self.bytes].map(|count| count.load(Ordering::Relaxed));
-        let body = format!(r#"{{"connections": {connections}, "requests": {requests}, "bytes": {bytes}}}"#);
+        let [connections, requests, bytes, first_byte] =
+            [&self.connections, &self.requests, &self.bytes, &self.first_byte]
+                .map(|count| count.load(Ordering::Relaxed));
+        let body = format!(
+            r#"{{"connections": {connections}, "requests": {requests}, "bytes": {bytes}, "first_byte_us": {first_byte}}}"#
+        );
         Answer::xml(200, body)
     }
-}
 
-/// Any bucket is there, and empty.
-fn handle_bucket(request: &Request) -> Answer {
-    let asked = |name| request.query(name).is_some();
-    match request.method.as_str() {
-        "GET" if asked("location") => Answer::xml(200, document("LocationConstraint", "")),
-        "GET" if asked("uploads") => {
-            let body = "<IsTruncated>false</IsTruncated>";
-            Answer::xml(200, document("ListMultipartUploadsResult", body))
+    /// Any bucket is there.
+    fn handle_bucket(&self, request: &Request) -> Answer {
+        let asked = |name| request.query(name).is_some();
+        match request.method.as_str() {
+            "GET" if asked("location") => Answer::xml(200, document("LocationConstraint", "")),
+            "GET" if asked("uploads") => {
+                let body = "<IsTruncated>false</IsTruncated>";
+                Answer::xml(200, document("ListMultipartUploadsResult", body))
+            }
+            "GET" => self.list_objects(request),
+            "HEAD" | "PUT" | "POST" => Answer::empty(200),
+            "DELETE" => Answer::empty(204),
+            _ => error(501, "NotImplemented"),
         }
-        "GET" => {
-            let bucket = request.path.trim_matches('/');
-            let body = format!(
-                "<Name>{bucket}</Name><Prefix/><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>"
+    }
+
+    /// ListObjectsV2, without `delimiter`: keys that begin with `prefix`, from behind `start-after` or the page before.
+    fn list_objects(&self, request: &Request) -> Answer {
+        let asked = |name| request.query(name).unwrap_or_default();
+        let bucket = request.path.trim_matches('/');
+        let prefix = format!("/{bucket}/{}", asked("prefix"));
+        // A page's token is the last key on it.
+        let after = format!("/{bucket}/{}", asked("start-after").max(asked("continuation-token")));
+        let limit = asked("max-keys")
+            .parse()
+            .map_or(PAGE_LEN, |keys: usize| keys.min(PAGE_LEN));
+
+        let objects = lock(&self.objects);
+        let from = if after < prefix {
+            Bound::Included(prefix.as_str())
+        } else {
+            Bound::Excluded(after.as_str())
+        };
+        let mut rest = objects
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(path, _)| path.starts_with(&prefix));
+        let (mut listed, mut count, mut last) = (String::new(), 0, String::new());
+        for (path, object) in rest.by_ref().take(limit) {
+            (_, last) = bucket_and_key(path);
+            _ = write!(
+                listed,
+                "<Contents><Key>{last}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
+                 <ETag>&quot;{}&quot;</ETag><Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents>",
+                object.etag, object.size
             );
-            Answer::xml(200, document("ListBucketResult", &body))
+            count += 1;
         }
-        "HEAD" | "PUT" | "POST" => Answer::empty(200),
-        "DELETE" => Answer::empty(204),
-        _ => error(501, "NotImplemented"),
+        let next = match rest.next() {
+            Some(_) => format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{last}</NextContinuationToken>"),
+            None => "<IsTruncated>false</IsTruncated>".to_owned(),
+        };
+        let body = format!(
+            "<Name>{bucket}</Name><Prefix/><KeyCount>{count}</KeyCount><MaxKeys>{limit}</MaxKeys>{next}{listed}"
+        );
+        Answer::xml(200, document("ListBucketResult", &body))
     }
 }
 
@@ -241,9 +298,9 @@ fn declared_md5(request: &Request) -> Option<[u8; 16]> {
         .and_then(|bytes| bytes.try_into().ok())
 }
 
-/// Both as sent, still percent-encoded: of what XML reserves, only `&` can be left in them.
+/// As they stand in a document.
 fn bucket_and_key(path: &str) -> (String, String) {
-    let escape = |text: &str| text.replace('&', "&amp;");
+    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     match path.trim_start_matches('/').split_once('/') {
         Some((bucket, key)) => (escape(bucket), escape(key)),
         None => (escape(path), String::new()),

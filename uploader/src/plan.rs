@@ -1,7 +1,7 @@
 //! The parts still to send, a window at a time: pure arithmetic on what the broker planned and the store holds.
 
 use shared::api::{StoredPart, UploadCreated};
-use shared::{GIB, Md5Digest, PartNumber, PartPlan};
+use shared::{GIB, MIB, Md5Digest, PartNumber, PartPlan};
 
 use crate::error::UploadError;
 
@@ -11,6 +11,8 @@ const WINDOW_PARTS: u64 = 16;
 const WINDOW_BYTES: u64 = GIB;
 /// Parts hashed side by side however large they are: fewer would leave the lanes empty.
 const LEAST_WINDOW_PARTS: u64 = 4;
+/// Bytes of the first window, about: nothing is sent before it has been read and hashed.
+const FIRST_WINDOW_BYTES: u64 = 64 * MIB;
 
 /// The broker's plan for a file of `size` bytes, if it covers just that file.
 pub(crate) fn agreed(created: &UploadCreated, size: u64) -> Result<PartPlan, UploadError> {
@@ -28,11 +30,20 @@ pub(crate) fn agreed(created: &UploadCreated, size: u64) -> Result<PartPlan, Upl
     }
 }
 
-/// Cuts a list of parts into the windows that are hashed, signed and sent together.
+/// Cuts a list of parts into the windows that are hashed, signed and sent together. The first is shorter, so that sending
+/// begins soon.
 pub(crate) fn windows(plan: &PartPlan, parts: &[PartNumber]) -> Vec<Vec<PartNumber>> {
-    let length = (WINDOW_BYTES / plan.part_size().max(1)).clamp(LEAST_WINDOW_PARTS, WINDOW_PARTS);
-    let length = usize::try_from(length).unwrap_or(1);
-    parts.chunks(length).map(<[PartNumber]>::to_vec).collect()
+    let parts_in = |bytes: u64, least| {
+        let length = (bytes / plan.part_size().max(1)).clamp(least, WINDOW_PARTS);
+        usize::try_from(length).unwrap_or(1)
+    };
+    let (first, rest) = parts.split_at(parts_in(FIRST_WINDOW_BYTES, 1).min(parts.len()));
+    let rest = rest.chunks(parts_in(WINDOW_BYTES, LEAST_WINDOW_PARTS));
+    first
+        .chunks(first.len().max(1))
+        .chain(rest)
+        .map(<[PartNumber]>::to_vec)
+        .collect()
 }
 
 /// Whether the store's part is the file's: as long, and of the same MD5. Where the store's ETags are not MD5s it cannot
@@ -43,7 +54,7 @@ pub(crate) fn is_kept(stored: &StoredPart, length: u64, digest: &Md5Digest) -> b
 
 #[cfg(test)]
 mod tests {
-    use shared::{ETag, MIB};
+    use shared::ETag;
 
     use super::*;
 
@@ -54,11 +65,13 @@ mod tests {
     }
 
     #[test]
-    fn windows_fill_the_lanes_but_stay_in_the_page_cache() {
+    fn windows_begin_short_then_fill_the_lanes_but_stay_in_the_page_cache() {
         for (part_size, count, expected) in [
-            (8 * MIB, 40, vec![16, 16, 8]),
-            (128 * MIB, 17, vec![8, 8, 1]),
-            (5 * GIB, 6, vec![4, 2]),
+            (8 * MIB, 0, vec![]),
+            (8 * MIB, 3, vec![3]),
+            (8 * MIB, 40, vec![8, 16, 16]),
+            (128 * MIB, 17, vec![1, 8, 8]),
+            (5 * GIB, 6, vec![1, 4, 1]),
         ] {
             let (plan, parts) = plan(part_size, count);
             let lengths: Vec<_> = windows(&plan, &parts).iter().map(Vec::len).collect();

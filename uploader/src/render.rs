@@ -146,7 +146,7 @@ impl Screen {
     /// Something does not work that can be done without.
     pub(crate) fn warning(&self, what: &str) {
         match self.style {
-            Style::Json => print_json(&json!({"event": "warning", "what": &**what})),
+            Style::Json => print_json(&json!({"event": "warning", "what": what})),
             Style::Bar | Style::Lines | Style::Quiet => {}
         }
         self.error(&visible(what));
