@@ -23,7 +23,7 @@ use crate::ledger::{Digests, Plan, Session, StoredObject};
 use crate::policy::SmallGrant;
 use crate::principal::Principal;
 use crate::put_whole;
-use crate::sign::{ObjectSigner, Part, SignatureVersion, Target, Validity};
+use crate::sign::{ObjectSigner, Part, Target, Validity};
 
 /// Uploads of one part that are begun or completed at the store at once.
 const AT_ONCE: usize = 8;
