@@ -1,4 +1,5 @@
-//! Eight MD5 states at once, one to each 32-bit lane of AVX2 registers.
+//! Sixteen MD5 states at once, one to each 32-bit lane of pairs of AVX2 registers: every step waits for the one before it, and
+//! while those of one register wait, those of the other are done.
 
 use core::arch::asm;
 use core::arch::x86_64::{
@@ -11,58 +12,79 @@ use super::Block;
 use super::rounds::{four_rounds, step};
 
 /// Streams hashed together.
-pub(super) const LANES: usize = 8;
+pub(super) const LANES: usize = 16;
+
+/// A word of each stream.
+type Pair = [__m256i; 2];
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add(x: __m256i, y: __m256i) -> __m256i {
-    _mm256_add_epi32(x, y)
+fn add([x0, x1]: Pair, [y0, y1]: Pair) -> Pair {
+    [_mm256_add_epi32(x0, y0), _mm256_add_epi32(x1, y1)]
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn splat(constant: u32) -> __m256i {
-    _mm256_set1_epi32(constant.cast_signed())
+fn splat(constant: u32) -> Pair {
+    [_mm256_set1_epi32(constant.cast_signed()); 2]
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn rotate<const LEFT: i32, const RIGHT: i32>(x: __m256i) -> __m256i {
-    _mm256_or_si256(_mm256_slli_epi32::<LEFT>(x), _mm256_srli_epi32::<RIGHT>(x))
+fn rotate<const LEFT: i32, const RIGHT: i32>([x0, x1]: Pair) -> Pair {
+    [
+        _mm256_or_si256(_mm256_slli_epi32::<LEFT>(x0), _mm256_srli_epi32::<RIGHT>(x0)),
+        _mm256_or_si256(_mm256_slli_epi32::<LEFT>(x1), _mm256_srli_epi32::<RIGHT>(x1)),
+    ]
 }
 
-/// The same vector, of which the compiler forgets how it was made.
+/// The same vectors, of which the compiler forgets how they were made.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn settled(mut x: __m256i) -> __m256i {
-    // SAFETY: there is no instruction in it, only a register that goes in and comes out.
-    unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
-    x
+fn settled([mut x0, mut x1]: Pair) -> Pair {
+    // SAFETY: there is no instruction in it, only registers that go in and come out.
+    unsafe {
+        asm!("/* {0} {1} */", inout(ymm_reg) x0, inout(ymm_reg) x1, options(pure, nomem, nostack, preserves_flags))
+    };
+    [x0, x1]
 }
 
 // The four functions of RFC 1321 section 3.4, so turned that `x`, which is known last, is used last.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn f(x: __m256i, y: __m256i, z: __m256i) -> __m256i {
-    _mm256_xor_si256(z, _mm256_and_si256(x, _mm256_xor_si256(y, z)))
+fn f([x0, x1]: Pair, [y0, y1]: Pair, [z0, z1]: Pair) -> Pair {
+    [
+        _mm256_xor_si256(z0, _mm256_and_si256(x0, _mm256_xor_si256(y0, z0))),
+        _mm256_xor_si256(z1, _mm256_and_si256(x1, _mm256_xor_si256(y1, z1))),
+    ]
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn g(x: __m256i, y: __m256i, z: __m256i) -> __m256i {
-    _mm256_or_si256(_mm256_andnot_si256(z, y), _mm256_and_si256(x, z))
+fn g([x0, x1]: Pair, [y0, y1]: Pair, [z0, z1]: Pair) -> Pair {
+    [
+        _mm256_or_si256(_mm256_andnot_si256(z0, y0), _mm256_and_si256(x0, z0)),
+        _mm256_or_si256(_mm256_andnot_si256(z1, y1), _mm256_and_si256(x1, z1)),
+    ]
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn h(x: __m256i, y: __m256i, z: __m256i) -> __m256i {
-    _mm256_xor_si256(x, _mm256_xor_si256(y, z))
+fn h([x0, x1]: Pair, [y0, y1]: Pair, [z0, z1]: Pair) -> Pair {
+    [
+        _mm256_xor_si256(x0, _mm256_xor_si256(y0, z0)),
+        _mm256_xor_si256(x1, _mm256_xor_si256(y1, z1)),
+    ]
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn i(x: __m256i, y: __m256i, z: __m256i) -> __m256i {
-    _mm256_xor_si256(y, _mm256_or_si256(x, _mm256_xor_si256(z, _mm256_set1_epi32(-1))))
+fn i([x0, x1]: Pair, [y0, y1]: Pair, [z0, z1]: Pair) -> Pair {
+    let ones = _mm256_set1_epi32(-1);
+    [
+        _mm256_xor_si256(y0, _mm256_or_si256(x0, _mm256_xor_si256(z0, ones))),
+        _mm256_xor_si256(y1, _mm256_or_si256(x1, _mm256_xor_si256(z1, ones))),
+    ]
 }
 
 #[inline]
@@ -79,16 +101,25 @@ fn load_block(block: &Block) -> [__m256i; 2] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_words(words: &[u32; LANES]) -> __m256i {
-    // SAFETY: eight words are 32 readable bytes, and the load asks for no alignment.
-    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+fn load_words(words: &[u32; LANES]) -> Pair {
+    // SAFETY: sixteen words are 64 readable bytes: two loads of 32, the second eight words on. Neither asks for alignment.
+    unsafe {
+        [
+            _mm256_loadu_si256(words.as_ptr().cast()),
+            _mm256_loadu_si256(words.as_ptr().add(8).cast()),
+        ]
+    }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_words(words: &mut [u32; LANES], x: __m256i) {
-    // SAFETY: eight words are 32 writable bytes, borrowed by us alone, and the store asks for no alignment.
-    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), x) }
+fn store_words(words: &mut [u32; LANES], [x0, x1]: Pair) {
+    // SAFETY: sixteen words are 64 writable bytes, borrowed by us alone: two stores of 32, the second eight words on, and
+    // neither asks for alignment.
+    unsafe {
+        _mm256_storeu_si256(words.as_mut_ptr().cast(), x0);
+        _mm256_storeu_si256(words.as_mut_ptr().add(8).cast(), x1);
+    }
 }
 
 /// Of four rows, words `j` and `4 + j` of each into the halves of result `j`.
@@ -124,19 +155,39 @@ fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
     ]
 }
 
+/// The words of eight blocks: word `w` of each in result `w`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn words(blocks: [&Block; 8]) -> [__m256i; 16] {
+    let [b0, b1, b2, b3, b4, b5, b6, b7] = blocks;
+    let ([x0, y0], [x1, y1], [x2, y2], [x3, y3]) = (load_block(b0), load_block(b1), load_block(b2), load_block(b3));
+    let ([x4, y4], [x5, y5], [x6, y6], [x7, y7]) = (load_block(b4), load_block(b5), load_block(b6), load_block(b7));
+    let [w0, w1, w2, w3, w4, w5, w6, w7] = transpose([x0, x1, x2, x3, x4, x5, x6, x7]);
+    let [w8, w9, w10, w11, w12, w13, w14, w15] = transpose([y0, y1, y2, y3, y4, y5, y6, y7]);
+    [w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15]
+}
+
 /// Advances every lane by as many blocks as the shortest has.
 #[target_feature(enable = "avx2")]
 pub(super) fn compress(state: &mut [[u32; LANES]; 4], lanes: &[&[Block]; LANES]) {
     let [sa, sb, sc, sd] = state;
     let (mut a, mut b, mut c, mut d) = (load_words(sa), load_words(sb), load_words(sc), load_words(sd));
-    let [l0, l1, l2, l3, l4, l5, l6, l7] = *lanes;
+    let [l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15] = *lanes;
     let first = l0.iter().zip(l1).zip(l2.iter().zip(l3));
     let second = l4.iter().zip(l5).zip(l6.iter().zip(l7));
-    for (((r0, r1), (r2, r3)), ((r4, r5), (r6, r7))) in first.zip(second) {
-        let ([x0, y0], [x1, y1], [x2, y2], [x3, y3]) = (load_block(r0), load_block(r1), load_block(r2), load_block(r3));
-        let ([x4, y4], [x5, y5], [x6, y6], [x7, y7]) = (load_block(r4), load_block(r5), load_block(r6), load_block(r7));
-        let [w0, w1, w2, w3, w4, w5, w6, w7] = transpose([x0, x1, x2, x3, x4, x5, x6, x7]);
-        let [w8, w9, w10, w11, w12, w13, w14, w15] = transpose([y0, y1, y2, y3, y4, y5, y6, y7]);
+    let third = l8.iter().zip(l9).zip(l10.iter().zip(l11));
+    let fourth = l12.iter().zip(l13).zip(l14.iter().zip(l15));
+    for ((first, second), (third, fourth)) in first.zip(second).zip(third.zip(fourth)) {
+        let (((r0, r1), (r2, r3)), ((r4, r5), (r6, r7))) = (first, second);
+        let (((r8, r9), (r10, r11)), ((r12, r13), (r14, r15))) = (third, fourth);
+        let [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15] =
+            words([r0, r1, r2, r3, r4, r5, r6, r7]);
+        let [y0, y1, y2, y3, y4, y5, y6, y7, y8, y9, y10, y11, y12, y13, y14, y15] =
+            words([r8, r9, r10, r11, r12, r13, r14, r15]);
+        let (w0, w1, w2, w3) = ([x0, y0], [x1, y1], [x2, y2], [x3, y3]);
+        let (w4, w5, w6, w7) = ([x4, y4], [x5, y5], [x6, y6], [x7, y7]);
+        let (w8, w9, w10, w11) = ([x8, y8], [x9, y9], [x10, y10], [x11, y11]);
+        let (w12, w13, w14, w15) = ([x12, y12], [x13, y13], [x14, y14], [x15, y15]);
 
         let before = (a, b, c, d);
         four_rounds!(a b c d; w0 w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11 w12 w13 w14 w15);
