@@ -11,7 +11,7 @@ use crate::cli::{Cli, Command, Common, Hidden};
 use crate::look::{fetch, list, uploads};
 use crate::manual;
 use crate::put_all::put_all;
-use crate::render::Screen;
+use crate::screen::Screen;
 use crate::settings::{Settings, command_line};
 
 pub(crate) const EXIT_SOME_FAILED: u8 = 1;

@@ -15,7 +15,8 @@ use crate::cli::Put;
 use crate::commands::exit_code;
 use crate::find::{Given, Next, STDIN};
 use crate::put_all::exit_code_of_all;
-use crate::render::{Render, Screen, visible};
+use crate::render::Render;
+use crate::screen::{Screen, visible};
 
 /// What all files would take; nothing where a stream is among them, which ends when it ends.
 #[derive(Debug, Serialize)]

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime};
 use uploader::{Event, Resumed, UploadError};
 
-use crate::render::{Sum, visible};
+use crate::screen::{Sum, visible};
 
 /// Where the lines go. What cannot be written is lost, and told once: an upload does not fail for want of its log.
 #[derive(Debug)]

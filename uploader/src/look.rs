@@ -11,7 +11,8 @@ use uploader::UploadError;
 
 use crate::cli::{Common, Get, Ls};
 use crate::commands::exit_code;
-use crate::render::{Render, Screen, visible};
+use crate::render::Render;
+use crate::screen::{Screen, visible};
 
 /// Lists objects, page by page as they come.
 pub(crate) async fn list(common: &Common, ls: &Ls, screen: &Screen) -> Result<(), UploadError> {

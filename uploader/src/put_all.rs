@@ -16,7 +16,8 @@ use crate::cli::{Common, Put};
 use crate::commands::{EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_USAGE, exit_code, interrupted};
 use crate::find::{self, Given, Next, STDIN, find};
 use crate::log::Log;
-use crate::render::{Render, Screen, Sum};
+use crate::render::Render;
+use crate::screen::{Screen, Sum};
 use crate::sift::{Recording, sift};
 use crate::{dry_run, throttle};
 

@@ -11,7 +11,7 @@ use uploader::UploadError;
 
 use crate::cli::Command;
 use crate::find::STDIN;
-use crate::render::{Screen, visible};
+use crate::screen::{Screen, visible};
 use crate::settings::{Settings, config_home};
 use crate::units::{Job, MARK, When, in_shell};
 

@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 use uploader::{Checked, Event, Presence, Present, Progress};
 
 use crate::find::{Given, Next};
-use crate::render::{Render, Screen};
+use crate::render::Render;
+use crate::screen::Screen;
 
 /// Files that are looked at at once.
 const AT_ONCE: usize = 16;

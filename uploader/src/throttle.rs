@@ -9,7 +9,7 @@ use time::PrimitiveDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use uploader::Uploader;
 
-use crate::render::Screen;
+use crate::screen::Screen;
 use crate::timetable::{Rate, RateLimit, Timetable, local_now};
 
 /// Longest time without a look at the clock: a machine that slept, a clock that was set and the hour that a night has more or

@@ -91,7 +91,7 @@ fn files_that_cannot_be_sent_do_not_stop_the_others() {
     let shown = text(&output.stdout);
     assert!(shown.contains("good -> key"), "{shown}");
     assert!(
-        shown.contains("1 files, 5 B in ") && shown.contains("; 2 FAILED"),
+        shown.contains("1 file, 5 B in ") && shown.contains("; 2 FAILED"),
         "{shown}"
     );
 }

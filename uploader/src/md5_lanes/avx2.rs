@@ -44,8 +44,8 @@ fn rotate<const LEFT: i32, const RIGHT: i32>([x0, x1]: Pair) -> Pair {
 fn settled([mut x0, mut x1]: Pair) -> Pair {
     // SAFETY: there is no instruction in it, only registers that go in and come out.
     unsafe {
-        asm!("/* {0} {1} */", inout(ymm_reg) x0, inout(ymm_reg) x1, options(pure, nomem, nostack, preserves_flags))
-    };
+        asm!("/* {0} {1} */", inout(ymm_reg) x0, inout(ymm_reg) x1, options(pure, nomem, nostack, preserves_flags));
+    }
     [x0, x1]
 }
 
