@@ -17,7 +17,7 @@ use crate::ledger::Ledger;
 use crate::policy::{DownloadGrant, PartsGrant, Policy, UploadRandom};
 use crate::principal::Principals;
 use crate::s3::{Clock, CredentialSource, Profile, StoreClient};
-use crate::sign::{Addressing, Endpoint, ObjectSigner, PartSigner, SignatureVersion, Target, Validity};
+use crate::sign::{self, Addressing, Endpoint, PartSigner, SignatureVersion, Target, Validity};
 
 /// What every request shares.
 pub struct Broker {
@@ -106,8 +106,7 @@ impl Broker {
             expires_in: left.map_or(grant.expires_in, |left| left.min(grant.expires_in)),
         };
         let target = Target::new(endpoint, *addressing, &grant.bucket, &grant.key);
-        let signer = ObjectSigner::new(*version, region, &credentials, validity.signed_at);
-        let url = signer.download_url(&target, validity);
+        let url = sign::download_url(*version, &target, region, &credentials, validity);
         Ok((url, validity.expires_in))
     }
 

@@ -23,7 +23,7 @@ use crate::ledger::{Digests, Plan, Session, StoredObject};
 use crate::policy::SmallGrant;
 use crate::principal::Principal;
 use crate::put_whole;
-use crate::sign::{ObjectSigner, Part, Target, Validity};
+use crate::sign::{Part, SignatureVersion, Target, Validity, put_url, v4};
 
 /// Uploads of one part that are begun or completed at the store at once.
 const AT_ONCE: usize = 8;
@@ -46,7 +46,7 @@ pub async fn create(
     broker: &Shared,
     grants: Vec<Result<SmallGrant, ApiError>>,
 ) -> Result<Vec<Result<Admitted, ApiError>>, ApiError> {
-    let by_put = |grant: &SmallGrant| grant.headers.is_some();
+    let by_put = |grant: &SmallGrant| grant.headers.is_some() && broker.signing.version == SignatureVersion::V4;
     let mut puts = Vec::new();
     let mut answers = Vec::with_capacity(grants.len());
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
@@ -100,13 +100,12 @@ async fn sign(broker: &Shared, puts: Vec<(UploadId, SmallGrant)>) -> Result<Vec<
         signed_at: broker.clock.store_now(),
         expires_in,
     };
-    let version = broker.policy.single_put.unwrap_or_default();
-    let signer = ObjectSigner::new(version, &signing.region, &credentials, validity.signed_at);
+    let key = v4::SigningKey::new(&credentials, &signing.region, validity.signed_at);
     let admitted = puts.into_iter().map(|(id, grant)| {
         let SmallGrant { upload, headers, .. } = grant;
         let mut headers = headers.unwrap_or_default();
         let target = Target::new(&signing.endpoint, signing.addressing, &upload.bucket, &upload.key);
-        let url = signer.put_url(&target, &headers, validity);
+        let url = put_url(&key, &target, &headers, validity);
         // Every client sets it by itself, and a web page may not.
         headers.remove("content-length");
         Admitted {

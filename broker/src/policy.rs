@@ -18,7 +18,7 @@ use crate::key::{KeyTemplate, UploadName};
 use crate::ledger::{Plan, Session};
 use crate::principal::Principal;
 use crate::sign::object::is_canonical;
-use crate::sign::{MAX_URL_LIFE, Part, SignatureVersion};
+use crate::sign::{MAX_URL_LIFE, Part};
 
 /// Size of equal parts of a stream, unless the client asks for another: room for 625 GiB.
 const STREAM_PART_SIZE: u64 = 64 * MIB;
@@ -57,8 +57,8 @@ pub struct Policy {
     pub upload_life: Duration,
     /// Whether the store takes a part without bytes; all stores can hold empty objects.
     pub zero_byte_part: bool,
-    /// The signature version in which URLs for whole objects can be given away, if the store is known to be safe for that.
-    pub single_put: Option<SignatureVersion>,
+    /// Whether the store is known to be safe to give URLs for whole objects away for.
+    pub single_put: bool,
     /// Whether all parts but the last have to be of one size.
     pub equal_parts: bool,
 }
@@ -283,7 +283,7 @@ impl Policy {
             growing_parts: false,
         };
         let upload = self.admit_create(principal, request, now, random)?;
-        let headers = self.single_put.map(|_| headers_of(&upload, size, md5));
+        let headers = self.single_put.then(|| headers_of(&upload, size, md5));
         Ok(SmallGrant {
             headers: headers.filter(|headers| headers.values().all(|value| is_canonical(value))),
             upload,

@@ -132,7 +132,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             max_url_life: config.max_url_life,
             upload_life: config.upload_life,
             zero_byte_part: found.profile.zero_byte_part,
-            single_put: found.profile.single_put_beside(config.signature),
+            single_put: found.profile.single_put,
             equal_parts: found.profile.equal_parts,
         },
         signing: Signing {

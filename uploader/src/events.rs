@@ -181,7 +181,6 @@ mod tests {
     use shared::{ObjectKey, PartNumber};
 
     use super::*;
-    use crate::progress::Resumed;
 
     fn started() -> Event {
         Event::Started {
@@ -191,7 +190,6 @@ mod tests {
             part_size: 5,
             part_count: None,
             stored: 0,
-            resumed: Resumed::New,
         }
     }
 

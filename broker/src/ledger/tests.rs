@@ -10,7 +10,6 @@ use time::OffsetDateTime;
 use super::{Digests, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
 use crate::policy::{CreateGrant, Destination, Policy, UploadRandom};
 use crate::principal::Principal;
-use crate::sign::SignatureVersion;
 
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
@@ -69,7 +68,7 @@ fn grant() -> CreateGrant {
         max_url_life: Duration::from_hours(1),
         upload_life: Duration::from_hours(1),
         zero_byte_part: true,
-        single_put: Some(SignatureVersion::V4),
+        single_put: true,
         equal_parts: false,
     };
     let request = CreateUpload {

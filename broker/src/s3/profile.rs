@@ -1,6 +1,6 @@
 //! In what stores differ, as data. Measured where `tests/stores/` can start the store, documented by its maker elsewhere.
 
-use crate::sign::{Addressing, SignatureVersion};
+use crate::sign::Addressing;
 
 /// A kind of store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum, serde::Deserialize)]
@@ -49,10 +49,9 @@ pub struct Profile {
     pub equal_parts: bool,
     /// Whether a part may have no bytes.
     pub zero_byte_part: bool,
-    /// The signature version in which a URL for one whole object can be given away, if there is one: where headers `x-amz-*`
-    /// that were not signed are taken, it would also copy any object there, or open it to the world. Version 2 signs
-    /// whatever `x-amz-*` there is, so a store that verifies it takes no others.
-    pub single_put: Option<SignatureVersion>,
+    /// Whether a URL for one whole object can be given away: where headers `x-amz-*` that were not signed are taken, it would
+    /// also copy any object there, or open it to the world.
+    pub single_put: bool,
     /// Most bytes of one object.
     pub max_object_size: u64,
 }
@@ -73,7 +72,7 @@ impl Profile {
             acl: false,
             equal_parts: false,
             zero_byte_part: true,
-            single_put: None,
+            single_put: false,
             max_object_size: 5 * TIB,
         };
         match name {
@@ -82,7 +81,7 @@ impl Profile {
             ProfileName::Aws => Self {
                 addressing: Virtual,
                 acl: true,
-                single_put: Some(SignatureVersion::V4),
+                single_put: true,
                 max_object_size: TEN_THOUSAND_LARGEST_PARTS,
                 ..base
             },
@@ -90,19 +89,18 @@ impl Profile {
                 v2: true,
                 etag_is_md5: true,
                 acl: true,
-                single_put: Some(SignatureVersion::V2),
                 ..base
             },
             ProfileName::Embedded => Self {
                 v2: true,
                 etag_is_md5: true,
                 acl: true,
-                single_put: Some(SignatureVersion::V4),
+                single_put: true,
                 ..base
             },
             ProfileName::Garage => Self {
                 etag_is_md5: true,
-                single_put: Some(SignatureVersion::V4),
+                single_put: true,
                 zero_byte_part: false,
                 ..base
             },
@@ -127,13 +125,6 @@ impl Profile {
                 ..base
             },
         }
-    }
-
-    /// The version for URLs of whole objects where those of parts are of this one: whoever asks for version 2 has a reason not
-    /// to use 4.
-    pub fn single_put_beside(&self, parts: SignatureVersion) -> Option<SignatureVersion> {
-        self.single_put
-            .filter(|version| parts == SignatureVersion::V4 || *version == parts)
     }
 
     /// The kind of store at this host, as far as its name tells.

@@ -26,7 +26,7 @@ use std::time::Duration;
 use shared::{Md5Digest, PartNumber};
 use time::OffsetDateTime;
 
-pub use object::ObjectSigner;
+pub use object::{download_url, put_url};
 pub use target::{Addressing, Endpoint, EndpointError, Target};
 
 use crate::policy::PartsGrant;

@@ -15,7 +15,7 @@ use shared::{Md5Digest, PartNumber};
 use time::OffsetDateTime;
 
 use super::v4::{PartSigner, SigningKey};
-use super::{Addressing, Credentials, ObjectSigner, Part, SignatureVersion, Target, Validity};
+use super::{Addressing, Credentials, Part, SignatureVersion, Target, Validity, download_url, put_url};
 
 /// The SDK adds `x-id=UploadPart` or the like, which servers ignore and we leave out.
 #[derive(Debug)]
@@ -127,8 +127,7 @@ fn ours(case: &Case) -> [String; 3] {
     let key = SigningKey::new(&credentials, REGION, signed_at);
     let mut url = Vec::new();
     PartSigner::new(&key, &target, &case.upload_id, validity).write_urls(&[case.part], &mut url, |_, _| ());
-    let objects = ObjectSigner::new(SignatureVersion::V4, REGION, &credentials, signed_at);
-    let download = objects.download_url(&target, validity);
+    let download = download_url(SignatureVersion::V4, &target, REGION, &credentials, validity);
     let md5 = case.part.md5.map(|md5| ("content-md5", md5.to_base64()));
     let length = case.part.size.map(|size| ("content-length", size.to_string()));
     let token = Some(("x-amz-meta-token", case.upload_id.clone()));
@@ -143,7 +142,7 @@ fn ours(case: &Case) -> [String; 3] {
         .flatten()
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
-    let put = objects.put_url(&target, &headers, validity);
+    let put = put_url(&key, &target, &headers, validity);
     [String::from_utf8(url).unwrap(), download, put]
 }
 
