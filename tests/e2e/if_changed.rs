@@ -61,7 +61,7 @@ impl Counting {
 }
 
 /// A broker that lets its callers list.
-async fn listing() -> Stack {
+pub(crate) async fn listing() -> Stack {
     let settings = Settings {
         downloads: Some(true),
         ..Settings::default()

@@ -1,6 +1,6 @@
 //! Whatever ended the run before, the same command continues its upload or begins anew, and says which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,7 @@ use store::fault::{Fault, any_part, complete, part};
 use tests::{Finished, Stack, in_time, random_bytes, until};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::if_changed::listing;
 use crate::uploader::{Machine, PART, UPLOADER, completed};
 
 /// As long as no test.
@@ -271,10 +272,43 @@ async fn a_file_that_changed_between_two_runs_is_begun_anew_and_that_is_said() {
 
 #[tokio::test]
 async fn a_run_that_died_before_it_heard_of_its_object_sends_nothing_again() {
+    let stack = listing().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let bytes = random_bytes(4 * PART);
+    machine.file("a", &bytes);
+    dies_before_it_hears(&stack, &machine).await;
+    let store = stack.store.faulty();
+    let run = machine.run(&PUT).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(started(&run)["resumed"], "continued");
+    assert_eq!(completed(&run)["sent_bytes"], 0);
+    assert_eq!(store.attempts(any_part()), 4);
+
+    let wanted = machine.run(&PUT).await;
+    assert_eq!(
+        completed(&wanted)["sent_bytes"],
+        4 * PART,
+        "asked for again, it is sent again"
+    );
+}
+
+#[tokio::test]
+async fn an_object_that_may_not_be_looked_for_is_sent_again_since_it_may_have_been_replaced() {
     let stack = Stack::start().await;
     let machine = Machine::with_broker(&stack.broker.base());
     let bytes = random_bytes(4 * PART);
     machine.file("a", &bytes);
+    dies_before_it_hears(&stack, &machine).await;
+    stack.bucket.put("a", b"another machine's", &HashMap::new()).await;
+
+    let run = machine.run(&PUT).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(started(&run)["resumed"], "anew");
+    assert!(stack.bucket.get("a").await.unwrap().bytes == bytes);
+}
+
+/// Kills a run while the store joins the parts, and waits until it has.
+async fn dies_before_it_hears(stack: &Stack, machine: &Machine) {
     let store = stack.store.faulty();
     store.inject(Fault::Delay(Duration::from_millis(500)), complete());
     let mut first = UPLOADER
@@ -294,19 +328,6 @@ async fn a_run_that_died_before_it_heard_of_its_object_sends_nothing_again() {
         while stack.api.get(&path).await.expect::<UploadStatus>(200).state != UploadState::Completed {}
     })
     .await;
-
-    let run = machine.run(&PUT).await;
-    assert_eq!(run.code, Some(0), "{run:?}");
-    assert_eq!(started(&run)["resumed"], "continued");
-    assert_eq!(completed(&run)["sent_bytes"], 0);
-    assert_eq!(store.attempts(any_part()), 4);
-
-    let wanted = machine.run(&PUT).await;
-    assert_eq!(
-        completed(&wanted)["sent_bytes"],
-        4 * PART,
-        "asked for again, it is sent again"
-    );
 }
 
 #[tokio::test]

@@ -181,6 +181,7 @@ mod tests {
     use shared::{ObjectKey, PartNumber};
 
     use super::*;
+    use crate::progress::Resumed;
 
     fn started() -> Event {
         Event::Started {
@@ -190,6 +191,7 @@ mod tests {
             part_size: 5,
             part_count: None,
             stored: 0,
+            resumed: Resumed::New,
         }
     }
 

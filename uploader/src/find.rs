@@ -107,18 +107,24 @@ pub(crate) fn find(sources: Vec<Given>, name: Option<&str>, walk: &WalkOptions, 
 }
 
 /// The names that the files of all sources will be sent by, as far as that is known before they are found.
-pub(crate) fn named(sources: &[Given], name: Option<&str>) -> Result<Vec<Named>, UploadError> {
+pub(crate) fn named(sources: &[Given], name: Option<&str>) -> Vec<Named> {
     let mut all = Vec::with_capacity(sources.len());
     for given in sources {
         let Given::Path(path) = given else { continue };
         let below = |prefix: String| Named::Below(if prefix.is_empty() { prefix } else { prefix + "/" });
         if path.is_dir() {
-            all.push(below(prefix(path, name)?));
+            // What cannot be named fails when it is found.
+            all.extend(prefix(path, name).ok().filter(can_be_listed).map(below));
         } else if let Some(name) = name.or_else(|| path.file_name()?.to_str()) {
-            all.push(Named::Exactly(name.to_owned()));
+            all.extend(Some(name.to_owned()).filter(can_be_listed).map(Named::Exactly));
         }
     }
-    Ok(all)
+    all
+}
+
+/// Whether there can be objects of this name: the broker admits none with control characters.
+fn can_be_listed(name: &String) -> bool {
+    !name.chars().any(char::is_control)
 }
 
 /// The names that files of several sources have, by their hashes: two of one name would become one object.

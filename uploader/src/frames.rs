@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What a file begins with: its kind, and the version of what its records mean.
 pub(crate) type Header = [u8; 8];
@@ -17,6 +18,9 @@ const FRAME: usize = 8;
 const LONGEST: usize = 1 << 20;
 /// Others may write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// How often a lock that somebody else has is tried, and how long to wait between.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Records in a file of the user's own. Who writes holds the file's lock.
 #[derive(Debug)]
@@ -44,6 +48,11 @@ impl Frames {
         if !metadata.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
+        // Whose process this is.
+        let own = std::fs::metadata("/proc/self").map_or(metadata.uid(), |own| own.uid());
+        if metadata.uid() != own {
+            return Err(io::Error::other("it belongs to another user"));
+        }
         if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
             return Err(io::Error::other("other users may write to it"));
         }
@@ -64,9 +73,15 @@ impl Frames {
         }
     }
 
-    /// Waits for the lock: for files that are locked for a moment at a time.
+    /// Waits for the lock, not long: for files that are locked for a moment at a time.
     pub(crate) fn lock(&self) -> io::Result<()> {
-        self.file.lock()
+        for _ in 0..LOCK_TRIES {
+            if self.try_lock()? {
+                return Ok(());
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        Err(io::Error::other("another run holds it"))
     }
 
     /// Gives the lock back.

@@ -16,9 +16,13 @@ const SAMPLES: u64 = 16;
 const TICK: Duration = Duration::from_millis(100);
 /// The same where it counts whole seconds, as FAT does by twos.
 const COARSE_TICK: Duration = Duration::from_secs(2);
+/// Within so much time after a change, a page that a program has mapped into its memory may be changed again without a trace:
+/// times move at the first write to a page that has been written back, by default every 35 seconds.
+const WRITE_BACK: Duration = Duration::from_mins(1);
 
 /// A file as its metadata tell it. Two contents of one file have two of these, but for changes within one tick of the file
-/// system's clock ([`Identity::is_settled`]): a time of change (`ctime`) cannot be set back.
+/// system's clock ([`Identity::is_settled`]) and through memory that is shared with it ([`Identity::is_written_back`]): a time
+/// of change (`ctime`) cannot be set back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Identity {
     pub(crate) size: u64,
@@ -44,10 +48,19 @@ impl From<Metadata> for Identity {
 }
 
 impl Identity {
-    /// Whether a change after `now` would show. Until a tick has passed since the last one, it need not.
+    /// Whether a change after `now` would show, but for one through shared memory. Until a tick has passed since the last one, it
+    /// need not.
     pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
         let whole_seconds = self.changed_ns % 1_000_000_000 == 0;
-        let tick = if whole_seconds { COARSE_TICK } else { TICK };
+        self.is_older(now, if whole_seconds { COARSE_TICK } else { TICK })
+    }
+
+    /// Whether a change after `now` would show, also one through shared memory, on file systems that are on a disk.
+    pub(crate) fn is_written_back(&self, now: SystemTime) -> bool {
+        self.is_older(now, WRITE_BACK)
+    }
+
+    fn is_older(&self, now: SystemTime, tick: Duration) -> bool {
         let changed = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.changed_ns).unwrap_or_default());
         now.duration_since(changed).is_ok_and(|age| age > tick)
     }
@@ -131,7 +144,8 @@ mod tests {
             inode: 0,
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1002);
-        assert!(at(1_500_000_000).is_settled(now));
+        assert!(at(1_500_000_000).is_settled(now) && !at(1_500_000_000).is_written_back(now));
+        assert!(at(1_500_000_000).is_written_back(now + WRITE_BACK));
         assert!(!at(1_950_000_000).is_settled(now), "within a tick");
         assert!(
             !at(1_000_000_000).is_settled(now),

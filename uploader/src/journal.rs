@@ -97,7 +97,7 @@ impl Begun {
             part_size: created.part_size,
             part_count: created.part_count,
             fingerprint: fingerprint.to_owned(),
-            settled: identity.is_settled(SystemTime::now()),
+            settled: identity.is_written_back(SystemTime::now()),
             identity,
             expires_at: created.expires_at,
         }

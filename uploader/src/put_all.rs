@@ -69,13 +69,7 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         screen.failure(&UploadError::Settings(why.into()));
         return EXIT_USAGE;
     }
-    let named = match find::named(&given, put.name.as_deref()) {
-        Ok(named) => named,
-        Err(error) => {
-            screen.failure(&error);
-            return exit_code(&error);
-        }
-    };
+    let named = find::named(&given, put.name.as_deref());
     let several = given.len() > 1 || given.iter().any(Given::is_directory);
     let (found, next) = mpsc::channel(FOUND_AHEAD);
     let (name, walk) = (put.name.clone(), put.walk());
@@ -294,6 +288,14 @@ impl Sending {
     /// Sends the small files that wait, if not too many are under way.
     fn send_small(&mut self) {
         if self.small.is_empty() || self.groups >= GROUPS || self.hopeless {
+            return;
+        }
+        if self.uploader.limit_rate().is_some() {
+            // There was no limit when they came.
+            self.small_bytes = 0;
+            for (file, render) in std::mem::take(&mut self.small) {
+                self.send_one(Given::Path(file.path), file.options, render, file.progress);
+            }
             return;
         }
         self.groups += 1;

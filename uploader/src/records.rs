@@ -147,16 +147,22 @@ impl Records {
             return Ok(());
         }
         self.frames.lock()?;
+        let written = self.append(&record.bytes(&whose));
+        // Also where nothing could be written: others wait for it.
+        self.frames.unlock()?;
+        written?;
+        self.known.insert(whose, record);
+        Ok(())
+    }
+
+    fn append(&mut self, record: &[u8]) -> io::Result<()> {
         while !self.frames.is_current()? {
             // Another run has written them anew.
             self.frames = Frames::open(&self.path, HEADER)?;
             self.frames.lock()?;
         }
         self.frames.catch_up()?;
-        self.frames.append(&record.bytes(&whose))?;
-        self.frames.unlock()?;
-        self.known.insert(whose, record);
-        Ok(())
+        self.frames.append(record)
     }
 
     /// Writes what is known into a file that takes the place of the old one, whose lock ends with it.

@@ -167,7 +167,8 @@ impl File<'_> {
             Ok(list) => list.objects.first().is_some_and(|listed| {
                 listed.key == object.key.as_str() && listed.etag.unquoted() == object.etag.unquoted()
             }),
-            Err(_) => true,
+            // Sending it again costs time; an object that is not there would cost the file.
+            Err(_) => false,
         })
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
@@ -170,7 +171,8 @@ impl Settings {
         let wrong = |text: String| Err(UploadError::Settings(text));
         let path = match (named, usual_file()) {
             (Some(path), _) => Some(path.to_owned()),
-            (None, Some(usual)) if usual.exists() => Some(usual),
+            // One that cannot be looked at is not taken for one that is not there.
+            (None, Some(usual)) if is_there(&usual) => Some(usual),
             (None, usual) => {
                 return match (profile, usual) {
                     (None, _) => Ok(Self::default()),
@@ -220,6 +222,14 @@ pub(crate) fn without_variables(command: Command) -> Command {
     command
         .mut_args(forget)
         .mut_subcommand("put", |put| put.mut_args(forget))
+}
+
+/// Whether something has that name, if only a link that leads nowhere.
+fn is_there(path: &Path) -> bool {
+    match path.symlink_metadata() {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
 }
 
 /// `$XDG_CONFIG_HOME/uploader/config.toml`, by the XDG Base Directory Specification.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use shared::api::{CompletedObject, PartToSign, StoredPart, UploadState};
-use shared::{PartNumber, PartPlan, UploadId};
+use shared::{PartNumber, PartPlan, PartSizes, UploadId};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
@@ -18,6 +18,7 @@ use crate::put::Part;
 use crate::resume::{self, Beginning};
 use crate::sign::{PartUrl, UnusableUrl};
 use crate::source::Source;
+use crate::verify::{self, Verdict};
 use crate::{Engine, Uploaded, plan};
 
 /// Parts that are hashed and signed together, and then sent.
@@ -67,12 +68,12 @@ pub(crate) async fn put(
     });
     let result = match created.state {
         // Every part had arrived, and an earlier run's completion was cut short.
-        UploadState::Completing => upload.complete(&plan).await.map(|object| (object, plan.size())),
+        UploadState::Completing => upload.complete_unread(&plan).await,
         _ => upload.run(&plan, created.parts).await,
     };
     let result = match result {
-        // Whoever it was compared the same file with the same parts: its object is this one's too, once it is there.
-        Err(error) if is_ended_elsewhere(&error) => upload.complete(&plan).await.map(|object| (object, plan.size())),
+        // Whoever it was has sent what has this file's fingerprint.
+        Err(error) if is_ended_elsewhere(&error) => upload.complete_unread(&plan).await,
         other => other,
     };
     match result {
@@ -103,6 +104,17 @@ fn is_ended_elsewhere(error: &UploadError) -> bool {
 }
 
 impl Upload {
+    /// Completes an upload whose parts this run has not compared, and holds the file to the object; also says how many bytes
+    /// there were.
+    async fn complete_unread(self: &Arc<Self>, plan: &PartPlan) -> Result<(CompletedObject, u64), UploadError> {
+        let object = self.complete(plan).await?;
+        let sizes = Some(PartSizes::Equal(plan.part_size()));
+        match verify::compare(&self.engine.hashing, &self.source, &object.etag, sizes).await? {
+            Verdict::Same | Verdict::Unknown => Ok((object, plan.size())),
+            Verdict::Other => Err(UploadError::Gone(UploadState::Completed)),
+        }
+    }
+
     /// Sends what the store does not hold, and completes; also says how many bytes it held.
     async fn run(
         self: &Arc<Self>,

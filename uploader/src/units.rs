@@ -142,8 +142,10 @@ impl Job {
         name
     }
 
-    fn arguments(&self) -> [&str; 5] {
-        ["--config", &self.config, "--profile", &self.profile, "put"]
+    /// The profile's name in one word with its flag, since it may begin with `-`.
+    fn arguments(&self) -> [String; 4] {
+        let profile = format!("--profile={}", self.profile);
+        ["--config".to_owned(), self.config.clone(), profile, "put".to_owned()]
     }
 
     /// The unit that uploads. After exit status 75, which says that what failed may pass by itself, and after a crash, it is
@@ -151,7 +153,7 @@ impl Job {
     pub(crate) fn service(&self) -> String {
         let arguments = self
             .arguments()
-            .map(|argument| quoted(argument).replace('$', "$$"))
+            .map(|argument| quoted(&argument).replace('$', "$$"))
             .join(" ");
         let online = if self.system {
             "Wants=network-online.target\nAfter=network-online.target\n"
@@ -213,8 +215,8 @@ impl Job {
             .when
             .cron()
             .ok_or_else(|| wrong("--on-calendar is for systemd; cron takes --at or --every"))?;
-        let words = std::iter::once(self.program.as_str()).chain(self.arguments());
-        let command: Vec<_> = words.map(in_shell).collect();
+        let words = std::iter::once(self.program.clone()).chain(self.arguments());
+        let command: Vec<_> = words.map(|word| in_shell(&word)).collect();
         let command = format!("nice -n 10 {} --quiet", command.join(" "));
         if command.contains(['\n', '\r']) {
             return Err(wrong(
@@ -327,7 +329,8 @@ mod tests {
                 ..job(name, When::Hours(6))
             };
             let service = job.service();
-            let expected = [&job.program, "--config", &job.config, "--profile", name, "put"];
+            let profile = format!("--profile={name}");
+            let expected = [&job.program, "--config", &job.config, &profile, "put"];
             assert_eq!(words(value(&service, "ExecStart")), expected, "{service}");
         }
     }
@@ -387,8 +390,7 @@ mod tests {
                 &job.program,
                 "--config",
                 &job.config,
-                "--profile",
-                name,
+                &format!("--profile={name}"),
                 "put",
                 "--quiet",
             ];

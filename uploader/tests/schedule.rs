@@ -52,10 +52,7 @@ fn without_write_the_units_are_shown_and_nothing_is_written() {
     let shown = text(&output.stdout);
     let config = home.0.path().join(".config/uploader/config.toml");
     for expected in [
-        &format!(
-            "\"--config\" \"{}\" \"--profile\" \"nightly\" \"put\"",
-            config.display()
-        ),
+        &format!("\"--config\" \"{}\" \"--profile=nightly\" \"put\"", config.display()),
         "OnCalendar=*-*-* 03:05:00",
         "systemctl --user daemon-reload && systemctl --user enable --now uploader-nightly.timer",
     ] {
@@ -141,7 +138,13 @@ fn a_program_whose_path_systemd_would_not_take_is_refused() {
     std::fs::copy(env!("CARGO_BIN_EXE_uploader"), &program).unwrap();
     let run = |arguments: &[&str]| {
         let arguments = [&["--profile", "nightly", "schedule"], arguments].concat();
-        home.command(&program, &arguments).output().unwrap()
+        loop {
+            match home.command(&program, &arguments).output() {
+                // Another test's child was born while the copy was being written, and has not yet let go of it.
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                output => return output.unwrap(),
+            }
+        }
     };
     let refused = run(&[]);
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
