@@ -444,10 +444,26 @@ async fn two_sources_of_one_name_do_not_become_one_object() {
     for sources in [["a/x", "b/x"], ["a/", "b/"]] {
         let run = machine.run(&["put", sources[0], sources[1]]).await;
         assert_eq!(run.code, Some(2), "{run:?}");
-        assert!(run.stderr.contains("b/x: another source"), "{run:?}");
+        assert!(run.stderr.contains("b/x: another source or file"), "{run:?}");
         assert_eq!(stack.bucket.get("x").await.unwrap().bytes, b"first");
     }
     assert_eq!(machine.run(&["put", "a", "b"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn two_spellings_of_one_name_do_not_become_one_object() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    std::fs::create_dir(machine.path().join("d")).unwrap();
+    for name in ["d/\u{e9}", "d/e\u{301}", "d/x"] {
+        machine.file(name, name.as_bytes());
+    }
+    let run = machine.run(&["put", "d"]).await;
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(
+        run.stdout.contains("2 files") && run.stdout.contains("1 FAILED"),
+        "{run:?}"
+    );
 }
 
 #[tokio::test]

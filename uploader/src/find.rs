@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
+use unicode_normalization::UnicodeNormalization as _;
 use uploader::{Checked, Found, Link, Named, UploadError, WalkOptions};
 
 /// Standard input, among the sources.
@@ -127,38 +128,45 @@ fn can_be_listed(name: &String) -> bool {
     !name.chars().any(char::is_control)
 }
 
-/// The names that files of several sources have, by their hashes: two of one name would become one object.
-struct Names(Option<HashSet<u64>>);
+/// The names that files have, by their hashes: two of one name would become one object.
+struct Names {
+    met: HashSet<u64>,
+    /// Whether all of them count. Within one source a name comes twice only if it can be spelt in two ways, which the broker
+    /// makes one of (Unicode's form C).
+    all: bool,
+}
 
 impl Names {
-    /// Within one source no name comes twice.
     fn of(sources: usize) -> Self {
-        Self((sources > 1).then(HashSet::new))
+        Self {
+            met: HashSet::new(),
+            all: sources > 1,
+        }
     }
 
     /// A file whose name another one has already had fails.
     fn check(&mut self, next: Next) -> Next {
-        let (
-            Some(names),
-            Next::Send {
-                given: Given::Path(path),
-                name,
-                ..
-            },
-        ) = (&mut self.0, &next)
+        let Next::Send {
+            given: Given::Path(path),
+            name,
+            ..
+        } = &next
         else {
             return next;
         };
         let Some(name) = name.as_deref().or_else(|| path.file_name()?.to_str()) else {
             return next;
         };
+        if !self.all && name.is_ascii() {
+            return next;
+        }
         let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        if names.insert(hasher.finish()) {
+        name.nfc().collect::<String>().hash(&mut hasher);
+        if self.met.insert(hasher.finish()) {
             return next;
         }
         let why = format!(
-            "another source of this command has the name {name} too, and both would become one object. Send this one in a \
+            "another source or file of this command has the name {name} too, and both would become one object. Send this one in a \
              command of its own, with another --name"
         );
         Next::Failed {
