@@ -115,16 +115,18 @@ pub(crate) fn named(sources: &[Given], name: Option<&str>) -> Vec<Named> {
         let below = |prefix: String| Named::Below(if prefix.is_empty() { prefix } else { prefix + "/" });
         if path.is_dir() {
             // What cannot be named fails when it is found.
-            all.extend(prefix(path, name).ok().filter(can_be_listed).map(below));
-        } else if let Some(name) = name.or_else(|| path.file_name()?.to_str()) {
-            all.extend(Some(name.to_owned()).filter(can_be_listed).map(Named::Exactly));
+            all.extend(prefix(path, name).ok().filter(|name| can_be_listed(name)).map(below));
+        } else if let Some(name) = name.or_else(|| path.file_name()?.to_str())
+            && can_be_listed(name)
+        {
+            all.push(Named::Exactly(name.to_owned()));
         }
     }
     all
 }
 
 /// Whether there can be objects of this name: the broker admits none with control characters.
-fn can_be_listed(name: &String) -> bool {
+fn can_be_listed(name: &str) -> bool {
     !name.chars().any(char::is_control)
 }
 
