@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use shared::api::{
-    BatchOutcome, BatchUpload, CompletedBatch, CompletedObject, CreatedBatch, MAX_BATCH, UploadState, UploadStatus,
+    BatchOutcome, BatchUpload, CompletedBatch, CompletedObject, CreatedBatch, MAX_BATCH, OpenUploads, UploadState,
+    UploadStatus,
 };
 use store::fault::{Fault, create, head, put as put_object};
 use tests::{Api, Stack, md5, put, random_bytes};
@@ -191,4 +192,24 @@ async fn a_directory_of_small_files_goes_together_and_what_goes_wrong_with_one_s
         "{} files went alone",
         store.attempts(create())
     );
+}
+
+#[tokio::test]
+async fn empty_files_go_together_too_and_none_of_their_uploads_stays_open() {
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    std::fs::create_dir(machine.path().join("many")).unwrap();
+    for number in 0..20 {
+        machine.file(&format!("many/{number}"), b"");
+    }
+    let run = machine.run(&["put", "many"]).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(
+        stack.store.faulty().attempts(put_object()),
+        20,
+        "one was sent a second time"
+    );
+    assert_eq!(stack.bucket.keys("many/").await.len(), 20);
+    let open: OpenUploads = stack.api.get("/v1/uploads").await.expect(200);
+    assert!(open.uploads.is_empty(), "{open:?}");
 }

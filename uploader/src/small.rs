@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use shared::api::{BatchFile, BatchOutcome, BatchUpload, CompletedObject, MAX_BATCH, MAX_BATCH_FILE, SignedRequest};
 use shared::{Md5Digest, ObjectKey, UploadId};
@@ -227,6 +227,8 @@ async fn send(engine: &Engine, file: Admitted, progress: &dyn Progress) -> Optio
             .store
             .request(method.clone(), url.clone())
             .headers(headers.clone())
+            // Signed, and otherwise left out where there are no bytes.
+            .header(CONTENT_LENGTH, size)
             .body(file.bytes.clone())
             .send();
         let (trouble, asked, cost) = match tokio::time::timeout(engine.settings.stall, sending).await {
