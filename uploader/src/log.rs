@@ -1,8 +1,8 @@
 //! `--log-dir`: a line for each event, in a file for each day of UTC.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -29,7 +29,7 @@ struct Today {
 }
 
 impl Log {
-    /// Opens the file of the day that `now` is in, so that a directory of no use is known before anything is sent.
+    /// Opens the file of the day that `now` is in, and makes the directory if it is not there, so that a directory of no use is known before anything is sent.
     pub(crate) fn open(directory: &Path, now: OffsetDateTime) -> Result<Self, UploadError> {
         let date = now.to_utc().date();
         let unusable = |cause: io::Error| {
@@ -39,7 +39,8 @@ impl Log {
                  write to"
             ))
         };
-        let file = open(directory, date).map_err(unusable)?;
+        let make = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        let file = make.and_then(|()| open(directory, date)).map_err(unusable)?;
         Ok(Self {
             directory: directory.to_owned(),
             today: Mutex::new(Today {

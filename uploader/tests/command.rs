@@ -371,10 +371,12 @@ fn the_log_has_what_happened_to_every_file_and_nothing_secret() {
     let put = ["put", "--quiet", "--log-dir", logs.to_str().unwrap()];
     let arguments = [&put[..], &[files.to_str().unwrap(), "/no/such/file"]].concat();
 
+    std::fs::write(&logs, "a file in its place").unwrap();
     let unusable = uploader(&double.address, &arguments);
     assert_eq!(unusable.status.code(), Some(2), "{unusable:?}");
     assert!(double.seen().is_empty(), "something was sent before the log was there");
-    std::fs::create_dir(&logs).unwrap();
+    // A directory that is not there is made.
+    std::fs::remove_file(&logs).unwrap();
     let output = uploader(&double.address, &arguments);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 
