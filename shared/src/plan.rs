@@ -299,23 +299,29 @@ mod tests {
         assert!(PartPlan::for_stream(u64::MAX, sizes, u64::MAX).is_err());
     }
 
+    /// The parts follow each other from the first byte to the last, none is empty, and all but the last are as large as said.
+    fn covers(plan: &PartPlan, size: u64, part_size: impl Fn(PartNumber) -> u64) -> Result<(), TestCaseError> {
+        let mut end = 0;
+        for number in plan.parts() {
+            let range = plan.range(number).unwrap();
+            prop_assert_eq!(range.start, end);
+            prop_assert!(range.end > range.start);
+            if number.get() < plan.part_count() {
+                prop_assert_eq!(range.end - range.start, part_size(number));
+            }
+            end = range.end;
+        }
+        prop_assert_eq!(end, size);
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn growing_parts_cover_every_stream_and_each_is_told_by_its_number_alone(
             size in prop_oneof![0..64 * MIB, 0..200 * GIB, 0..=5_248_000 * MIB, Just(5_248_000 * MIB)],
         ) {
             let plan = PartPlan::for_stream(size, PartSizes::Growing, u64::MAX).unwrap();
-            let mut end = 0;
-            for number in plan.parts() {
-                let range = plan.range(number).unwrap();
-                prop_assert_eq!(range.start, end);
-                prop_assert!(range.end > range.start);
-                if number.get() < plan.part_count() {
-                    prop_assert_eq!(range.end - range.start, PartSizes::Growing.part_size(number));
-                }
-                end = range.end;
-            }
-            prop_assert_eq!(end, size);
+            covers(&plan, size, |number| PartSizes::Growing.part_size(number))?;
             prop_assert_eq!(PartPlan::for_stream(size, PartSizes::Equal(5 * GIB), u64::MAX), PartPlan::for_size(size, Some(5 * GIB), u64::MAX));
         }
 
@@ -325,17 +331,7 @@ mod tests {
             part_size in prop::option::of(MIN_PART_SIZE..MAX_PART_SIZE),
         ) {
             let Ok(plan) = PartPlan::for_size(size, part_size, MAX_OBJECT_SIZE) else { return Ok(()) };
-            let mut end = 0;
-            for number in plan.parts() {
-                let range = plan.range(number).unwrap();
-                prop_assert_eq!(range.start, end);
-                prop_assert!(range.end > range.start);
-                if number.get() < plan.part_count() {
-                    prop_assert_eq!(range.end - range.start, plan.part_size());
-                }
-                end = range.end;
-            }
-            prop_assert_eq!(end, size);
+            covers(&plan, size, |_| plan.part_size())?;
         }
     }
 }

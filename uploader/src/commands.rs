@@ -15,7 +15,7 @@ use crate::screen::Screen;
 use crate::settings::{Settings, command_line};
 
 pub(crate) const EXIT_SOME_FAILED: u8 = 1;
-pub(crate) const EXIT_USAGE: u8 = 2;
+const EXIT_USAGE: u8 = 2;
 const EXIT_AUTH: u8 = 3;
 const EXIT_SOURCE_CHANGED: u8 = 4;
 const EXIT_TEMPORARY: u8 = 75;

@@ -13,7 +13,7 @@ use uploader::{Bound, Limit, Planned, PutOptions, UploadError, Uploader};
 
 use crate::cli::Put;
 use crate::commands::exit_code;
-use crate::find::{Given, Next, STDIN};
+use crate::find::{Given, Next};
 use crate::put_all::exit_code_of_all;
 use crate::render::Render;
 use crate::screen::{Screen, visible};
@@ -109,7 +109,7 @@ async fn ask(uploader: &Uploader, put: &Put) -> Result<(Me, Bound), UploadError>
     let me = uploader.whoami().await?;
     let mut options = put.options();
     let mut most = u64::MAX;
-    if put.sources.iter().any(|source| source.as_os_str() == STDIN) {
+    if put.reads_stdin() {
         options.name.clone_from(&put.name);
         let stream = options.preview_stream(&me)?;
         most = if stream.growing_parts {

@@ -83,7 +83,7 @@ mod walk;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Client;
 use reqwest::redirect::Policy;
@@ -158,6 +158,27 @@ pub struct Uploaded {
     /// From opening the file to the finished object.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub elapsed: Duration,
+}
+
+impl Uploaded {
+    /// An upload that has ended well, told to whoever watches it.
+    pub(crate) fn told(
+        upload_id: UploadId,
+        object: CompletedObject,
+        kept_bytes: u64,
+        started: Instant,
+        progress: &dyn Progress,
+    ) -> Self {
+        let uploaded = Self {
+            upload_id,
+            sent_bytes: object.size - kept_bytes,
+            kept_bytes,
+            elapsed: started.elapsed(),
+            object,
+        };
+        progress.event(&Event::Completed(Arc::new(uploaded.clone())));
+        uploaded
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -9,11 +9,12 @@ use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use uploader::{
-    Checked, MAX_SMALL, MAX_TOGETHER, Progress, PutOptions, SmallFile, UploadError, Uploaded, Uploader, WalkOptions,
+    Checked, Link, MAX_SMALL, MAX_TOGETHER, Progress, PutOptions, SmallFile, UploadError, Uploaded, Uploader,
+    WalkOptions,
 };
 
 use crate::cli::{Common, Put};
-use crate::commands::{EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_USAGE, exit_code, interrupted};
+use crate::commands::{EXIT_INTERRUPTED, EXIT_SOME_FAILED, exit_code, interrupted};
 use crate::find::{self, Given, Next, STDIN, find};
 use crate::log::Log;
 use crate::render::Render;
@@ -36,10 +37,9 @@ const GROUPS: usize = 2;
 
 /// Uploads every source; answers the exit code.
 pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
-    let stdin = || put.sources.iter().any(|source| source.as_os_str() == STDIN);
     let checked = match put.unusable() {
         Some(why) => Err(UploadError::Settings(why.into())),
-        None if stdin() && std::io::stdin().is_terminal() => {
+        None if put.reads_stdin() && std::io::stdin().is_terminal() => {
             let why =
                 "standard input is a terminal: pipe something into it, as in pg_dump | uploader put --name db.dump -";
             Err(UploadError::Settings(why.into()))
@@ -64,12 +64,7 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
             return exit_code(&error);
         }
     };
-    if put.if_changed && given.iter().any(|given| !matches!(given, Given::Path(_))) {
-        let why = "--if-changed is for files and directories: whether a stream has changed is known once it is sent";
-        screen.failure(&UploadError::Settings(why.into()));
-        return EXIT_USAGE;
-    }
-    let named = find::named(&given, put.name.as_deref());
+    let named = put.if_changed.then(|| find::named(&given, put.name.as_deref()));
     let several = given.len() > 1 || given.iter().any(Given::is_directory);
     let (found, next) = mpsc::channel(FOUND_AHEAD);
     let (name, walk) = (put.name.clone(), put.walk());
@@ -110,9 +105,9 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
     };
     let uploader = sending.uploader.clone();
     let sending = async {
-        if !put.if_changed {
+        let Some(named) = named else {
             return sending.run(next, finder).await;
-        }
+        };
         match uploader.present(&named, &put.options(), screen).await {
             Ok(present) => sending.run(sift(present, next, screen.clone()), finder).await,
             Err(error) => {
@@ -136,14 +131,22 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
 }
 
 impl Put {
-    /// Why sources and name do not go together, if they do not.
+    /// Whether standard input is among the sources.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        self.sources.iter().any(|source| source.as_os_str() == STDIN)
+    }
+
+    /// Why sources and flags do not go together, if they do not.
     pub(crate) fn unusable(&self) -> Option<&'static str> {
-        let stdin = self.sources.iter().any(|source| source.as_os_str() == STDIN);
+        let is_link = |source: &PathBuf| source.to_str().is_some_and(Link::is_meant);
         match (&self.name, self.sources.len()) {
             (_, 0) => Some("no source is named: give a SOURCE, or a profile of the settings file that has `sources`"),
             (Some(_), 2..) => Some("--name is for one source, and there are several; upload them one by one"),
-            (None, _) if stdin => {
+            (None, _) if self.reads_stdin() => {
                 Some("standard input has no name of its own: give it one with --name, and send it alone")
+            }
+            _ if self.if_changed && (self.reads_stdin() || self.sources.iter().any(is_link)) => {
+                Some("--if-changed is for files and directories: whether a stream has changed is known once it is sent")
             }
             _ => None,
         }

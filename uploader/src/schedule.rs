@@ -10,7 +10,6 @@ use tempfile::NamedTempFile;
 use uploader::UploadError;
 
 use crate::cli::Command;
-use crate::find::STDIN;
 use crate::screen::{Screen, visible};
 use crate::settings::{Settings, config_home};
 use crate::units::{Job, MARK, When, in_shell};
@@ -127,9 +126,7 @@ impl Schedule {
             return Err(wrong("the profile cannot be used".into()));
         };
         let unusable = match put.unusable() {
-            None if put.sources.iter().any(|source| source.as_os_str() == STDIN) => {
-                Some("nobody is there to give it standard input")
-            }
+            None if put.reads_stdin() => Some("nobody is there to give it standard input"),
             unusable => unusable,
         };
         if let Some(why) = unusable {

@@ -65,17 +65,7 @@ pub(crate) async fn put_batch(
     let mut outcomes = Vec::with_capacity(files.len());
     for (file, object) in files.iter().zip(objects) {
         outcomes.push(match object {
-            Some((upload_id, object)) => {
-                let uploaded = Uploaded {
-                    upload_id,
-                    sent_bytes: object.size,
-                    kept_bytes: 0,
-                    elapsed: started.elapsed(),
-                    object,
-                };
-                file.progress.event(&Event::Completed(Arc::new(uploaded.clone())));
-                Ok(uploaded)
-            }
+            Some((upload_id, object)) => Ok(Uploaded::told(upload_id, object, 0, started, &*file.progress)),
             None => {
                 Box::pin(transfer::put(
                     engine.clone(),

@@ -143,15 +143,8 @@ async fn put(
     upload.engine.end_stream(&upload.id);
     match completed {
         Ok(object) => {
-            let uploaded = Uploaded {
-                upload_id: upload.id.clone(),
-                sent_bytes: object.size,
-                kept_bytes: 0,
-                elapsed: started.elapsed(),
-                object,
-            };
-            upload.progress.event(&Event::Completed(Arc::new(uploaded.clone())));
-            Ok(uploaded)
+            let id = upload.id.clone();
+            Ok(Uploaded::told(id, object, 0, started, &*upload.progress))
         }
         Err(error) => Err(upload.give_up(error).await),
     }

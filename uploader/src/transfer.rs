@@ -47,15 +47,8 @@ pub(crate) async fn put(
     let begun = match resume::begin(&engine, &source, asked, &*progress).await? {
         Beginning::Upload(begun) => begun,
         Beginning::Done(upload_id, object) => {
-            let uploaded = Uploaded {
-                upload_id,
-                sent_bytes: 0,
-                kept_bytes: object.size,
-                elapsed: started.elapsed(),
-                object,
-            };
-            progress.event(&Event::Completed(Arc::new(uploaded.clone())));
-            return Ok(uploaded);
+            let kept_bytes = object.size;
+            return Ok(Uploaded::told(upload_id, object, kept_bytes, started, &*progress));
         }
     };
     let (plan, created) = (begun.plan, begun.created);
@@ -78,16 +71,9 @@ pub(crate) async fn put(
     };
     match result {
         Ok((object, kept_bytes)) => {
-            let uploaded = Uploaded {
-                upload_id: upload.id.clone(),
-                sent_bytes: object.size - kept_bytes,
-                kept_bytes,
-                elapsed: started.elapsed(),
-                object,
-            };
             upload.forget();
-            upload.progress.event(&Event::Completed(Arc::new(uploaded.clone())));
-            Ok(uploaded)
+            let id = upload.id.clone();
+            Ok(Uploaded::told(id, object, kept_bytes, started, &*upload.progress))
         }
         Err(changed @ UploadError::SourceChanged { .. }) => Err(upload.give_up(changed).await),
         Err(other) => Err(other),

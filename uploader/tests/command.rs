@@ -8,7 +8,7 @@ mod double;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use double::{Double, Reply, completed, problem, s3_error};
+use double::{Double, Reply, completed, problem, s3_error, sound};
 
 fn uploader(broker: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_uploader"))
@@ -28,16 +28,6 @@ fn file(directory: &Path, name: &str) -> String {
     let path = directory.join(name);
     std::fs::write(&path, "hello").unwrap();
     path.to_str().unwrap().to_owned()
-}
-
-fn sound() -> Double {
-    Double::start(|request| {
-        if request.path.ends_with("/complete") {
-            Reply::Answer(200, vec![], completed(5))
-        } else {
-            Reply::Normal
-        }
-    })
 }
 
 #[test]

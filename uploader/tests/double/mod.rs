@@ -235,3 +235,14 @@ pub(crate) fn problem(status: u16, code: &str, parts: &[u64]) -> String {
 pub(crate) fn s3_error(code: &str) -> String {
     format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>no</Message></Error>")
 }
+
+/// A broker and a store to which nothing happens, and files of five bytes are sent.
+pub(crate) fn sound() -> Double {
+    Double::start(|request| {
+        if request.path.ends_with("/complete") {
+            Reply::Answer(200, vec![], completed(5))
+        } else {
+            Reply::Normal
+        }
+    })
+}
