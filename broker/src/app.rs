@@ -79,7 +79,15 @@ impl Broker {
         );
         let Signing { version, region, .. } = &self.signing;
         Ok((
-            PartSigner::new(*version, &target, region, &credentials, &grant, self.clock.store_now()),
+            PartSigner::new(
+                *version,
+                &target,
+                region,
+                &credentials,
+                &grant,
+                self.profile.barred.part,
+                self.clock.store_now(),
+            ),
             grant,
         ))
     }

@@ -26,7 +26,7 @@ use crate::put_whole;
 use crate::sign::{Part, SignatureVersion, Target, Validity, put_url, v4};
 
 /// Uploads of one part that are begun or completed at the store at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 32;
 
 /// A file that may be sent.
 pub struct Admitted {
@@ -105,7 +105,7 @@ async fn sign(broker: &Shared, puts: Vec<(UploadId, SmallGrant)>) -> Result<Vec<
         let SmallGrant { upload, headers, .. } = grant;
         let mut headers = headers.unwrap_or_default();
         let target = Target::new(&signing.endpoint, signing.addressing, &upload.bucket, &upload.key);
-        let url = put_url(&key, &target, &headers, validity);
+        let url = put_url(&key, &target, &headers, broker.profile.barred.object, validity);
         // Every client sets it by itself, and a web page may not.
         headers.remove("content-length");
         Admitted {

@@ -1,8 +1,9 @@
 //! The signers alone, at chosen times, against the store's own verification.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use broker::s3::Profile;
 use broker::sign::{Addressing, Credentials, Part, SignatureVersion, Target, Validity, v2, v4};
 use shared::{Md5Digest, PartNumber};
 use tests::{Answer, Stack, md5, put, unique};
@@ -44,7 +45,9 @@ impl Direct {
         match version {
             SignatureVersion::V4 => {
                 let key = v4::SigningKey::new(&credentials, &store.region, signed_at);
-                v4::PartSigner::new(&key, &target, &self.upload_id, validity).write_urls(&[*part], &mut url, |_, _| ());
+                let barred = Profile::of(store.kind.profile()).barred.part;
+                let signer = v4::PartSigner::new(&key, &target, &self.upload_id, validity);
+                signer.barring(barred).write_urls(&[*part], &mut url, |_, _| ());
             }
             SignatureVersion::V2 => {
                 v2::PartSigner::new(&credentials, &target, &self.upload_id, validity).write_urls(
@@ -177,4 +180,28 @@ async fn a_url_is_good_for_its_part_and_key_only() {
         }
     }
     assert_eq!(direct.stack.bucket.parts(&direct.key, &direct.upload_id).await, 0);
+}
+
+#[tokio::test]
+async fn the_url_of_a_part_copies_nothing() {
+    let direct = Direct::begin(&unique("copy")).await;
+    let bucket = &direct.stack.bucket;
+    let secret = unique("secret");
+    bucket.put(&secret, b"secret", &HashMap::new()).await;
+    let source = format!("/{}/{secret}", direct.stack.store.bucket);
+    for version in direct.versions() {
+        // Whoever knows the MD5 of what is in there declares it.
+        for declared in [None, Some(md5(b"secret"))] {
+            let part = part(declared, None);
+            let url = direct.url(version, &part, OffsetDateTime::now_utc());
+            let mut headers = part.headers();
+            headers.insert("x-amz-copy-source".into(), source.clone());
+            for body in [&b""[..], b"secret"] {
+                let answer = put(&url, &headers, body.to_vec()).await;
+                let refused = (400..500).contains(&answer.status);
+                assert!(refused, "{version:?} {declared:?}: {} {}", answer.status, answer.text());
+            }
+        }
+    }
+    assert_eq!(bucket.parts(&direct.key, &direct.upload_id).await, 0);
 }

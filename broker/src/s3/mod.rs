@@ -28,7 +28,7 @@ pub use credentials::{CredentialSource, CredentialsError};
 pub use error::{StoreError, StoreErrorKind};
 pub use list::Page;
 pub use look::Looked;
-pub use profile::{Profile, ProfileName};
+pub use profile::{Barred, Profile, ProfileName};
 
 use crate::ledger::{Session, StoredObject};
 use crate::policy::{CreateGrant, WRITE_TOKEN};

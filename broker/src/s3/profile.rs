@@ -49,12 +49,62 @@ pub struct Profile {
     pub equal_parts: bool,
     /// Whether a part may have no bytes.
     pub zero_byte_part: bool,
-    /// Whether a URL for one whole object can be given away: where headers `x-amz-*` that were not signed are taken, it would
-    /// also copy any object there, or open it to the world.
+    /// Whether a URL for one whole object can be given away: where headers `x-amz-*` that were not signed are taken and cannot
+    /// be barred either, it would also copy any object there, or open it to the world.
     pub single_put: bool,
+    /// What V4 URLs have to bar by themselves.
+    pub barred: Barred,
     /// Most bytes of one object.
     pub max_object_size: u64,
 }
+
+/// Headers that a presigned PUT bars: it names them as signed, but not what they are. A store that leaves out of a signature
+/// what it does not find in the request then finds the signature wrong as soon as one of them is there.
+///
+/// Only for stores that would obey such a header unsigned, and are known to leave out: others refuse it by themselves, and
+/// may find a signature wrong that names a header that is not there. In byte order.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Barred {
+    /// For an object put whole.
+    pub object: &'static [&'static str],
+    /// For a part.
+    pub part: &'static [&'static str],
+}
+
+/// RADOS Gateway takes whatever header it finds, signed or not: all that copy, publish, lock, encrypt, move or mark what is
+/// put; the last two also under the names that it treats as `x-amz-`. (Measured on 16.2.15, whose strings name the headers.)
+const BARRED_BY_CEPH: Barred = Barred {
+    object: &[
+        "x-account-tagging",
+        "x-account-website-redirect-location",
+        "x-amz-acl",
+        "x-amz-copy-source",
+        "x-amz-grant-full-control",
+        "x-amz-grant-read",
+        "x-amz-grant-read-acp",
+        "x-amz-grant-write",
+        "x-amz-grant-write-acp",
+        "x-amz-object-lock-legal-hold",
+        "x-amz-object-lock-mode",
+        "x-amz-object-lock-retain-until-date",
+        "x-amz-server-side-encryption",
+        "x-amz-server-side-encryption-customer-algorithm",
+        "x-amz-storage-class",
+        "x-amz-tagging",
+        "x-amz-website-redirect-location",
+        "x-container-tagging",
+        "x-container-website-redirect-location",
+        "x-dho-tagging",
+        "x-dho-website-redirect-location",
+        "x-goog-tagging",
+        "x-goog-website-redirect-location",
+        "x-object-tagging",
+        "x-object-website-redirect-location",
+        "x-rgw-tagging",
+        "x-rgw-website-redirect-location",
+    ],
+    part: &["x-amz-copy-source"],
+};
 
 const TIB: u64 = 1 << 40;
 /// Stores that took over the limit that S3 has since December 2025: 10,000 parts of 5 GiB.
@@ -73,6 +123,7 @@ impl Profile {
             equal_parts: false,
             zero_byte_part: true,
             single_put: false,
+            barred: Barred { object: &[], part: &[] },
             max_object_size: 5 * TIB,
         };
         match name {
@@ -89,6 +140,8 @@ impl Profile {
                 v2: true,
                 etag_is_md5: true,
                 acl: true,
+                single_put: true,
+                barred: BARRED_BY_CEPH,
                 ..base
             },
             ProfileName::Embedded => Self {

@@ -103,13 +103,15 @@ pub enum PartSigner {
 }
 
 impl PartSigner {
-    /// Prepares all that the granted parts have in common.
+    /// Prepares all that the granted parts have in common. Headers can be barred by version 4 only: version 2 signs whatever
+    /// headers `x-amz-*` there are.
     pub fn new(
         version: SignatureVersion,
         target: &Target,
         region: &str,
         credentials: &Credentials,
         grant: &PartsGrant<'_>,
+        barred: &[&str],
         signed_at: OffsetDateTime,
     ) -> Self {
         let validity = Validity {
@@ -120,7 +122,9 @@ impl PartSigner {
         match version {
             SignatureVersion::V4 => {
                 let key = v4::SigningKey::new(credentials, region, validity.signed_at);
-                Self::V4(Box::new(v4::PartSigner::new(&key, target, upload_id, validity)))
+                Self::V4(Box::new(
+                    v4::PartSigner::new(&key, target, upload_id, validity).barring(barred),
+                ))
             }
             SignatureVersion::V2 => Self::V2(Box::new(v2::PartSigner::new(credentials, target, upload_id, validity))),
         }

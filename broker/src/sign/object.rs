@@ -1,7 +1,7 @@
 //! Presigned URLs of whole objects, one at a time: a GET in both signature versions, and a PUT, which signs every header that
 //! it is to be sent with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,21 +22,23 @@ pub fn download_url(
     match version {
         SignatureVersion::V4 => {
             let key = v4::SigningKey::new(credentials, region, validity.signed_at);
-            v4_url("GET", &key, target, &BTreeMap::new(), validity)
+            v4_url("GET", &key, target, &BTreeMap::new(), &[], validity)
         }
         SignatureVersion::V2 => v2_url(target, credentials, validity),
     }
 }
 
 /// The URL by which an object can be written with just these headers, which have names in lower case and values as
-/// [`is_canonical`] wants them. Signature Version 2 could not sign the length, so there is none in it.
+/// [`is_canonical`] wants them; and without the barred ones ([`Barred`](crate::s3::Barred)). Signature Version 2 could not
+/// sign the length, so there is none in it.
 pub fn put_url(
     key: &v4::SigningKey,
     target: &Target,
     headers: &BTreeMap<String, String>,
+    barred: &[&str],
     validity: Validity,
 ) -> String {
-    v4_url("PUT", key, target, headers, validity)
+    v4_url("PUT", key, target, headers, barred, validity)
 }
 
 /// Whether a header's value is signed as it is sent. Version 4 leaves out white space at the ends and repeated within, which
@@ -51,11 +53,13 @@ fn v4_url(
     key: &v4::SigningKey,
     target: &Target,
     headers: &BTreeMap<String, String>,
+    barred: &[&str],
     validity: Validity,
 ) -> String {
     let mut all = headers.clone();
     all.insert("host".into(), target.host.clone());
-    let signed_headers = all.keys().map(String::as_str).collect::<Vec<_>>().join(";");
+    let names: BTreeSet<_> = all.keys().map(String::as_str).chain(barred.iter().copied()).collect();
+    let signed_headers = names.into_iter().collect::<Vec<_>>().join(";");
     let mut query = key.query(validity);
     encode::query(&signed_headers, &mut query);
     let mut canonical_request = format!("{method}\n{}\n{query}\n", target.path);

@@ -142,7 +142,7 @@ fn ours(case: &Case) -> [String; 3] {
         .flatten()
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
-    let put = put_url(&key, &target, &headers, validity);
+    let put = put_url(&key, &target, &headers, &[], validity);
     [String::from_utf8(url).unwrap(), download, put]
 }
 

@@ -117,6 +117,8 @@ struct Request {
     /// The query up to the value of `X-Amz-SignedHeaders`.
     query: String,
     upload_id: String,
+    /// What follows `host` in the list of signed headers.
+    barred: String,
 }
 
 /// All that makes one part's texts differ from another's in more than the patched places.
@@ -161,11 +163,20 @@ impl PartSigner {
                 host: target.host.clone(),
                 query: key.query(validity),
                 upload_id,
+                barred: String::new(),
             },
             string_to_sign,
             hash_at,
             texts: None,
         }
+    }
+
+    /// Bars these headers, which come after `host` in byte order: see [`Barred`](crate::s3::Barred).
+    #[must_use]
+    pub fn barring(mut self, headers: &[&str]) -> Self {
+        self.request.barred = headers.iter().fold(String::new(), |list, header| list + ";" + header);
+        self.texts = None;
+        self
     }
 
     /// Appends for each part what `before` writes, and the part's URL.
@@ -218,6 +229,7 @@ impl Request {
             host,
             query,
             upload_id,
+            barred,
         } = self;
         let number = "0".repeat(shape.digits);
         let mut headers = String::with_capacity(96);
@@ -231,6 +243,7 @@ impl Request {
             signed_headers.push_str("content-md5;");
         }
         signed_headers.push_str("host");
+        signed_headers.push_str(barred);
         let mut escaped = String::with_capacity(48);
         encode::query(&signed_headers, &mut escaped);
 
