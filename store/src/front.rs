@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use s3s::Body;
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -20,7 +20,8 @@ use tracing::{Dispatch, debug, error};
 use crate::api::{Access, Api, Keys, valid_bucket_name};
 use crate::body::Home;
 use crate::config::Credentials;
-use crate::disk::Disk;
+use crate::cors;
+use crate::disk::{CorsRule, Disk};
 use crate::fault::{Fault, Faults};
 use crate::filter::{Expected, Refusal, refuse};
 use crate::sigv2::bucket_of_host;
@@ -96,13 +97,26 @@ impl Front {
                 drop(body);
                 answer
             }
-            None => match self.expected.check(&mut head, OffsetDateTime::now_utc()) {
-                Err(refusal) => {
-                    drop(body);
-                    refused(&refusal)
-                }
-                Ok(()) => self.call(Request::from_parts(head, Body::http_body(body))).await,
-            },
+            None if method == Method::OPTIONS => {
+                drop(body);
+                preflighted(&self.cors_rules(&head), &head)
+            }
+            None => {
+                let shown = if head.headers.contains_key(header::ORIGIN) {
+                    cors::of_request(&self.cors_rules(&head), method.as_str(), &head.headers)
+                } else {
+                    HeaderMap::new()
+                };
+                let mut answer = match self.expected.check(&mut head, OffsetDateTime::now_utc()) {
+                    Err(refusal) => {
+                        drop(body);
+                        refused(&refusal)
+                    }
+                    Ok(()) => self.call(Request::from_parts(head, Body::http_body(body))).await,
+                };
+                answer.headers_mut().extend(shown);
+                answer
+            }
         };
         after(strike.as_ref(), &self.disk, &path).await?;
 
@@ -127,6 +141,15 @@ impl Front {
             "answered"
         );
         Ok(answer)
+    }
+
+    /// The rules of the bucket that the request is for.
+    fn cors_rules(&self, head: &Parts) -> Vec<CorsRule> {
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let in_path = head.uri.path().trim_start_matches('/').split('/').next();
+        let bucket = host.and_then(bucket_of_host).or(in_path).unwrap_or_default();
+        let bucket = self.disk.bucket(bucket);
+        bucket.map(|bucket| bucket.settings().cors.clone()).unwrap_or_default()
     }
 
     async fn call(&self, request: Request<Body>) -> Response<Body> {
@@ -196,6 +219,17 @@ async fn after(strike: Option<&Fault>, disk: &Arc<Disk>, path: &str) -> Result<(
             Ok(())
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+fn preflighted(rules: &[CorsRule], head: &Parts) -> Response<Body> {
+    match cors::preflight(rules, &head.headers) {
+        Ok(headers) => {
+            let mut answer = Response::new(Body::empty());
+            *answer.headers_mut() = headers;
+            answer
+        }
+        Err(refusal) => refused(&refusal),
     }
 }
 

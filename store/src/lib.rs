@@ -16,6 +16,7 @@
 mod api;
 mod body;
 mod config;
+mod cors;
 mod disk;
 mod error;
 pub mod fault;

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::api::valid_bucket_name;
 use crate::config::StoreConfig;
-use crate::disk::{Disk, DiskError};
+use crate::disk::{BucketSettings, Disk, DiskError};
 use crate::error::StoreError;
 use crate::fault::Faults;
 use crate::front::Front;
@@ -82,7 +82,8 @@ impl Store {
         let opened = tokio::task::spawn_blocking(move || {
             let disk = Disk::open(dir, sync, min_part_size)?;
             for bucket in &buckets {
-                disk.create_bucket(bucket).map_err(from_disk)?;
+                disk.create_bucket(bucket, BucketSettings::default())
+                    .map_err(from_disk)?;
             }
             Ok(disk)
         });

@@ -3,7 +3,7 @@
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::{Grant, Grantee, Owner, Permission, Type};
-use s3s::{S3Result, s3_error};
+use s3s::{S3Error, S3Result, s3_error};
 use subtle::ConstantTimeEq as _;
 
 use crate::config::Credentials;
@@ -34,15 +34,27 @@ pub(crate) struct Access;
 #[async_trait::async_trait]
 impl S3Access for Access {
     async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
-        // Whether the object is public is for the operation to see.
-        let readable = matches!(request.s3_op().name(), "GetObject" | "HeadObject");
+        // Whether the object or the bucket is public is for the operation to see.
+        let readable = matches!(
+            request.s3_op().name(),
+            "GetObject" | "HeadObject" | "HeadBucket" | "ListObjects" | "ListObjectsV2"
+        );
         if request.credentials().is_some() || readable {
             Ok(())
         } else {
-            Err(s3_error!(AccessDenied, "the request is not signed"))
+            Err(not_signed())
         }
     }
 }
+
+/// What is refused to callers without a key.
+pub(super) fn not_signed() -> S3Error {
+    s3_error!(AccessDenied, "Access Denied: the request is not signed")
+}
+
+/// Everybody, signed or not; and whoever signs with a key of this store.
+pub(super) const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
+pub(super) const AUTHENTICATED_USERS: &str = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers";
 
 /// The owner of everything.
 pub(super) fn owner() -> Owner {
@@ -70,9 +82,13 @@ pub(super) fn grants(acl: Acl) -> Vec<Grant> {
         Type::CANONICAL_USER,
         Permission::FULL_CONTROL,
     )];
-    if acl == Acl::PublicRead {
-        let everybody = "http://acs.amazonaws.com/groups/global/AllUsers";
-        grants.push(grant(None, Some(everybody), Type::GROUP, Permission::READ));
+    let others = match acl {
+        Acl::Private => None,
+        Acl::PublicRead => Some(ALL_USERS),
+        Acl::AuthenticatedRead => Some(AUTHENTICATED_USERS),
+    };
+    if let Some(others) = others {
+        grants.push(grant(None, Some(others), Type::GROUP, Permission::READ));
     }
     grants
 }

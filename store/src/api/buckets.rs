@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use s3s::dto::{
-    Bucket, BucketCannedACL, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
-    DeleteBucketOutput, GetBucketAclInput, GetBucketAclOutput, GetBucketLocationInput, GetBucketLocationOutput,
-    GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
+    Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
+    GetBucketLocationInput, GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
     ListBucketsOutput,
 };
 use s3s::{S3Request, S3Result, s3_error};
 
 use crate::config::DEFAULT_REGION;
-use crate::disk::Acl;
+use crate::disk::{Acl, BucketSettings};
 
 use super::Api;
-use super::access::{grants, owner};
+use super::access::owner;
+use super::acl::canned;
 use super::error::blocking;
-use super::meta::timestamp;
+use super::meta::{refuse_not_kept, timestamp};
 
 /// Whether a bucket may have this name (S3 User Guide, "General purpose bucket naming rules"). Such a name is also safe
 /// as the name of a directory.
@@ -54,22 +54,21 @@ impl Api {
         if !valid_bucket_name(&input.bucket) {
             return Err(s3_error!(InvalidBucketName));
         }
-        if input.acl.is_some_and(|acl| acl.as_str() != BucketCannedACL::PRIVATE) {
-            return Err(s3_error!(
-                NotImplemented,
-                "buckets are private; make single objects public-read"
-            ));
-        }
+        refuse_not_kept(&request.headers)?;
+        let settings = BucketSettings {
+            acl: input.acl.map_or(Ok(Acl::Private), |acl| canned(acl.as_str()))?,
+            ..BucketSettings::default()
+        };
         let (disk, name) = (Arc::clone(&self.disk), input.bucket.clone());
         // Its owner may create a bucket again, as in us-east-1 (S3 API, CreateBucket).
-        blocking(move || disk.create_bucket(&name)).await?;
+        blocking(move || disk.create_bucket(&name, settings)).await?;
         Ok(CreateBucketOutput {
             location: Some(format!("/{}", input.bucket)),
         })
     }
 
     pub(super) fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<HeadBucketOutput> {
-        self.bucket(&request.input.bucket)?;
+        self.listable(&request.input.bucket, request.credentials.is_none())?;
         Ok(HeadBucketOutput {
             bucket_region: Some(self.region.clone()),
             ..HeadBucketOutput::default()
@@ -91,22 +90,5 @@ impl Api {
             location_constraint: (self.region != DEFAULT_REGION)
                 .then(|| BucketLocationConstraint::from(self.region.clone())),
         })
-    }
-
-    pub(super) fn get_bucket_acl(&self, request: S3Request<GetBucketAclInput>) -> S3Result<GetBucketAclOutput> {
-        self.bucket(&request.input.bucket)?;
-        Ok(GetBucketAclOutput {
-            grants: Some(grants(Acl::Private)),
-            owner: Some(owner()),
-        })
-    }
-
-    /// No bucket is versioned: the answer for one that never was.
-    pub(super) fn get_bucket_versioning(
-        &self,
-        request: S3Request<GetBucketVersioningInput>,
-    ) -> S3Result<GetBucketVersioningOutput> {
-        self.bucket(&request.input.bucket)?;
-        Ok(GetBucketVersioningOutput::default())
     }
 }

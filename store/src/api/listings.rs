@@ -4,9 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
-    CommonPrefix, EncodingType, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput,
-    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, MultipartUpload, Object as Listed, ObjectStorageClass,
-    StorageClass,
+    CommonPrefix, EncodingType, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput,
+    ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
+    MultipartUpload, Object as Listed, ObjectStorageClass, ObjectVersion, ObjectVersionStorageClass, StorageClass,
 };
 use s3s::{S3Request, S3Result, s3_error};
 
@@ -71,7 +71,7 @@ impl Encoding {
 impl Api {
     pub(super) fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<ListObjectsOutput> {
         let input = request.input;
-        let bucket = self.bucket(&input.bucket)?;
+        let bucket = self.listable(&input.bucket, request.credentials.is_none())?;
         let encoding = Encoding::of(input.encoding_type.as_ref())?;
         let max = page_size(input.max_keys, "max-keys")?;
         let listing = Listing {
@@ -98,7 +98,7 @@ impl Api {
 
     pub(super) fn list_objects_v2(&self, request: S3Request<ListObjectsV2Input>) -> S3Result<ListObjectsV2Output> {
         let input = request.input;
-        let bucket = self.bucket(&input.bucket)?;
+        let bucket = self.listable(&input.bucket, request.credentials.is_none())?;
         let encoding = Encoding::of(input.encoding_type.as_ref())?;
         let max = page_size(input.max_keys, "max-keys")?;
         let token = input.continuation_token.as_deref().map(untoken).transpose()?;
@@ -124,6 +124,64 @@ impl Api {
             delimiter: input.delimiter.map(|delimiter| encoding.text(delimiter)),
             encoding_type: input.encoding_type,
             ..ListObjectsV2Output::default()
+        })
+    }
+
+    /// Each object's one version, under the id that S3 gives to those of a bucket that was never versioned.
+    pub(super) fn list_object_versions(
+        &self,
+        request: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<ListObjectVersionsOutput> {
+        let input = request.input;
+        let bucket = self.bucket(&input.bucket)?;
+        let encoding = Encoding::of(input.encoding_type.as_ref())?;
+        let max = page_size(input.max_keys, "max-keys")?;
+        let after = input.key_marker.as_deref().filter(|marker| !marker.is_empty());
+        if input
+            .version_id_marker
+            .as_ref()
+            .is_some_and(|marker| !marker.is_empty())
+            && after.is_none()
+        {
+            return Err(s3_error!(
+                InvalidArgument,
+                "A version-id marker cannot be specified without a key marker."
+            ));
+        }
+        let listing = Listing {
+            prefix: input.prefix.as_deref().unwrap_or_default(),
+            delimiter: input.delimiter.as_deref(),
+            after,
+            max: max.into(),
+        };
+        let page = bucket.with_objects(|objects| listing.page(objects));
+        let versions = page.items.iter().map(|object| ObjectVersion {
+            e_tag: Some(etag(&object.record.etag)),
+            is_latest: Some(true),
+            key: Some(encoding.text(&object.record.key)),
+            last_modified: Some(timestamp(object.record.modified)),
+            owner: Some(owner()),
+            size: Some(signed(object.record.size)),
+            storage_class: Some(ObjectVersionStorageClass::from_static(
+                ObjectVersionStorageClass::STANDARD,
+            )),
+            version_id: Some("null".to_owned()),
+            ..ObjectVersion::default()
+        });
+        Ok(ListObjectVersionsOutput {
+            versions: Some(versions.collect()),
+            common_prefixes: Some(encoding.prefixes(page.prefixes)),
+            is_truncated: Some(page.next.is_some()),
+            max_keys: Some(max.into()),
+            name: Some(input.bucket),
+            next_version_id_marker: page.next.as_ref().map(|_| "null".to_owned()),
+            next_key_marker: page.next.map(|next| encoding.text(next)),
+            prefix: Some(encoding.text(input.prefix.unwrap_or_default())),
+            key_marker: Some(encoding.text(input.key_marker.unwrap_or_default())),
+            version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
+            delimiter: input.delimiter.map(|delimiter| encoding.text(delimiter)),
+            encoding_type: input.encoding_type,
+            ..ListObjectVersionsOutput::default()
         })
     }
 

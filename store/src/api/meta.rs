@@ -1,28 +1,35 @@
 //! What a writer says about an object, from its headers to the record; and what of S3 this store does not keep.
 
 use http::HeaderMap;
-use s3s::dto::{ETag, ETagCondition, Metadata, ObjectCannedACL, StorageClass, Timestamp};
-use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+use s3s::dto::{
+    ChecksumAlgorithm, ChecksumType, ETag, ETagCondition, Metadata, ObjectCannedACL, StorageClass, Timestamp,
+};
+use s3s::{S3Result, s3_error};
 use time::OffsetDateTime;
 
-use crate::disk::{Acl, Condition, Meta, Tag};
+use crate::disk::{Acl, Algorithm, ChecksumKind, Condition, Meta, Record, Tag};
+
+use super::acl::canned;
+use super::tagging;
 
 /// Most bytes of user metadata, names and values together (S3 User Guide, "Working with object metadata").
 const MAX_USER_METADATA: usize = 2048;
 
+/// Longest key, in bytes (S3 User Guide, "Naming Amazon S3 objects").
+const MAX_KEY: usize = 1024;
+
 /// Headers that ask for what this store does not do. Refused, since dropping one would be a promise broken in silence.
-const NOT_KEPT: [&str; 12] = [
+const NOT_KEPT: [&str; 11] = [
     "x-amz-bucket-object-lock-enabled",
     "x-amz-grant-full-control",
     "x-amz-grant-read",
     "x-amz-grant-read-acp",
+    "x-amz-grant-write",
     "x-amz-grant-write-acp",
     "x-amz-object-lock-legal-hold",
     "x-amz-object-lock-mode",
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-tagging",
-    "x-amz-website-redirect-location",
     "x-amz-write-offset-bytes",
 ];
 
@@ -37,6 +44,8 @@ pub(super) struct Said {
     pub(super) expires: Option<Timestamp>,
     pub(super) metadata: Option<Metadata>,
     pub(super) storage_class: Option<StorageClass>,
+    pub(super) tagging: Option<String>,
+    pub(super) website_redirect_location: Option<String>,
 }
 
 /// Takes a [`Said`] out of an input that has these fields.
@@ -52,6 +61,8 @@ macro_rules! said {
             expires: $input.expires.take(),
             metadata: $input.metadata.take(),
             storage_class: $input.storage_class.take(),
+            tagging: $input.tagging.take(),
+            website_redirect_location: $input.website_redirect_location.take(),
         }
     };
 }
@@ -74,32 +85,22 @@ impl Said {
             ));
         }
         Ok(Meta {
-            acl: self.acl.as_ref().map_or(Ok(Acl::Private), canned)?,
+            acl: self.acl.map_or(Ok(Acl::Private), |acl| canned(acl.as_str()))?,
             content_type: self.content_type,
             cache_control: self.cache_control,
             content_disposition: self.content_disposition,
             content_encoding: self.content_encoding.and_then(|coding| without_aws_chunked(&coding)),
             content_language: self.content_language,
             expires: self.expires.map(|at| OffsetDateTime::from(at).unix_timestamp()),
+            website_redirect_location: self.website_redirect_location,
+            tags: self
+                .tagging
+                .as_deref()
+                .map(tagging::of_header)
+                .transpose()?
+                .unwrap_or_default(),
             user: user.into_iter().collect(),
         })
-    }
-}
-
-fn canned(acl: &ObjectCannedACL) -> S3Result<Acl> {
-    match acl.as_str() {
-        // There is one owner, of buckets and objects alike.
-        ObjectCannedACL::PRIVATE | ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL | ObjectCannedACL::BUCKET_OWNER_READ => {
-            Ok(Acl::Private)
-        }
-        ObjectCannedACL::PUBLIC_READ => Ok(Acl::PublicRead),
-        ObjectCannedACL::PUBLIC_READ_WRITE | ObjectCannedACL::AUTHENTICATED_READ | ObjectCannedACL::AWS_EXEC_READ => {
-            Err(s3_error!(
-                NotImplemented,
-                "of the canned ACLs this store knows private and public-read"
-            ))
-        }
-        other => Err(s3_error!(InvalidArgument, "{other:?} is not a canned ACL")),
     }
 }
 
@@ -124,20 +125,13 @@ pub(super) fn refuse_not_kept(headers: &HeaderMap) -> S3Result<()> {
     }
 }
 
-/// Refuses keys that no XML answer could carry, so that one key cannot make a listing fail (XML 1.0 section 2.2).
+/// Refuses what is no key: S3 allows any text of 1 to 1024 bytes. A character that XML cannot carry is told to who lists
+/// with `encoding-type=url`.
 pub(super) fn check_key(key: &str) -> S3Result<()> {
-    let told = |character: char| match character {
-        '\t' | '\n' | '\r' => true,
-        '\u{0}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}' => false,
-        _ => true,
-    };
-    if key.chars().all(told) {
-        return Ok(());
+    if key.len() > MAX_KEY {
+        return Err(s3_error!(KeyTooLongError, "Your key is too long"));
     }
-    Err(S3Error::with_message(
-        S3ErrorCode::InvalidArgument,
-        "the key holds a control character that XML cannot carry",
-    ))
+    Ok(())
 }
 
 /// The request's conditions for writing.
@@ -154,6 +148,36 @@ pub(super) fn tag(condition: ETagCondition) -> Tag {
         ETagCondition::Any => Tag::Any,
         ETagCondition::ETag(etag) => Tag::Is(etag.into_value()),
     }
+}
+
+/// The checksum of this name.
+pub(super) fn checksum_named(name: Option<&ChecksumAlgorithm>) -> S3Result<Option<Algorithm>> {
+    let named = |name: &ChecksumAlgorithm| {
+        Algorithm::named(name.as_str()).ok_or_else(|| {
+            s3_error!(
+                InvalidRequest,
+                "Checksum algorithm provided is unsupported. Please try again with any of the valid types: \
+                 [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"
+            )
+        })
+    };
+    name.map(named).transpose()
+}
+
+/// What an object's checksums are of, if it has some.
+pub(super) fn checksum_type(record: &Record) -> Option<ChecksumType> {
+    if record.checksums.is_empty() {
+        return None;
+    }
+    Some(kind_told(record.checksum_kind.unwrap_or(ChecksumKind::FullObject)))
+}
+
+/// As S3 names it.
+pub(super) fn kind_told(kind: ChecksumKind) -> ChecksumType {
+    ChecksumType::from_static(match kind {
+        ChecksumKind::FullObject => ChecksumType::FULL_OBJECT,
+        ChecksumKind::Composite => ChecksumType::COMPOSITE,
+    })
 }
 
 /// An ETag as S3 answers it.
@@ -189,6 +213,7 @@ macro_rules! told {
             expires: meta.expires.map(|seconds| timestamp(seconds.saturating_mul(1000))),
             last_modified: Some(timestamp(record.modified)),
             metadata: Some(meta.user.into_iter().collect()),
+            website_redirect_location: meta.website_redirect_location,
             ..$output::default()
         }
     }};
@@ -218,15 +243,5 @@ mod tests {
         assert_eq!(without_aws_chunked("aws-chunked"), None);
         assert_eq!(without_aws_chunked("aws-chunked,gzip").as_deref(), Some("gzip"));
         assert_eq!(without_aws_chunked("gzip, br").as_deref(), Some("gzip, br"));
-    }
-
-    #[test]
-    fn a_key_that_a_listing_could_not_tell_is_refused() {
-        for good in ["a", "x/", "..", "a//b", "tab\there", "日本", "\u{7f}"] {
-            assert!(check_key(good).is_ok(), "{good:?}");
-        }
-        for bad in ["nul\0", "\u{1}", "\u{1b}[1m", "\u{ffff}"] {
-            assert!(check_key(bad).is_err(), "{bad:?}");
-        }
     }
 }

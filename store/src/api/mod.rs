@@ -4,30 +4,51 @@
 #![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
 
 mod access;
+mod acl;
+mod attributes;
 mod buckets;
+mod copy;
 mod error;
 mod listings;
 mod meta;
 mod objects;
 mod receive;
+mod settings;
+mod tagging;
 mod uploads;
 
 use std::sync::Arc;
 
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
-    CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput,
-    DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
-    GetBucketAclInput, GetBucketAclOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput,
-    GetBucketVersioningOutput, GetObjectAclInput, GetObjectAclOutput, GetObjectInput, GetObjectOutput, HeadBucketInput,
-    HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
-    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput, UploadPartInput,
-    UploadPartOutput,
+    CopyObjectInput, CopyObjectOutput, CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput,
+    CreateMultipartUploadOutput, DeleteBucketCorsInput, DeleteBucketCorsOutput, DeleteBucketEncryptionInput,
+    DeleteBucketEncryptionOutput, DeleteBucketInput, DeleteBucketOutput, DeleteBucketPolicyInput,
+    DeleteBucketPolicyOutput, DeleteBucketReplicationInput, DeleteBucketReplicationOutput, DeleteBucketTaggingInput,
+    DeleteBucketTaggingOutput, DeleteBucketWebsiteInput, DeleteBucketWebsiteOutput, DeleteObjectInput,
+    DeleteObjectOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput, DeleteObjectsInput, DeleteObjectsOutput,
+    DeletePublicAccessBlockInput, DeletePublicAccessBlockOutput, GetBucketAccelerateConfigurationInput,
+    GetBucketAccelerateConfigurationOutput, GetBucketAclInput, GetBucketAclOutput, GetBucketCorsInput,
+    GetBucketCorsOutput, GetBucketEncryptionInput, GetBucketEncryptionOutput, GetBucketLocationInput,
+    GetBucketLocationOutput, GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketNotificationConfigurationInput,
+    GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput,
+    GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput,
+    GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
+    GetBucketTaggingInput, GetBucketTaggingOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
+    GetBucketWebsiteInput, GetBucketWebsiteOutput, GetObjectAclInput, GetObjectAclOutput, GetObjectAttributesInput,
+    GetObjectAttributesOutput, GetObjectInput, GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput,
+    GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput, GetPublicAccessBlockInput,
+    GetPublicAccessBlockOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
+    ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput,
+    ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
+    ListPartsInput, ListPartsOutput, PutBucketAclInput, PutBucketAclOutput, PutBucketCorsInput, PutBucketCorsOutput,
+    PutBucketTaggingInput, PutBucketTaggingOutput, PutBucketVersioningInput, PutBucketVersioningOutput,
+    PutObjectAclInput, PutObjectAclOutput, PutObjectInput, PutObjectOutput, PutObjectTaggingInput,
+    PutObjectTaggingOutput, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
-use crate::disk::{Bucket, Disk};
+use crate::disk::{Acl, Bucket, Disk};
 
 pub(crate) use access::{Access, Keys};
 pub(crate) use buckets::valid_bucket_name;
@@ -42,6 +63,15 @@ pub(crate) struct Api {
 impl Api {
     fn bucket(&self, name: &str) -> S3Result<Arc<Bucket>> {
         self.disk.bucket(name).map_err(error::to_s3)
+    }
+
+    /// The bucket, if the caller may list it. Who may not is not told whether it is there.
+    fn listable(&self, name: &str, anonymous: bool) -> S3Result<Arc<Bucket>> {
+        match self.bucket(name) {
+            Ok(bucket) if anonymous && bucket.settings().acl != Acl::PublicRead => Err(access::not_signed()),
+            Err(_) if anonymous => Err(access::not_signed()),
+            found => found,
+        }
     }
 }
 
@@ -66,27 +96,60 @@ operations! {
         head_bucket: HeadBucketInput => HeadBucketOutput;
         get_bucket_location: GetBucketLocationInput => GetBucketLocationOutput;
         get_bucket_acl: GetBucketAclInput => GetBucketAclOutput;
+        get_bucket_cors: GetBucketCorsInput => GetBucketCorsOutput;
+        get_bucket_tagging: GetBucketTaggingInput => GetBucketTaggingOutput;
         get_bucket_versioning: GetBucketVersioningInput => GetBucketVersioningOutput;
+        put_bucket_versioning: PutBucketVersioningInput => PutBucketVersioningOutput;
+        get_bucket_request_payment: GetBucketRequestPaymentInput => GetBucketRequestPaymentOutput;
+        get_bucket_encryption: GetBucketEncryptionInput => GetBucketEncryptionOutput;
+        get_bucket_ownership_controls: GetBucketOwnershipControlsInput => GetBucketOwnershipControlsOutput;
+        get_bucket_policy: GetBucketPolicyInput => GetBucketPolicyOutput;
+        get_bucket_policy_status: GetBucketPolicyStatusInput => GetBucketPolicyStatusOutput;
+        get_bucket_replication: GetBucketReplicationInput => GetBucketReplicationOutput;
+        get_bucket_website: GetBucketWebsiteInput => GetBucketWebsiteOutput;
+        get_object_lock_configuration: GetObjectLockConfigurationInput => GetObjectLockConfigurationOutput;
+        get_public_access_block: GetPublicAccessBlockInput => GetPublicAccessBlockOutput;
+        get_bucket_accelerate_configuration: GetBucketAccelerateConfigurationInput => GetBucketAccelerateConfigurationOutput;
+        get_bucket_logging: GetBucketLoggingInput => GetBucketLoggingOutput;
+        get_bucket_notification_configuration: GetBucketNotificationConfigurationInput => GetBucketNotificationConfigurationOutput;
+        delete_bucket_encryption: DeleteBucketEncryptionInput => DeleteBucketEncryptionOutput;
+        delete_bucket_policy: DeleteBucketPolicyInput => DeleteBucketPolicyOutput;
+        delete_bucket_replication: DeleteBucketReplicationInput => DeleteBucketReplicationOutput;
+        delete_bucket_website: DeleteBucketWebsiteInput => DeleteBucketWebsiteOutput;
+        delete_public_access_block: DeletePublicAccessBlockInput => DeletePublicAccessBlockOutput;
 
         list_objects: ListObjectsInput => ListObjectsOutput;
         list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
+        list_object_versions: ListObjectVersionsInput => ListObjectVersionsOutput;
         list_multipart_uploads: ListMultipartUploadsInput => ListMultipartUploadsOutput;
 
         head_object: HeadObjectInput => HeadObjectOutput;
         get_object_acl: GetObjectAclInput => GetObjectAclOutput;
+        get_object_attributes: GetObjectAttributesInput => GetObjectAttributesOutput;
+        get_object_tagging: GetObjectTaggingInput => GetObjectTaggingOutput;
         list_parts: ListPartsInput => ListPartsOutput;
     }
     with the disk {
         create_bucket: CreateBucketInput => CreateBucketOutput;
         delete_bucket: DeleteBucketInput => DeleteBucketOutput;
+        put_bucket_acl: PutBucketAclInput => PutBucketAclOutput;
+        put_bucket_cors: PutBucketCorsInput => PutBucketCorsOutput;
+        delete_bucket_cors: DeleteBucketCorsInput => DeleteBucketCorsOutput;
+        put_bucket_tagging: PutBucketTaggingInput => PutBucketTaggingOutput;
+        delete_bucket_tagging: DeleteBucketTaggingInput => DeleteBucketTaggingOutput;
 
         put_object: PutObjectInput => PutObjectOutput;
         get_object: GetObjectInput => GetObjectOutput;
+        copy_object: CopyObjectInput => CopyObjectOutput;
+        put_object_acl: PutObjectAclInput => PutObjectAclOutput;
+        put_object_tagging: PutObjectTaggingInput => PutObjectTaggingOutput;
+        delete_object_tagging: DeleteObjectTaggingInput => DeleteObjectTaggingOutput;
         delete_object: DeleteObjectInput => DeleteObjectOutput;
         delete_objects: DeleteObjectsInput => DeleteObjectsOutput;
 
         create_multipart_upload: CreateMultipartUploadInput => CreateMultipartUploadOutput;
         upload_part: UploadPartInput => UploadPartOutput;
+        upload_part_copy: UploadPartCopyInput => UploadPartCopyOutput;
         complete_multipart_upload: CompleteMultipartUploadInput => CompleteMultipartUploadOutput;
         abort_multipart_upload: AbortMultipartUploadInput => AbortMultipartUploadOutput;
     }

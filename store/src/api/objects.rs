@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::stream;
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETagCondition,
-    GetObjectAclInput, GetObjectAclOutput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
-    PutObjectInput, PutObjectOutput, Range as AskedRange, StreamingBlob, Timestamp,
+    GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput, PutObjectOutput,
+    Range as AskedRange, StreamingBlob, Timestamp,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use time::OffsetDateTime;
@@ -15,9 +15,11 @@ use time::OffsetDateTime;
 use crate::disk::{Acl, Condition, DiskError, Object, Reader};
 
 use super::Api;
-use super::access::{grants, owner};
+use super::access::not_signed;
 use super::error::{blocking, to_s3};
-use super::meta::{check_key, condition, etag, refuse_not_kept, said, signed, tag, tell_checksums, timestamp, told};
+use super::meta::{
+    check_key, checksum_type, condition, etag, refuse_not_kept, said, signed, tag, tell_checksums, timestamp, told,
+};
 use super::receive::{Declared, receive};
 
 /// Most keys of one DeleteObjects.
@@ -47,6 +49,7 @@ impl Api {
             e_tag: Some(etag(&object.record.etag)),
             ..PutObjectOutput::default()
         };
+        output.checksum_type = checksum_type(&object.record);
         tell_checksums!(output, object.record.checksums);
         Ok(output)
     }
@@ -60,6 +63,7 @@ impl Api {
                 "only a signed request may choose the answer's headers"
             ));
         }
+        check_version(input.version_id.as_deref())?;
         let object = self.readable(&input.bucket, &input.key, anonymous)?;
         let conditions = ReadConditions {
             matches: input.if_match,
@@ -74,10 +78,14 @@ impl Api {
         let reader = blocking(move || reader.open()).await?;
         let mut output: GetObjectOutput = told!(GetObjectOutput, object);
         output.body = Some(body(reader));
+        output.tag_count = i32::try_from(object.record.meta.tags.len())
+            .ok()
+            .filter(|count| *count > 0);
         output.content_length = Some(signed(length));
         output.content_range = partial.then(|| content_range(&range, object.record.size));
         output.parts_count = parts_count(&object, input.part_number);
         if input.checksum_mode.is_some() && !partial {
+            output.checksum_type = checksum_type(&object.record);
             tell_checksums!(output, object.record.checksums);
         }
         Ok(output)
@@ -85,6 +93,7 @@ impl Api {
 
     pub(super) fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<HeadObjectOutput> {
         let input = request.input;
+        check_version(input.version_id.as_deref())?;
         let object = self.readable(&input.bucket, &input.key, request.credentials.is_none())?;
         let conditions = ReadConditions {
             matches: input.if_match,
@@ -99,24 +108,17 @@ impl Api {
         output.content_range = partial.then(|| content_range(&range, object.record.size));
         output.parts_count = parts_count(&object, input.part_number);
         if input.checksum_mode.is_some() && !partial {
+            output.checksum_type = checksum_type(&object.record);
             tell_checksums!(output, object.record.checksums);
         }
         Ok(output)
-    }
-
-    pub(super) fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<GetObjectAclOutput> {
-        let object = self.readable(&request.input.bucket, &request.input.key, false)?;
-        Ok(GetObjectAclOutput {
-            grants: Some(grants(object.record.meta.acl)),
-            owner: Some(owner()),
-            ..GetObjectAclOutput::default()
-        })
     }
 
     /// Deleting what is not there is a success (S3 API, DeleteObject).
     pub(super) async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<DeleteObjectOutput> {
         let input = request.input;
         let bucket = self.bucket(&input.bucket)?;
+        check_version(input.version_id.as_deref())?;
         let condition = condition(input.if_match, None);
         blocking(move || bucket.delete(&input.key, &condition)).await?;
         Ok(DeleteObjectOutput::default())
@@ -151,29 +153,38 @@ impl Api {
     }
 
     /// The object, if the caller may read it. Who may not is not told whether it is there.
-    fn readable(&self, bucket: &str, key: &str, anonymous: bool) -> S3Result<Arc<Object>> {
+    pub(super) fn readable(&self, bucket: &str, key: &str, anonymous: bool) -> S3Result<Arc<Object>> {
         let found = self.bucket(bucket).and_then(|bucket| bucket.object(key).map_err(to_s3));
         if !anonymous {
             return found;
         }
         match found {
             Ok(object) if object.record.meta.acl == Acl::PublicRead => Ok(object),
-            Ok(_) | Err(_) => Err(s3_error!(AccessDenied, "the request is not signed")),
+            Err(error) if *error.code() == S3ErrorCode::NoSuchKey && self.listable(bucket, true).is_ok() => Err(error),
+            Ok(_) | Err(_) => Err(not_signed()),
         }
     }
 }
 
+/// Refuses a version that nothing here has: objects are as in a bucket that was never versioned.
+pub(super) fn check_version(id: Option<&str>) -> S3Result<()> {
+    match id {
+        None | Some("null") => Ok(()),
+        Some(_) => Err(s3_error!(InvalidArgument, "Invalid version id specified")),
+    }
+}
+
 /// The `If-…` headers of a request that reads.
-struct ReadConditions {
-    matches: Option<ETagCondition>,
-    none_matches: Option<ETagCondition>,
-    modified_since: Option<Timestamp>,
-    unmodified_since: Option<Timestamp>,
+pub(super) struct ReadConditions {
+    pub(super) matches: Option<ETagCondition>,
+    pub(super) none_matches: Option<ETagCondition>,
+    pub(super) modified_since: Option<Timestamp>,
+    pub(super) unmodified_since: Option<Timestamp>,
 }
 
 impl ReadConditions {
     /// In the order of RFC 9110 section 13.2.2: a tag counts before a date.
-    fn check(&self, object: &Object) -> S3Result<()> {
+    pub(super) fn check(&self, object: &Object) -> S3Result<()> {
         let names = |condition: &ETagCondition| tag(condition.clone()).names(&object.record.etag);
         let modified = object.record.modified / 1000; // Dates in headers have whole seconds.
         let seconds = |date: &Timestamp| OffsetDateTime::from(date.clone()).unix_timestamp();

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use s3s::checksum::ChecksumHasher;
-use s3s::dto::{Checksum, StreamingBlob};
+use s3s::dto::StreamingBlob;
 use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
 use shared::Md5Digest;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::disk::{Checksums, DiskError, Draft, Written};
+use crate::disk::{Algorithm, Checksums, DiskError, Draft, Written, hasher};
 
 use super::error::{blocking, from_stream};
 
@@ -30,42 +30,10 @@ pub(super) struct Declared {
     pub(super) checksums: Checksums,
     /// Where the checksums named by `x-amz-trailer` will be found.
     pub(super) trailers: Option<TrailingHeaders>,
-    /// Algorithms to compute: those declared and those announced.
+    /// Algorithms of what was declared or announced.
     algorithms: Vec<Algorithm>,
-}
-
-/// The additional checksums of S3 (User Guide, "Checking object integrity"), each with its header.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Algorithm {
-    Crc32,
-    Crc32c,
-    Crc64Nvme,
-    Sha1,
-    Sha256,
-}
-
-impl Algorithm {
-    const ALL: [Self; 5] = [Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
-
-    fn header(self) -> &'static str {
-        match self {
-            Self::Crc32 => "x-amz-checksum-crc32",
-            Self::Crc32c => "x-amz-checksum-crc32c",
-            Self::Crc64Nvme => "x-amz-checksum-crc64nvme",
-            Self::Sha1 => "x-amz-checksum-sha1",
-            Self::Sha256 => "x-amz-checksum-sha256",
-        }
-    }
-
-    fn computed(self, all: &Checksum) -> Option<&String> {
-        match self {
-            Self::Crc32 => all.checksum_crc32.as_ref(),
-            Self::Crc32c => all.checksum_crc32c.as_ref(),
-            Self::Crc64Nvme => all.checksum_crc64nvme.as_ref(),
-            Self::Sha1 => all.checksum_sha1.as_ref(),
-            Self::Sha256 => all.checksum_sha256.as_ref(),
-        }
-    }
+    /// One more to compute, whatever was said.
+    also: Option<Algorithm>,
 }
 
 impl Declared {
@@ -106,17 +74,21 @@ impl Declared {
         Ok(declared)
     }
 
+    /// Has this checksum computed and told too, if there is one to compute.
+    pub(super) fn and(mut self, also: Option<Algorithm>) -> Self {
+        self.also = also;
+        self
+    }
+
+    /// The first algorithm declared or announced that is not this one.
+    pub(super) fn other_than(&self, algorithm: Algorithm) -> Option<Algorithm> {
+        self.algorithms.iter().copied().find(|other| *other != algorithm)
+    }
+
     /// What computes the checksums besides MD5.
     pub(super) fn hasher(&self) -> ChecksumHasher {
-        use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
-        let wants = |algorithm| self.algorithms.contains(&algorithm);
-        ChecksumHasher {
-            crc32: wants(Algorithm::Crc32).then(Crc32::new),
-            crc32c: wants(Algorithm::Crc32c).then(Crc32c::new),
-            crc64nvme: wants(Algorithm::Crc64Nvme).then(Crc64Nvme::new),
-            sha1: wants(Algorithm::Sha1).then(Sha1::new),
-            sha256: wants(Algorithm::Sha256).then(Sha256::new),
-        }
+        let all: Vec<_> = self.algorithms.iter().copied().chain(self.also).collect();
+        hasher(&all)
     }
 
     /// Holds what arrived against what was said; the checksums, if all is as it was said.
@@ -136,6 +108,14 @@ impl Declared {
                     self.checksums.insert(algorithm.header().to_owned(), value.to_owned());
                 }
             }
+        }
+        if let Some((also, value)) = self
+            .also
+            .and_then(|also| Some((also, also.computed(&written.checksums)?)))
+        {
+            self.checksums
+                .entry(also.header().to_owned())
+                .or_insert_with(|| value.clone());
         }
         for algorithm in self.algorithms {
             // Announced for the trailer and then not there counts as wrong.

@@ -1,19 +1,23 @@
 //! Multipart uploads: created, filled part by part, listed, completed or aborted.
 
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
-    CompletedPart, CreateMultipartUploadInput, CreateMultipartUploadOutput, ListPartsInput, ListPartsOutput, Part,
-    UploadPartInput, UploadPartOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType,
+    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CreateMultipartUploadInput,
+    CreateMultipartUploadOutput, Initiator, ListPartsInput, ListPartsOutput, Part, StorageClass, UploadPartInput,
+    UploadPartOutput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use shared::PartNumber;
 
-use crate::disk::{DiskError, ListedPart};
+use crate::disk::{Algorithm, ChecksumKind, Checksums, DiskError, ListedPart, PlannedChecksum, Whole};
 
 use super::Api;
 use super::access::owner;
 use super::error::{blocking, to_s3};
-use super::meta::{check_key, condition, etag, refuse_not_kept, said, signed, tell_checksums, timestamp};
+use super::meta::{
+    check_key, checksum_named, checksum_type, condition, etag, kind_told, refuse_not_kept, said, signed,
+    tell_checksums, timestamp,
+};
 use super::receive::{Declared, receive};
 
 /// Most parts on one page of a listing.
@@ -29,12 +33,13 @@ impl Api {
         check_key(&input.key)?;
         refuse_not_kept(&request.headers)?;
         let meta = said!(input).into_meta()?;
+        let checksum = planned(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
         let key = input.key.clone();
-        let upload = blocking(move || bucket.create_upload(key, meta)).await?;
+        let upload = blocking(move || bucket.create_upload(key, meta, checksum)).await?;
         Ok(CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
-            checksum_algorithm: input.checksum_algorithm,
-            checksum_type: input.checksum_type,
+            checksum_algorithm: checksum.map(|planned| algorithm_told(planned.algorithm)),
+            checksum_type: checksum.map(|planned| kind_told(planned.kind)),
             key: Some(input.key),
             upload_id: Some(upload.id.clone()),
             ..CreateMultipartUploadOutput::default()
@@ -55,6 +60,16 @@ impl Api {
             input.content_md5.as_deref(),
             request.trailing_headers,
         )?;
+        let planned = upload.record.checksum.map(|planned| planned.algorithm);
+        if let Some((planned, other)) = planned.and_then(|planned| Some((planned, declared.other_than(planned)?))) {
+            return Err(s3_error!(
+                InvalidRequest,
+                "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+                planned.name().to_ascii_lowercase(),
+                other.name().to_ascii_lowercase()
+            ));
+        }
+        let declared = declared.and(planned);
         let draft = upload.draft(declared.hasher()).map_err(to_s3)?;
         let of_part = upload.clone();
         let received = receive(input.body, draft, declared, move |written, checksums| {
@@ -89,15 +104,26 @@ impl Api {
         let last = stored
             .last()
             .map_or(marker, |stored| i32::from(stored.part.number.get()));
-        let parts = stored.into_iter().map(|stored| Part {
-            e_tag: Some(etag(&stored.part.md5.to_hex())),
-            last_modified: Some(timestamp(stored.modified)),
-            part_number: Some(stored.part.number.get().into()),
-            size: Some(signed(stored.part.size)),
-            ..Part::default()
+        let planned = upload.record.checksum;
+        let parts = stored.into_iter().map(|stored| {
+            let header = planned.map(|planned| planned.algorithm.header().to_owned());
+            let checksums: Checksums = header.zip(stored.part.checksum).into_iter().collect();
+            let mut part = Part {
+                e_tag: Some(etag(&stored.part.md5.to_hex())),
+                last_modified: Some(timestamp(stored.modified)),
+                part_number: Some(stored.part.number.get().into()),
+                size: Some(signed(stored.part.size)),
+                ..Part::default()
+            };
+            tell_checksums!(part, checksums);
+            part
         });
         Ok(ListPartsOutput {
             bucket: Some(input.bucket),
+            checksum_algorithm: planned.map(|planned| algorithm_told(planned.algorithm)),
+            checksum_type: planned.map(|planned| kind_told(planned.kind)),
+            initiator: Some(initiator()),
+            storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
             is_truncated: Some(more),
             key: Some(input.key),
             max_parts: Some(max.into()),
@@ -129,19 +155,32 @@ impl Api {
             .map(u64::try_from)
             .transpose()
             .map_err(|_| s3_error!(InvalidArgument, "x-amz-mp-object-size is a number from 0 on"))?;
+        let checksums = [
+            (Algorithm::Crc32, input.checksum_crc32),
+            (Algorithm::Crc32c, input.checksum_crc32c),
+            (Algorithm::Crc64Nvme, input.checksum_crc64nvme),
+            (Algorithm::Sha1, input.checksum_sha1),
+            (Algorithm::Sha256, input.checksum_sha256),
+        ];
+        let whole = Whole {
+            size: object_size,
+            checksums: declared(checksums),
+        };
         let condition = condition(input.if_match, input.if_none_match);
         let min_part_size = self.disk.min_part_size();
         let (key, id) = (input.key.clone(), input.upload_id);
         let object =
-            blocking(move || bucket.complete_upload(&key, &id, &listed, object_size, min_part_size, &condition))
-                .await?;
-        Ok(CompleteMultipartUploadOutput {
+            blocking(move || bucket.complete_upload(&key, &id, &listed, &whole, min_part_size, &condition)).await?;
+        let mut output = CompleteMultipartUploadOutput {
+            checksum_type: checksum_type(&object.record),
             location: Some(format!("/{}/{}", input.bucket, input.key)),
             bucket: Some(input.bucket),
             e_tag: Some(etag(&object.record.etag)),
             key: Some(input.key),
             ..CompleteMultipartUploadOutput::default()
-        })
+        };
+        tell_checksums!(output, object.record.checksums);
+        Ok(output)
     }
 
     pub(super) async fn abort_multipart_upload(
@@ -155,7 +194,7 @@ impl Api {
     }
 }
 
-fn part_number(number: i32) -> S3Result<PartNumber> {
+pub(super) fn part_number(number: i32) -> S3Result<PartNumber> {
     let parsed = u64::try_from(number).ok().and_then(|number| number.try_into().ok());
     parsed.ok_or_else(|| {
         s3_error!(
@@ -171,7 +210,71 @@ fn listed_part(part: CompletedPart) -> S3Result<ListedPart> {
     Ok(ListedPart {
         number: part_number(part.part_number.ok_or_else(|| missing("PartNumber"))?)?,
         etag: part.e_tag.ok_or_else(|| missing("ETag"))?.into_value(),
+        checksums: declared([
+            (Algorithm::Crc32, part.checksum_crc32),
+            (Algorithm::Crc32c, part.checksum_crc32c),
+            (Algorithm::Crc64Nvme, part.checksum_crc64nvme),
+            (Algorithm::Sha1, part.checksum_sha1),
+            (Algorithm::Sha256, part.checksum_sha256),
+        ]),
     })
+}
+
+/// The checksums that were told, by their headers.
+fn declared(told: [(Algorithm, Option<String>); 5]) -> Checksums {
+    let told = told.into_iter();
+    told.filter_map(|(algorithm, value)| Some((algorithm.header().to_owned(), value?)))
+        .collect()
+}
+
+/// The checksum that an upload is created for.
+fn planned(algorithm: Option<&ChecksumAlgorithm>, kind: Option<&ChecksumType>) -> S3Result<Option<PlannedChecksum>> {
+    let kind = match kind.map(ChecksumType::as_str) {
+        None => None,
+        Some(ChecksumType::FULL_OBJECT) => Some(ChecksumKind::FullObject),
+        Some(ChecksumType::COMPOSITE) => Some(ChecksumKind::Composite),
+        Some(_) => {
+            return Err(s3_error!(
+                InvalidRequest,
+                "Value for x-amz-checksum-type header is invalid."
+            ));
+        }
+    };
+    let Some(algorithm) = checksum_named(algorithm)? else {
+        return match kind {
+            None => Ok(None),
+            Some(_) => Err(s3_error!(
+                InvalidRequest,
+                "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header."
+            )),
+        };
+    };
+    let planned = PlannedChecksum::new(algorithm, kind).ok_or_else(|| {
+        let kind = if kind == Some(ChecksumKind::FullObject) {
+            "FULL_OBJECT"
+        } else {
+            "COMPOSITE"
+        };
+        s3_error!(
+            InvalidRequest,
+            "The {kind} checksum type cannot be used with the {} checksum algorithm.",
+            algorithm.name().to_ascii_lowercase()
+        )
+    });
+    planned.map(Some)
+}
+
+fn algorithm_told(algorithm: Algorithm) -> ChecksumAlgorithm {
+    ChecksumAlgorithm::from_static(algorithm.name())
+}
+
+/// The owner, as the one who began an upload.
+pub(super) fn initiator() -> Initiator {
+    let owner = owner();
+    Initiator {
+        display_name: owner.display_name,
+        id: owner.id,
+    }
 }
 
 /// How many entries a page may have: what was asked for, at most 1000.

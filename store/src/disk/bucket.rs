@@ -9,18 +9,48 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use s3s::checksum::ChecksumHasher;
 
+use super::checksum::{ChecksumKind, PlannedChecksum};
 use super::condition::Condition;
 use super::draft::{Draft, Written};
 use super::error::{DiskError, IoContext as _};
 use super::files::{Files, random_name};
 use super::object::Object;
 use super::record::{
-    BucketRecord, Checksums, Content, Meta, Part, Record, UploadRecord, etag_of_parts, now, record_name,
+    BucketRecord, BucketSettings, Checksums, Content, Meta, Part, Record, UploadRecord, etag_of_parts, now, record_name,
 };
+use super::recover::BUCKET_RECORD;
 use super::upload::{ListedPart, UPLOAD_RECORD, Upload};
 
 /// Writers of different keys pass each other; of one key, one at a time goes from the check of its condition to the rename.
 const TURNS: usize = 64;
+
+/// What a Complete says of the object as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct Whole {
+    /// Bytes.
+    pub(crate) size: Option<u64>,
+    /// Its checksums.
+    pub(crate) checksums: Checksums,
+}
+
+impl Whole {
+    /// The object's checksums, if they are as declared.
+    fn checksums_of(&self, planned: Option<PlannedChecksum>, parts: &[Part]) -> Result<Checksums, DiskError> {
+        let Some(planned) = planned else {
+            return Ok(Checksums::new());
+        };
+        let header = planned.algorithm.header();
+        let value = planned.of_object(parts);
+        // Of a composite one, the number of parts is told by some and left out by others.
+        let same = |declared: &str, value: &str| {
+            declared == value || value.split_once('-').is_some_and(|(bare, _)| bare == declared)
+        };
+        match (self.checksums.get(header), value) {
+            (Some(declared), Some(value)) if !same(declared, &value) => Err(DiskError::BadChecksum(header)),
+            (_, value) => Ok(value.map(|value| (header.to_owned(), value)).into_iter().collect()),
+        }
+    }
+}
 
 /// Objects by key.
 pub(crate) type Objects = BTreeMap<String, Arc<Object>>;
@@ -30,7 +60,9 @@ pub(crate) type Uploads = BTreeMap<(String, String), Arc<Upload>>;
 /// One bucket.
 #[derive(Debug)]
 pub(crate) struct Bucket {
-    pub(crate) record: BucketRecord,
+    /// Milliseconds since 1970.
+    pub(crate) created: i64,
+    settings: Mutex<Arc<BucketSettings>>,
     path: PathBuf,
     files: Files,
     index: RwLock<Index>,
@@ -48,7 +80,8 @@ impl Bucket {
     /// The bucket in the directory `path`, with what was found there.
     pub(super) fn new(record: BucketRecord, path: PathBuf, files: Files, objects: Objects, uploads: Uploads) -> Self {
         Self {
-            record,
+            created: record.created,
+            settings: Mutex::new(Arc::new(record.settings)),
             path,
             files,
             index: RwLock::new(Index {
@@ -58,6 +91,25 @@ impl Bucket {
             uploads: RwLock::new(uploads),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
         }
+    }
+
+    /// What its owner has said of it.
+    pub(crate) fn settings(&self) -> Arc<BucketSettings> {
+        Arc::clone(&self.settings.lock())
+    }
+
+    /// Changes what its owner has said of it.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut BucketSettings)) -> Result<(), DiskError> {
+        let mut current = self.settings.lock();
+        let mut settings = BucketSettings::clone(&current);
+        change(&mut settings);
+        let record = BucketRecord {
+            created: self.created,
+            settings,
+        };
+        self.files.publish(&self.path, BUCKET_RECORD, &record)?;
+        *current = Arc::new(record.settings);
+        Ok(())
     }
 
     /// The object at `key`.
@@ -106,6 +158,7 @@ impl Bucket {
             etag: written.md5.to_hex(),
             modified: now(),
             content: Content::File(id.to_owned()),
+            checksum_kind: (!checksums.is_empty()).then_some(ChecksumKind::FullObject),
             checksums,
             meta,
         };
@@ -117,11 +170,36 @@ impl Bucket {
         })
     }
 
+    /// The bytes of an object put in one piece, once more and without touching them, to be put again. Nothing of one made
+    /// of parts.
+    pub(crate) fn duplicate(&self, object: &Object) -> Result<Option<Written>, DiskError> {
+        let Some(data) = object.data_file() else {
+            return Ok(None);
+        };
+        let path = self.path.join("data").join(random_name()?);
+        Written::linked(self.files.clone(), data, path, &object.record)
+    }
+
+    /// Changes what was said about the object at `key`, but not its bytes nor its age.
+    pub(crate) fn amend(&self, key: &str, change: impl FnOnce(&mut Meta)) -> Result<Arc<Object>, DiskError> {
+        let name = record_name(key);
+        let _turn = self.turn(&name).map(Mutex::lock);
+        let mut record = self.object(key)?.record.clone();
+        change(&mut record.meta);
+        self.publish(record, &name)
+    }
+
     /// Opens an upload.
-    pub(crate) fn create_upload(&self, key: String, meta: Meta) -> Result<Arc<Upload>, DiskError> {
+    pub(crate) fn create_upload(
+        &self,
+        key: String,
+        meta: Meta,
+        checksum: Option<PlannedChecksum>,
+    ) -> Result<Arc<Upload>, DiskError> {
         let record = UploadRecord {
             key: key.clone(),
             initiated: now(),
+            checksum,
             meta,
         };
         let id = format!("{:012x}{}", record.initiated, random_name()?);
@@ -140,7 +218,7 @@ impl Bucket {
         key: &str,
         id: &str,
         listed: &[ListedPart],
-        object_size: Option<u64>,
+        declared: &Whole,
         min_part_size: u64,
         condition: &Condition,
     ) -> Result<Arc<Object>, DiskError> {
@@ -150,9 +228,10 @@ impl Bucket {
         };
         let completed = upload.complete(listed, min_part_size, |parts| {
             let size = parts.iter().map(|part| part.size).sum();
-            if let Some(declared) = object_size.filter(|declared| *declared != size) {
+            if let Some(declared) = declared.size.filter(|declared| *declared != size) {
                 return Err(DiskError::WrongObjectSize { actual: size, declared });
             }
+            let checksums = declared.checksums_of(upload.record.checksum, &parts)?;
             let record = Record {
                 key: key.to_owned(),
                 size,
@@ -162,7 +241,8 @@ impl Bucket {
                     upload: id.to_owned(),
                     parts,
                 },
-                checksums: Checksums::new(),
+                checksum_kind: upload.record.checksum.map(|planned| planned.kind),
+                checksums,
                 meta: upload.record.meta.clone(),
             };
             self.commit(record, condition, || Ok(()))
@@ -256,7 +336,12 @@ impl Bucket {
             return Err(DiskError::NoSuchBucket);
         }
         prepare()?;
-        let published = self.files.publish(&self.path.join("objects"), &name, &record);
+        self.publish(record, &name)
+    }
+
+    /// Writes the record and shows it, in the turn of its key.
+    fn publish(&self, record: Record, name: &str) -> Result<Arc<Object>, DiskError> {
+        let published = self.files.publish(&self.path.join("objects"), name, &record);
         let mut index = self.index.write();
         if index.deleted {
             return Err(DiskError::NoSuchBucket);

@@ -11,6 +11,7 @@ use shared::Md5Digest;
 
 use super::error::{DiskError, IoContext as _};
 use super::files::Files;
+use super::record::Record;
 
 /// A file being written. Dropped, it takes the file with it.
 #[derive(Debug)]
@@ -106,6 +107,27 @@ impl Draft {
 }
 
 impl Written {
+    /// The file `data` of the object that `record` tells of, by a second name; nothing if it has as many as it may.
+    pub(super) fn linked(files: Files, data: &Path, path: PathBuf, record: &Record) -> Result<Option<Self>, DiskError> {
+        let Some(md5) = Md5Digest::from_hex(&record.etag) else {
+            return Ok(None);
+        };
+        match fs::hard_link(data, &path) {
+            Err(error) if error.kind() == io::ErrorKind::TooManyLinks => return Ok(None),
+            linked => linked.context("link", &path)?,
+        }
+        Ok(Some(Self {
+            file: DraftFile {
+                path,
+                files,
+                kept: false,
+            },
+            size: record.size,
+            md5,
+            checksums: s3s::dto::Checksum::default(),
+        }))
+    }
+
     /// Where the bytes are now.
     pub(super) fn path(&self) -> &Path {
         &self.file.path

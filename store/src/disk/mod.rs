@@ -14,6 +14,7 @@
 //! Records are small and all in memory, sorted by key; bytes are only ever read from the disk. Everything here blocks.
 
 mod bucket;
+mod checksum;
 mod condition;
 mod draft;
 mod error;
@@ -31,18 +32,19 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-pub(crate) use bucket::Bucket;
+pub(crate) use bucket::{Bucket, Whole};
+pub(crate) use checksum::{Algorithm, ChecksumKind, PlannedChecksum, hasher};
 pub(crate) use condition::{Condition, Tag};
 pub(crate) use draft::{Draft, Written};
 pub(crate) use error::DiskError;
 pub(crate) use list::{Listing, Page, common_prefix};
 pub(crate) use object::{Object, Reader};
-pub(crate) use record::{Acl, Checksums, Meta};
+pub(crate) use record::{Acl, BucketSettings, Checksums, CorsRule, Meta, Record, Tags, now};
 pub(crate) use upload::ListedPart;
 
 use error::IoContext as _;
 use files::Files;
-use record::{BucketRecord, now};
+use record::BucketRecord;
 
 /// Everything under one directory.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ impl Disk {
         let buckets = self.buckets.read();
         buckets
             .iter()
-            .map(|(name, bucket)| (name.clone(), bucket.record.created))
+            .map(|(name, bucket)| (name.clone(), bucket.created))
             .collect()
     }
 
@@ -76,13 +78,16 @@ impl Disk {
     }
 
     /// Makes a bucket; whether it was not there before. The name must be a valid one, so that it is a directory's too.
-    pub(crate) fn create_bucket(&self, name: &str) -> Result<bool, DiskError> {
+    pub(crate) fn create_bucket(&self, name: &str, settings: BucketSettings) -> Result<bool, DiskError> {
         let mut buckets = self.buckets.write();
         if buckets.contains_key(name) {
             return Ok(false);
         }
         let path = self.root.join("buckets").join(name);
-        let record = BucketRecord { created: now() };
+        let record = BucketRecord {
+            created: now(),
+            settings,
+        };
         for dir in [
             path.clone(),
             path.join("objects"),

@@ -38,6 +38,11 @@ impl Object {
         }
     }
 
+    /// The one file of an object put in one piece.
+    pub(super) fn data_file(&self) -> Option<&Path> {
+        matches!(self.record.content, Content::File(_)).then_some(&*self.data)
+    }
+
     /// The parts that it was completed from; none if it was put in one piece.
     pub(crate) fn parts(&self) -> &[Part] {
         match &self.record.content {

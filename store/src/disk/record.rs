@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use shared::{Md5Digest, PartNumber};
+
+use super::checksum::{ChecksumKind, PlannedChecksum};
 
 /// Who may read an object besides its owner (S3 User Guide, "Canned ACL").
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
@@ -15,6 +19,8 @@ pub(crate) enum Acl {
     #[default]
     Private,
     PublicRead,
+    /// For whoever signs with a key of this store.
+    AuthenticatedRead,
 }
 
 /// What the writer said about an object and every reader gets back.
@@ -35,12 +41,20 @@ pub(crate) struct Meta {
     /// Seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) website_redirect_location: Option<String>,
+    /// Tags by their keys (S3 User Guide, "Categorizing your objects using tags").
+    #[serde(skip_serializing_if = "Tags::is_empty")]
+    pub(crate) tags: Tags,
     /// Names without `x-amz-meta-`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) user: BTreeMap<String, String>,
 }
 
-/// Additional checksums of one body, base64 as S3 carries them, by the name S3 gives the algorithm.
+/// Tags of an object or a bucket: values by keys.
+pub(crate) type Tags = BTreeMap<String, String>;
+
+/// Additional checksums of one body, base64 as S3 carries them, by the header that S3 has for the algorithm.
 pub(crate) type Checksums = BTreeMap<String, String>;
 
 /// A part as it lies in its upload's directory.
@@ -51,12 +65,20 @@ pub(crate) struct Part {
     pub(crate) seq: u64,
     pub(crate) md5: Md5Digest,
     pub(crate) size: u64,
+    /// By the algorithm that the upload was created for, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checksum: Option<String>,
 }
 
 impl Part {
     /// The file that holds its bytes. The name says all but the size, so that one rename makes a part.
     pub(super) fn file_name(&self) -> String {
-        format!("{:05}.{:016x}.{}", self.number.get(), self.seq, self.md5.to_hex())
+        let mut name = format!("{:05}.{:016x}.{}", self.number.get(), self.seq, self.md5.to_hex());
+        if let Some(bytes) = self.checksum.as_ref().and_then(|value| BASE64.decode(value).ok()) {
+            name.push('.');
+            push_hex(&bytes, &mut name);
+        }
+        name
     }
 
     /// The part that a file of this name and size holds.
@@ -70,6 +92,7 @@ impl Part {
             seq: u64::from_str_radix(seq, 16).ok()?,
             md5: Md5Digest::from_bytes(bytes),
             size,
+            checksum: fields.next().and_then(from_hex).map(|bytes| BASE64.encode(bytes)),
         };
         (part.file_name() == name).then_some(part)
     }
@@ -97,6 +120,9 @@ pub(crate) struct Record {
     pub(crate) content: Content,
     #[serde(default, skip_serializing_if = "Checksums::is_empty")]
     pub(crate) checksums: Checksums,
+    /// What the checksums are of; not said by records of old, which are of all bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checksum_kind: Option<ChecksumKind>,
     pub(crate) meta: Meta,
 }
 
@@ -106,6 +132,8 @@ pub(crate) struct UploadRecord {
     pub(crate) key: String,
     /// Milliseconds since 1970.
     pub(crate) initiated: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checksum: Option<PlannedChecksum>,
     pub(crate) meta: Meta,
 }
 
@@ -114,17 +142,56 @@ pub(crate) struct UploadRecord {
 pub(crate) struct BucketRecord {
     /// Milliseconds since 1970.
     pub(crate) created: i64,
+    #[serde(default)]
+    pub(crate) settings: BucketSettings,
+}
+
+/// What its owner has said of a bucket.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct BucketSettings {
+    /// Who may list it.
+    pub(crate) acl: Acl,
+    #[serde(skip_serializing_if = "Tags::is_empty")]
+    pub(crate) tags: Tags,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cors: Vec<CorsRule>,
+}
+
+/// Whose web pages may do what (S3 API, CORSRule).
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct CorsRule {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) allowed_methods: Vec<String>,
+    pub(crate) allowed_headers: Vec<String>,
+    pub(crate) expose_headers: Vec<String>,
+    /// How long a browser may remember the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_age_seconds: Option<i32>,
 }
 
 /// The record's file name: any key is legal, and none becomes a path.
 pub(super) fn record_name(key: &str) -> String {
-    Sha256::digest(key.as_bytes())
-        .iter()
-        .fold(String::with_capacity(64), |mut name, byte| {
-            name.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-            name.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-            name
-        })
+    let mut name = String::with_capacity(64);
+    push_hex(&Sha256::digest(key.as_bytes()), &mut name);
+    name
+}
+
+fn push_hex(bytes: &[u8], text: &mut String) {
+    for byte in bytes {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+    }
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |pair: &[u8; 2]| u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok();
+    rest.is_empty().then(|| pairs.iter().map(byte).collect())?
 }
 
 /// The ETag of an object made of these parts.
@@ -157,17 +224,25 @@ mod tests {
             seq: 300,
             md5: Md5Digest::EMPTY,
             size: 5,
+            checksum: None,
         };
         assert_eq!(
             part.file_name(),
             "00007.000000000000012c.d41d8cd98f00b204e9800998ecf8427e"
         );
+        assert_eq!(Part::from_file_name(&part.file_name(), 5), Some(part.clone()));
+        let part = Part {
+            checksum: Some("NhCmhg==".to_owned()),
+            ..part
+        };
+        assert!(part.file_name().ends_with("427e.3610a686"));
         assert_eq!(Part::from_file_name(&part.file_name(), 5), Some(part));
         for other in [
             "upload.json",
             "draft-00007",
             "00000.0.0",
             "7.12c.d41d8cd98f00b204e9800998ecf8427e",
+            "00007.000000000000012c.d41d8cd98f00b204e9800998ecf8427e.xyz",
         ] {
             assert_eq!(Part::from_file_name(other, 5), None, "{other}");
         }
@@ -181,6 +256,7 @@ mod tests {
             seq: 0,
             md5: Md5Digest::EMPTY,
             size: 0,
+            checksum: None,
         };
         let expected = Md5Digest::from_bytes(Md5::digest([*Md5Digest::EMPTY.as_bytes(); 2].concat()).into());
         assert_eq!(

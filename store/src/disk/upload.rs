@@ -10,10 +10,11 @@ use s3s::checksum::ChecksumHasher;
 use shared::PartNumber;
 use tracing::warn;
 
+use super::checksum::PlannedChecksum;
 use super::draft::{Draft, Written};
 use super::error::{DiskError, IoContext as _};
 use super::files::{DRAFT, Files, random_name};
-use super::record::{Part, UploadRecord, now};
+use super::record::{Checksums, Part, UploadRecord, now};
 
 /// The record's name in the upload's directory. While it is there, the upload is open.
 pub(super) const UPLOAD_RECORD: &str = "upload.json";
@@ -48,6 +49,8 @@ pub(crate) struct StoredPart {
 pub(crate) struct ListedPart {
     pub(crate) number: PartNumber,
     pub(crate) etag: String,
+    /// The part's checksums, as far as the client told them.
+    pub(crate) checksums: Checksums,
 }
 
 impl Upload {
@@ -82,6 +85,8 @@ impl Upload {
     }
 
     /// A place for the bytes of a part. It becomes one by [`Upload::add`].
+    ///
+    /// `others` has to compute the checksum that the upload was created for.
     pub(crate) fn draft(&self, others: ChecksumHasher) -> Result<Draft, DiskError> {
         if !self.state.lock().open {
             return Err(DiskError::NoSuchUpload);
@@ -101,6 +106,10 @@ impl Upload {
             seq: state.next_seq,
             md5: written.md5,
             size: written.size,
+            checksum: self
+                .record
+                .checksum
+                .and_then(|planned| planned.algorithm.computed(&written.checksums).cloned()),
         };
         let path = self.path.join(part.file_name());
         fs::rename(written.path(), &path).context("put the part at", &path)?;
@@ -143,7 +152,7 @@ impl Upload {
         if !state.open {
             return Err(DiskError::NoSuchUpload);
         }
-        let parts = state.check(listed, min_part_size)?;
+        let parts = state.check(listed, self.record.checksum, min_part_size)?;
         // A part may be listed whose own request has not yet waited for its name to be on the disk.
         self.files.sync_dir(&self.path)?;
         let published = publish(parts)?;
@@ -188,14 +197,23 @@ impl Upload {
 }
 
 impl State {
-    fn check(&self, listed: &[ListedPart], min_part_size: u64) -> Result<Vec<Part>, DiskError> {
+    fn check(
+        &self,
+        listed: &[ListedPart],
+        planned: Option<PlannedChecksum>,
+        min_part_size: u64,
+    ) -> Result<Vec<Part>, DiskError> {
+        let as_told = |part: &Part, listed: &ListedPart| {
+            let told = planned.and_then(|planned| listed.checksums.get(planned.algorithm.header()));
+            part.md5.to_hex().eq_ignore_ascii_case(&listed.etag) && (told.is_none() || told == part.checksum.as_ref())
+        };
         if !listed.is_sorted_by(|one, next| one.number < next.number) {
             return Err(DiskError::InvalidPartOrder);
         }
         let mut parts = Vec::with_capacity(listed.len());
         for wanted in listed {
             match self.parts.get(&wanted.number) {
-                Some(stored) if stored.part.md5.to_hex().eq_ignore_ascii_case(&wanted.etag) => {
+                Some(stored) if as_told(&stored.part, wanted) => {
                     parts.push(stored.part.clone());
                 }
                 Some(_) | None => return Err(DiskError::InvalidPart(wanted.number)),

@@ -225,6 +225,18 @@ impl Client {
         self.send(method, &self.v4(method, key, query, &[]), &[], body)
     }
 
+    /// The same with headers, which are signed.
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        key: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        self.send(method, &self.v4(method, key, query, headers), headers, body)
+    }
+
     pub(crate) fn put(&self, key: &str, body: &[u8]) -> Answer {
         self.ask("PUT", key, &[], body)
     }

@@ -4,10 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::format_push_string, clippy::format_collect)]
 
+mod acls;
+mod checksums;
 mod client;
+mod copies;
 mod faults;
 mod objects;
 mod restart;
+mod settings;
 mod signatures;
 mod uploads;
 

@@ -1,0 +1,141 @@
+//! Additional checksums: held against the bytes, kept, and made anew for what is made of parts.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use sha2::{Digest as _, Sha256};
+use store::DevStore;
+
+use crate::bytes;
+use crate::client::{Answer, Client, elements};
+
+/// Of the nine bytes that the catalogue of CRCs checks with.
+const NINE: &[u8] = b"123456789";
+const OF_NINE: [(&str, &str); 3] = [
+    ("x-amz-checksum-crc32", "y/Q5Jg=="),
+    ("x-amz-checksum-crc32c", "4waSgw=="),
+    ("x-amz-checksum-crc64nvme", "rosUhgp5mIg="),
+];
+
+fn refused(answer: &Answer) -> (u16, String) {
+    (answer.status, answer.element("Code"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_not_what_its_checksum_says_leaves_what_was_there() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    for (header, value) in OF_NINE {
+        let answer = client.call("PUT", "key", &[], &[(header, value)], NINE);
+        assert_eq!(answer.status, 200, "{header}: {}", answer.text());
+        assert_eq!(answer.header(header).as_deref(), Some(value));
+        let other = client.call("PUT", "key", &[], &[(header, value)], b"987654321");
+        assert_eq!(refused(&other), (400, "BadDigest".into()), "{header}");
+        let read = client.call("GET", "key", &[], &[("x-amz-checksum-mode", "ENABLED")], b"");
+        assert_eq!(
+            (read.body.as_slice(), read.header(header).as_deref()),
+            (NINE, Some(value))
+        );
+        assert_eq!(read.header("x-amz-checksum-type").as_deref(), Some("FULL_OBJECT"));
+        assert_eq!(client.get("key").header(header), None, "told unasked");
+    }
+}
+
+/// Uploads two parts under a checksum, and answers what Complete says.
+fn in_two_parts(client: &Client, key: &str, algorithm: &[(&str, &str)], parts: [&[u8]; 2]) -> (String, Answer) {
+    let created = client.call("POST", key, &[("uploads", "")], algorithm, b"");
+    assert_eq!(created.status, 200, "{}", created.text());
+    let id = created.element("UploadId");
+    let etags: Vec<_> = (1..)
+        .zip(parts)
+        .map(|(number, part)| client.part(key, &id, number, part).etag())
+        .collect();
+    let listed = client.list_parts(key, &id, "0").text();
+    (listed, client.complete(key, &id, &[(1, &etags[0]), (2, &etags[1])]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_parts_the_checksum_is_of_all_bytes_where_sums_can_be_combined() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let large = bytes(5 << 20, 1);
+    for (name, header) in [
+        ("CRC32", "x-amz-checksum-crc32"),
+        ("CRC32C", "x-amz-checksum-crc32c"),
+        ("CRC64NVME", "x-amz-checksum-crc64nvme"),
+    ] {
+        let element = format!("Checksum{name}");
+        let whole = client.call(
+            "PUT",
+            "whole",
+            &[],
+            &[("x-amz-sdk-checksum-algorithm", name)],
+            &[&large, NINE].concat(),
+        );
+        assert_eq!(whole.status, 200);
+        let asked = [
+            ("x-amz-checksum-algorithm", name),
+            ("x-amz-checksum-type", "FULL_OBJECT"),
+        ];
+        let (listed, completed) = in_two_parts(&client, "parts", &asked, [&large, NINE]);
+        let of_nine = OF_NINE.iter().find(|(known, _)| *known == header).unwrap().1;
+        assert_eq!(elements(&listed, &element)[1], of_nine, "{listed}");
+        // The store's own sum of the same bytes in one piece, which it has to compute for a copy.
+        let copy = [
+            ("x-amz-copy-source", "uploads/parts"),
+            ("x-amz-checksum-algorithm", name),
+        ];
+        let copied = client.call("PUT", "copy", &[], &copy, b"");
+        assert!(!completed.element(&element).is_empty(), "{}", completed.text());
+        assert_eq!(completed.element(&element), copied.element(&element), "{name}");
+        let head = client.call("HEAD", "parts", &[], &[("x-amz-checksum-mode", "ENABLED")], b"");
+        assert_eq!(head.header(header), Some(completed.element(&element)));
+        assert_eq!(head.header("x-amz-checksum-type").as_deref(), Some("FULL_OBJECT"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_composite_checksum_is_of_the_parts_checksums() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let large = bytes(5 << 20, 2);
+    let asked = [("x-amz-checksum-algorithm", "SHA256")];
+    let (listed, completed) = in_two_parts(&client, "key", &asked, [&large, NINE]);
+    let digests = [Sha256::digest(&large), Sha256::digest(NINE)];
+    assert_eq!(
+        elements(&listed, "ChecksumSHA256"),
+        digests.map(|digest| BASE64.encode(digest))
+    );
+    let expected = format!("{}-2", BASE64.encode(Sha256::digest(digests.concat())));
+    assert_eq!(completed.element("ChecksumSHA256"), expected);
+    assert_eq!(completed.element("ChecksumType"), "COMPOSITE");
+    let attributes = [("x-amz-object-attributes", "Checksum,ObjectParts,ObjectSize,ETag")];
+    let told = client.call("GET", "key", &[("attributes", "")], &attributes, b"");
+    assert_eq!(told.status, 200, "{}", told.text());
+    assert_eq!(elements(&told.text(), "ChecksumSHA256")[0], expected);
+    assert_eq!(told.element("ObjectSize"), ((5 << 20) + 9).to_string());
+    assert_eq!(told.element("PartsCount"), "2", "{}", told.text());
+    assert_eq!(elements(&told.text(), "PartNumber"), ["1", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_has_the_checksum_that_its_upload_was_created_for() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let asked = [("x-amz-checksum-algorithm", "SHA1")];
+    let id = client
+        .call("POST", "key", &[("uploads", "")], &asked, b"")
+        .element("UploadId");
+    let query = [("partNumber", "1"), ("uploadId", id.as_str())];
+    let other = client.call("PUT", "key", &query, &OF_NINE[..1], NINE);
+    assert_eq!(refused(&other), (400, "InvalidRequest".into()));
+    for (algorithm, kind) in [
+        ("SHA1", "FULL_OBJECT"),
+        ("CRC64NVME", "COMPOSITE"),
+        ("CRC32", "HALF"),
+        ("MD4", "COMPOSITE"),
+    ] {
+        let asked = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)];
+        let answer = client.call("POST", "key", &[("uploads", "")], &asked, b"");
+        assert_eq!(refused(&answer), (400, "InvalidRequest".into()), "{algorithm} {kind}");
+    }
+}
