@@ -11,7 +11,7 @@ use crate::config::Credentials;
 use crate::sigv2;
 
 /// Longest life of a presigned URL, seconds (SigV4, "X-Amz-Expires").
-const MAX_EXPIRES: u32 = 7 * 24 * 60 * 60;
+const MAX_EXPIRES: i64 = 7 * 24 * 60 * 60;
 /// Largest body of one request (S3 User Guide, "Multipart upload limits").
 const MAX_BODY: u64 = 5 * shared::GIB;
 /// Largest body in signed or checksummed chunks: the protocol layer holds each chunk whole in memory.
@@ -141,13 +141,21 @@ impl Expected {
                 "There were headers present in the request which were not signed",
             ));
         }
-        match one(query, "X-Amz-Expires").map(str::parse::<u32>) {
-            None | Some(Ok(1..=MAX_EXPIRES)) => Ok(()),
-            Some(Ok(_) | Err(_)) => Err(refuse(
+        let wrong = |message| {
+            Err(refuse(
                 StatusCode::BAD_REQUEST,
                 "AuthorizationQueryParametersError",
-                "X-Amz-Expires must be a number of seconds from 1 to 604800",
-            )),
+                message,
+            ))
+        };
+        match one(query, "X-Amz-Expires").map(str::parse::<i64>) {
+            None | Some(Ok(0..=MAX_EXPIRES)) => Ok(()),
+            Some(Ok(..0)) => wrong("X-Amz-Expires must be non-negative"),
+            Some(Ok(_)) => wrong(
+                "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 \
+                 seconds",
+            ),
+            Some(Err(_)) => wrong("X-Amz-Expires should be a number"),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::cors;
 use crate::disk::{CorsRule, Disk};
 use crate::fault::{Fault, Faults};
 use crate::filter::{Expected, Refusal, refuse};
+use crate::range;
 use crate::sigv2::bucket_of_host;
 
 /// Largest XML body: a Complete of 10,000 parts with checksums has about 3 MB.
@@ -83,6 +84,11 @@ impl Front {
         let id = format!("{:016X}", self.requests.fetch_add(1, Ordering::Relaxed));
         let (mut head, body) = request.into_parts();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let of_attributes = head
+            .uri
+            .query()
+            .is_some_and(|query| query.split('&').any(is_attributes));
+        range::pass_over(&mut head);
         let home = Home::default();
         let strike = self.faults.as_ref().and_then(|faults| faults.arrival(&head));
         let body = home.lend(body, matches!(strike, Some(Fault::FlipOneBit)));
@@ -130,6 +136,9 @@ impl Front {
             answer
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if of_attributes {
+            unquote_etag(&mut answer);
         }
         finish(&mut answer, &method, &path, &id);
         debug!(
@@ -248,6 +257,24 @@ fn refused(refusal: &Refusal) -> Response<Body> {
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     answer
+}
+
+fn is_attributes(parameter: &str) -> bool {
+    parameter == "attributes" || parameter.starts_with("attributes=")
+}
+
+/// Of all answers, GetObjectAttributes alone tells the ETag without quotes (S3 API, GetObjectAttributes, "Examples").
+fn unquote_etag(answer: &mut Response<Body>) {
+    let Some(text) = answer.body().bytes().filter(|_| answer.status().is_success()) else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&text);
+    let bare = ["\"", "&quot;"].into_iter().fold(text.into_owned(), |text, quote| {
+        text.replace(&format!("<ETag>{quote}"), "<ETag>")
+            .replace(&format!("{quote}</ETag>"), "</ETag>")
+    });
+    answer.headers_mut().remove(header::CONTENT_LENGTH);
+    *answer.body_mut() = Body::from(bare);
 }
 
 /// Gives the answer its id, and an error also where it happened (S3 API Reference, "REST error responses").

@@ -23,7 +23,10 @@ impl Api {
         let object = self.readable(&input.bucket, &input.key, false)?;
         let record = &object.record;
         // One header may hold them all.
-        let asked = input.object_attributes.iter().flat_map(|names| names.as_str().split(','));
+        let asked = input
+            .object_attributes
+            .iter()
+            .flat_map(|names| names.as_str().split(','));
         let mut output = GetObjectAttributesOutput {
             last_modified: Some(timestamp(record.modified)),
             ..GetObjectAttributesOutput::default()

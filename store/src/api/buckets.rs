@@ -18,10 +18,18 @@ use super::acl::canned;
 use super::error::blocking;
 use super::meta::{refuse_not_kept, timestamp};
 
+/// How names begin and end that S3 keeps for aliases and buckets of other kinds.
+const RESERVED_STARTS: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
+const RESERVED_ENDS: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+
 /// Whether a bucket may have this name (S3 User Guide, "General purpose bucket naming rules"). Such a name is also safe
 /// as the name of a directory.
 pub(crate) fn valid_bucket_name(name: &str) -> bool {
-    s3s::path::check_bucket_name(name) && !name.contains(".-") && !name.contains("-.")
+    s3s::path::check_bucket_name(name)
+        && !name.contains(".-")
+        && !name.contains("-.")
+        && !RESERVED_STARTS.iter().any(|start| name.starts_with(start))
+        && !RESERVED_ENDS.iter().any(|end| name.ends_with(end))
 }
 
 impl Api {

@@ -81,13 +81,15 @@ impl Api {
             max: max.into(),
         };
         let page = bucket.with_objects(|objects| listing.page(objects));
+        let delimited = input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty());
         Ok(ListObjectsOutput {
             name: Some(input.bucket),
             is_truncated: Some(page.next.is_some()),
             max_keys: Some(max.into()),
             contents: Some(encoding.objects(&page.items, true)),
             common_prefixes: Some(encoding.prefixes(page.prefixes)),
-            next_marker: page.next.map(|next| encoding.text(next)),
+            // Without a delimiter the last key is the marker (S3 API, ListObjects).
+            next_marker: page.next.filter(|_| delimited).map(|next| encoding.text(next)),
             prefix: Some(encoding.text(input.prefix.unwrap_or_default())),
             marker: Some(encoding.text(input.marker.unwrap_or_default())),
             delimiter: input.delimiter.map(|delimiter| encoding.text(delimiter)),

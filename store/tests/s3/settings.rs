@@ -192,7 +192,11 @@ async fn what_no_bucket_has_is_told_as_s3_tells_it() {
         (elements(&versions, "Key"), elements(&versions, "VersionId")),
         (vec!["c".into()], vec!["null".into()])
     );
-    assert_eq!(elements(&versions, "CommonPrefixes")[0], "<Prefix>a/</Prefix>", "{versions}");
+    assert_eq!(
+        elements(&versions, "CommonPrefixes")[0],
+        "<Prefix>a/</Prefix>",
+        "{versions}"
+    );
     for (method, id, status) in [
         ("GET", "null", 200),
         ("GET", "1", 400),
