@@ -245,6 +245,9 @@ pub struct CompletedObject {
     pub key: ObjectKey,
     /// What the store calls this version.
     pub etag: ETag,
+    /// Whether the store's ETags are made of MD5s, so that the object can be held to what was sent.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub etag_is_md5: bool,
     /// Its bytes.
     pub size: u64,
     /// On a versioned bucket.

@@ -185,10 +185,17 @@ impl Journal {
         });
     }
 
-    /// Whether the store holds just what an earlier run has hashed in this place.
-    pub(crate) fn is_kept(&self, stored: &StoredPart, size: u64) -> bool {
-        let known = self.known.get(&stored.number);
-        known.is_some_and(|digest| plan::is_kept(stored, size, digest))
+    /// The MD5 that the store's part has, if it is just what an earlier run has hashed in this place.
+    pub(crate) fn kept(&self, stored: &StoredPart, size: u64) -> Option<Md5Digest> {
+        let known = self.known.get(&stored.number).copied();
+        known.filter(|digest| plan::is_kept(stored, size, digest))
+    }
+
+    /// What earlier runs have hashed, in order, if that is all of so many parts.
+    pub(crate) fn all_known(&self, parts: u16) -> Option<Vec<Md5Digest>> {
+        PartNumber::up_to(parts)
+            .map(|number| self.known.get(&number).copied())
+            .collect()
     }
 
     /// The upload has ended.
@@ -267,14 +274,16 @@ mod tests {
         for (next, kept) in [(begun('a', 7), true), (begun('a', 8), false), (begun('b', 8), false)] {
             let mut journal = open(&journals).unwrap();
             assert!(journal.earlier().is_some());
+            assert_eq!(journal.all_known(2), None, "of one part of two nothing is known");
             journal.begin(&next, &Silent);
-            assert_eq!(journal.is_kept(&held(Md5Digest::EMPTY), 5), kept, "{next:?}");
+            assert_eq!(journal.kept(&held(Md5Digest::EMPTY), 5).is_some(), kept, "{next:?}");
+            assert_eq!(journal.all_known(1).is_some(), kept, "{next:?}");
             assert!(
-                !journal.is_kept(&held(Md5Digest::from_bytes([7; 16])), 5),
+                journal.kept(&held(Md5Digest::from_bytes([7; 16])), 5).is_none(),
                 "the store has other bytes"
             );
             assert!(
-                !journal.is_kept(&held(Md5Digest::EMPTY), 6),
+                journal.kept(&held(Md5Digest::EMPTY), 6).is_none(),
                 "the store has another length"
             );
         }
@@ -300,7 +309,7 @@ mod tests {
         let mut journal = open(&journals).unwrap();
         journal.hashed(vec![(PartNumber::FIRST, Md5Digest::EMPTY)], &Silent);
         journal.begin(&unsettled, &Silent);
-        assert!(!journal.is_kept(&held(Md5Digest::EMPTY), 5));
+        assert_eq!(journal.kept(&held(Md5Digest::EMPTY), 5), None);
     }
 
     #[test]

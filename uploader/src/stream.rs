@@ -1,7 +1,7 @@
 //! A stream, which is read once: part after part until it ends, each held in memory until the store has it.
 
 use std::io::{self, Read};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use shared::api::CreateUpload;
@@ -129,13 +129,14 @@ async fn put(
         engine,
         source: Arc::new(source),
         id: created.upload_id,
+        digests: Mutex::default(),
         journal: None,
         progress,
     });
     let sent = upload.sending(|ready| upload.read_parts(feed, sizes, ready)).await;
     let completed = match sent {
         Ok(size) => match PartPlan::for_stream(size, sizes, u64::MAX) {
-            Ok(plan) => upload.complete(&plan).await,
+            Ok(plan) => upload.complete_sent(&plan).await,
             Err(error) => Err(UploadError::Contradiction(error.to_string())),
         },
         Err(error) => Err(error),
@@ -194,6 +195,7 @@ impl Upload {
                     .hashing
                     .hash(self.source.clone(), vec![range.clone()])
                     .await?;
+                self.note(digests.iter().map(|digest| (number, *digest)));
                 let parts = digests.into_iter().map(|digest| Part {
                     number,
                     range: range.clone(),
