@@ -566,6 +566,10 @@ pub struct DestinationInfo {
     /// Whether the caller may list and download what is there.
     #[serde(default)]
     pub downloads: bool,
+    /// Tells the store's bucket from every other, and nothing else about it. What a client has noted of objects in one holds
+    /// in no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket_id: Option<String>,
 }
 
 /// What holds for every upload.

@@ -84,8 +84,11 @@ impl Present {
         let keys = Keys::new(&destination.key_template, &me);
         let directory = engine.journals.as_ref();
         let records = directory.and_then(|directory| {
-            let destination = destination.name.as_bytes();
-            let name = identity::hex(&identity::short_hash(&[&engine.settings.account(), destination]));
+            let (account, name) = (engine.settings.account(), destination.name.as_bytes());
+            let mut whose = vec![&account[..], name];
+            // A broker that has moved to another bucket has the files there sent: nothing that is known was of that one.
+            whose.extend(destination.bucket_id.as_ref().map(String::as_bytes));
+            let name = identity::hex(&identity::short_hash(&whose));
             directory.attempt(progress, |path| Records::open(&path.join(format!("{name}.records"))))
         });
         let listed = if destination.downloads {

@@ -1,4 +1,5 @@
-//! Which files have become which objects, for `--if-changed`: one file of records for each broker, caller and destination.
+//! Which files have become which objects, for `--if-changed`: one file of records for each broker, caller, destination and
+//! bucket.
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
