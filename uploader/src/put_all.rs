@@ -121,6 +121,11 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         () = interrupted() => {
             screen.clear();
             screen.error("interrupted; what arrived of files is kept, and the same command continues them");
+            for id in uploader.completing_streams() {
+                screen.error(&format!(
+                    "standard input or a link had been sent whole: whether it has become an object, `uploader status {id}` tells"
+                ));
+            }
             if let Ok((streams @ 1.., told)) = tokio::time::timeout(GIVE_UP, uploader.abort_streams()).await {
                 let rest = if told < streams { "; the broker could not be told, and ends that in its time" } else { "" };
                 screen.error(&format!("what was read of standard input or a link is given up{rest}"));

@@ -93,6 +93,7 @@ impl File<'_> {
             }
             return Ok(Beginning::Done(earlier.upload_id.clone(), object.clone()));
         }
+        self.progress.event(&Event::Creating);
         let (created, found) = self.engine.broker.create(&self.asked, self.progress).await?;
         let plan = plan::agreed(&created, self.source.size().unwrap_or_default())?;
         let resumed = match earlier.zip(became) {
