@@ -20,7 +20,7 @@ use crate::log::Log;
 use crate::render::Render;
 use crate::screen::{Screen, Sum};
 use crate::sift::{Recording, sift};
-use crate::{dry_run, throttle};
+use crate::{dry_run, throttle, xdg};
 
 /// Files that are known before they can be sent: enough that none has to be waited for.
 const FOUND_AHEAD: usize = 256;
@@ -162,11 +162,11 @@ impl Put {
         if !self.no_journal {
             // An empty variable is how scripts leave one out.
             let given = self.journal_dir.clone().filter(|path| !path.as_os_str().is_empty());
-            match given.or_else(default_journal_dir) {
+            match given.or_else(|| xdg::state_home().map(|state| state.join("uploader"))) {
                 Some(directory) => builder = builder.journal_dir(directory),
                 None => screen.warning(
-                    "no journal is kept: neither HOME nor XDG_STATE_HOME says where. --journal-dir names a directory, \
-                     --no-journal does without",
+                    "no journal is kept: neither XDG_STATE_HOME nor HOME says where, nor does the system know a home directory. \
+                     --journal-dir names a directory, --no-journal does without",
                 ),
             }
         }
@@ -195,17 +195,6 @@ impl Put {
             follow_links: self.follow_links,
         }
     }
-}
-
-/// Where the XDG Base Directory Specification has what programs keep between runs.
-fn default_journal_dir() -> Option<PathBuf> {
-    let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    Some(state.join("uploader"))
 }
 
 /// What has come of one source, or of small files that were sent together.
