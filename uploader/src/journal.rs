@@ -4,6 +4,7 @@
 //! Neither URLs nor tokens are in it. What cannot be read or written is done without.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -17,7 +18,7 @@ use shared::api::{StoredPart, UploadCreated};
 use shared::{Md5Digest, ObjectKey, PartNumber, UploadId};
 use time::OffsetDateTime;
 
-use crate::frames::{Frames, Header};
+use crate::frames::{Frames, Header, remove_if_forgotten};
 use crate::identity::Identity;
 use crate::plan;
 use crate::progress::{Event, Progress};
@@ -25,8 +26,13 @@ use crate::progress::{Event, Progress};
 const HEADER: Header = *b"upload\0\x01";
 /// What names of journals end with.
 const ENDING: &str = "journal";
+/// What names of records end with.
+pub(crate) const RECORDS: &str = "records";
 /// A journal that nobody has written to for so long is of an upload that has ended: none stays open for longer.
 const FORGOTTEN: Duration = Duration::from_hours(30 * 24);
+/// Records that nobody has opened for so long are of a broker, a token or a bucket that is no longer used. Who uploads four
+/// times a year still finds theirs.
+const RECORDS_FORGOTTEN: Duration = Duration::from_hours(100 * 24);
 
 /// Where journals are kept, until it fails for the first time.
 #[derive(Debug)]
@@ -205,15 +211,17 @@ impl Journal {
     }
 }
 
-/// Removes the journals of uploads that nobody has gone on with. What cannot be removed stays.
-fn sweep(directory: &Path, now: SystemTime) {
+/// Removes the journals of uploads that nobody has gone on with, and records that nobody asks for. What cannot be removed, or
+/// is held by another run, stays.
+pub(crate) fn sweep(directory: &Path, now: SystemTime) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        let written = entry.metadata().and_then(|metadata| metadata.modified());
-        let is_old = |written| now.duration_since(written).is_ok_and(|age| age > FORGOTTEN);
-        if path.extension().is_some_and(|ending| ending == ENDING) && written.is_ok_and(is_old) {
-            let _ = std::fs::remove_file(path);
-        }
+        let forgotten = match path.extension().and_then(OsStr::to_str) {
+            Some(ENDING) => FORGOTTEN,
+            Some(RECORDS) => RECORDS_FORGOTTEN,
+            _ => continue,
+        };
+        let _ = remove_if_forgotten(&path, forgotten, now);
     }
 }
 
@@ -334,14 +342,29 @@ mod tests {
     }
 
     #[test]
-    fn journals_that_nobody_has_gone_on_with_are_removed() {
+    fn journals_that_nobody_has_gone_on_with_and_records_that_nobody_asks_for_are_removed() {
         let (directory, journals) = directory();
         open(&journals).unwrap().begin(&begun('a', 7), &Silent);
         let path = directory.path().join("a/b");
-        let month = FORGOTTEN + Duration::from_mins(1);
-        sweep(&path, SystemTime::now());
+        for name in ["x.records", "notes", "notes.txt"] {
+            std::fs::write(path.join(name), "").unwrap();
+        }
+        let left = |after| {
+            sweep(&path, SystemTime::now() + after);
+            let names = std::fs::read_dir(&path)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(
+            left(Duration::ZERO),
+            ["name.journal", "notes", "notes.txt", "x.records"]
+        );
         assert!(open(&journals).unwrap().earlier().is_some());
-        sweep(&path, SystemTime::now() + month);
-        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+        let minute = Duration::from_mins(1);
+        assert_eq!(left(FORGOTTEN + minute), ["notes", "notes.txt", "x.records"]);
+        assert_eq!(left(RECORDS_FORGOTTEN + minute), ["notes", "notes.txt"]);
     }
 }

@@ -119,6 +119,8 @@ impl Records {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let frames = Frames::open(path, HEADER)?;
         frames.lock()?;
+        // Where nothing changes, nothing is written for months.
+        frames.touch();
         let mut records = Self {
             path: path.to_owned(),
             frames,
