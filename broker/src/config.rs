@@ -358,11 +358,12 @@ impl Settings {
 }
 
 impl Config {
-    /// The destination's rules, now that the kind of store is known.
-    pub fn destination(&self, profile: &Profile) -> Destination {
+    /// The destination's rules, now that the store is known.
+    pub fn destination(&self, profile: &Profile, bucket_id: String) -> Destination {
         Destination {
             name: "default".into(),
             bucket: self.bucket.clone(),
+            bucket_id,
             key_template: self.key_template.clone(),
             acls: self.acls.clone(),
             downloads: self.downloads,

@@ -34,6 +34,8 @@ pub struct Destination {
     pub name: String,
     /// The store's bucket.
     pub bucket: String,
+    /// What callers tell it by from a bucket of the same name at another store.
+    pub bucket_id: String,
     /// How keys are made.
     pub key_template: KeyTemplate,
     /// Canned ACLs that clients may ask for.

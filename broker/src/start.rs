@@ -11,6 +11,7 @@ use actix_web::{App, HttpServer};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::config::Credentials as SdkCredentials;
+use sha2::{Digest as _, Sha256};
 use store::{Store, StoreConfig};
 
 use crate::app::{Broker, Signing, routes, tell};
@@ -127,7 +128,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     }
     let state = Data::from(Arc::new(Broker {
         policy: Policy {
-            destination: config.destination(&found.profile),
+            destination: config.destination(&found.profile, bucket_id(&config, &found)),
             url_life: config.url_life,
             max_url_life: config.max_url_life,
             upload_life: config.upload_life,
@@ -274,6 +275,26 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
         profile,
     };
     Ok((embedded, found))
+}
+
+/// What tells the bucket from all others without telling where it is: 16 hexadecimal digits. The embedded store, which may
+/// listen elsewhere tomorrow, is known by its directory.
+fn bucket_id(config: &Config, found: &Found) -> String {
+    let place = match &config.store {
+        StoreChoice::Embedded { .. } => {
+            let directory = config.data_dir.canonicalize();
+            let directory = directory.unwrap_or_else(|_| config.data_dir.clone());
+            directory.as_os_str().as_encoded_bytes().to_vec()
+        }
+        StoreChoice::External { .. } => found.endpoint.clone().unwrap_or_default().into_bytes(),
+    };
+    let mut hash = Sha256::new();
+    for text in [&*place, found.region.as_bytes(), config.bucket.as_bytes()] {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    let digits = hash.finalize().into_iter().take(8).map(|byte| format!("{byte:02x}"));
+    digits.collect()
 }
 
 /// Where the embedded store's key is kept.

@@ -245,6 +245,9 @@ pub struct CompletedObject {
     pub key: ObjectKey,
     /// What the store calls this version.
     pub etag: ETag,
+    /// Whether the store's ETags are made of MD5s, so that the object can be held to what was sent.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub etag_is_md5: bool,
     /// Its bytes.
     pub size: u64,
     /// On a versioned bucket.
@@ -563,6 +566,10 @@ pub struct DestinationInfo {
     /// Whether the caller may list and download what is there.
     #[serde(default)]
     pub downloads: bool,
+    /// Tells the store's bucket from every other, and nothing else about it. What a client has noted of objects in one holds
+    /// in no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket_id: Option<String>,
 }
 
 /// What holds for every upload.

@@ -1,8 +1,9 @@
 //! `put --if-changed`: what is at the store as it is here is not sent again, and to know that takes few requests.
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use broker::config::Settings;
 use serde_json::Value;
@@ -18,17 +19,21 @@ use crate::uploader::{Machine, PART};
 struct Counting {
     base: String,
     requests: Arc<AtomicUsize>,
+    broker: Arc<Mutex<SocketAddr>>,
 }
 
 impl Counting {
     async fn before(stack: &Stack) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let (requests, broker) = (Arc::<AtomicUsize>::default(), stack.broker.address());
-        let counter = requests.clone();
+        let (requests, broker) = (
+            Arc::<AtomicUsize>::default(),
+            Arc::new(Mutex::new(stack.broker.address())),
+        );
+        let (counter, behind) = (requests.clone(), broker.clone());
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                let counter = counter.clone();
+                let (counter, broker) = (counter.clone(), *behind.lock().unwrap());
                 tokio::spawn(async move {
                     let mut broker = TcpStream::connect(broker).await.unwrap();
                     let (mut from, mut to) = client.split();
@@ -51,7 +56,12 @@ impl Counting {
                 });
             }
         });
-        Self { base, requests }
+        Self { base, requests, broker }
+    }
+
+    /// From now on another broker answers at the same address.
+    fn move_to(&self, stack: &Stack) {
+        *self.broker.lock().unwrap() = stack.broker.address();
     }
 
     /// Requests since it was last asked.
@@ -190,6 +200,22 @@ async fn where_listing_is_not_allowed_the_records_decide_and_that_is_said() {
     assert_eq!(counts(&machine.run(&PUT).await), (1, 0), "it may have changed");
     let without = machine.run(&[&PUT[..], &["--no-journal"]].concat()).await;
     assert_eq!(counts(&without), (1, 0));
+}
+
+#[tokio::test]
+async fn a_broker_that_has_moved_to_another_bucket_is_sent_everything_again() {
+    let (first, second) = (Stack::start().await, Stack::start().await);
+    let broker = Counting::before(&first).await;
+    let machine = Machine::with_broker(&broker.base);
+    settled(&write(&machine, "data/a", b"content")).await;
+    assert_eq!(counts(&machine.run(&PUT).await), (1, 0));
+    assert_eq!(counts(&machine.run(&PUT).await), (0, 1));
+
+    broker.move_to(&second);
+    assert_eq!(counts(&machine.run(&PUT).await), (1, 0));
+    assert!(second.bucket.get("data/a").await.is_some());
+    broker.move_to(&first);
+    assert_eq!(counts(&machine.run(&PUT).await), (0, 1));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod if_changed;
 mod json;
 mod library;
 mod listings;
+mod mixed;
 mod origin;
 mod problems;
 mod resume;

@@ -1,6 +1,6 @@
-//! Every part is there: the object is made, or the upload is given up.
+//! Every part is there: the object is made and held to what was sent, or the upload is given up.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use shared::api::{CompletedObject, Problem};
 use shared::{PartNumber, PartPlan};
@@ -8,11 +8,21 @@ use shared::{PartNumber, PartPlan};
 use crate::error::UploadError;
 use crate::progress::{Event, Silent};
 use crate::transfer::Upload;
+use crate::verify;
 
 /// How often parts that the broker misses are sent again.
 const SEND_AGAIN_TIMES: u32 = 2;
 
 impl Upload {
+    /// Completes an upload whose parts have all been sent or compared by this run, and holds the object to their MD5s: whoever
+    /// else sent to the same upload may have had other bytes.
+    pub(crate) async fn complete_sent(self: &Arc<Self>, plan: &PartPlan) -> Result<CompletedObject, UploadError> {
+        let object = self.complete(plan).await?;
+        let digests = std::mem::take(&mut *self.digests.lock().unwrap_or_else(PoisonError::into_inner));
+        verify::hold(&object, &digests.into_values().collect::<Vec<_>>())?;
+        Ok(object)
+    }
+
     /// Has the broker join the parts; sends again those that it misses or mistrusts.
     pub(crate) async fn complete(self: &Arc<Self>, plan: &PartPlan) -> Result<CompletedObject, UploadError> {
         let mut sent_again = 0;

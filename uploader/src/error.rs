@@ -184,6 +184,15 @@ pub enum UploadError {
         /// What is wrong, and what to do.
         why: String,
     },
+    /// The object is there, and was not made of what was sent.
+    #[error(
+        "{key}: the object's ETag is not that of the bytes that were sent. It may hold another file's bytes, which were \
+         uploaded by this name at the same time. The upload is over: run the same command again, which sends anew"
+    )]
+    OtherBytes {
+        /// The object's key.
+        key: ObjectKey,
+    },
     /// The upload ended behind our back.
     #[error("the upload is no longer open at the broker: it {}. Run the same command again to begin anew", ended(*.0))]
     Gone(UploadState),
@@ -361,6 +370,7 @@ impl UploadError {
             | Self::StoreFull { .. }
             | Self::OriginUnreachable { .. }
             | Self::OriginCut { .. }
+            | Self::OtherBytes { .. }
             | Self::PartsMissing(_) => ErrorKind::Temporary,
             Self::Refused { problem, .. } => match problem.status {
                 401 | 403 => ErrorKind::Auth,
@@ -402,6 +412,7 @@ impl UploadError {
             Self::OriginCut { .. } => "origin_cut",
             Self::OriginRefused { .. } => "origin_refused",
             Self::OriginUnusable { .. } => "origin_unusable",
+            Self::OtherBytes { .. } => "other_bytes",
             Self::Gone(_) => "upload_gone",
             Self::Contradiction(_) => "contradiction",
             Self::WouldBeRefused(refusal) => refusal.code(),

@@ -39,6 +39,8 @@ struct State {
 /// What has come of the upload so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Begun {
+    /// The broker has been asked for it.
+    pub(crate) asked: bool,
     /// Once the broker has admitted it.
     pub(crate) id: Option<UploadId>,
     /// Bytes of the parts that the store has.
@@ -94,6 +96,7 @@ impl State {
 
     fn note(&mut self, event: &Event) {
         match event {
+            Event::Creating => self.begun.asked = true,
             Event::Started { upload_id, .. } => self.begun.id = Some(upload_id.clone()),
             Event::PartKept { size, .. } | Event::PartStored { size, .. } => self.begun.stored += size,
             Event::Retrying { .. } if self.retries < MOST_RETRIES => self.retries += 1,
@@ -107,9 +110,9 @@ impl State {
         }
     }
 
-    /// Byte counts first, but for the event with which all begins: bytes that have been sent have been sent by now.
+    /// Byte counts first, but for the events with which all begins: bytes that have been sent have been sent by now.
     fn pop(&mut self) -> Option<Event> {
-        if !matches!(self.waiting.front(), Some(Event::Started { .. })) {
+        if !matches!(self.waiting.front(), Some(Event::Creating | Event::Started { .. })) {
             for (bytes, event) in [
                 (&mut self.sent, (|bytes| Event::Sent { bytes }) as fn(u64) -> Event),
                 (&mut self.unsent, |bytes| Event::Unsent { bytes }),

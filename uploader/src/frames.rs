@@ -4,11 +4,11 @@
 //! header: 8 bytes, kind and version │ length: 4, little-endian │ CRC-32 of length and record: 4 │ record │ length …
 //! ```
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What a file begins with: its kind, and the version of what its records mean.
 pub(crate) type Header = [u8; 8];
@@ -100,14 +100,15 @@ impl Frames {
     }
 
     /// Passes every whole record to `found`, and cuts what comes after the last of them. A file of another kind or version
-    /// is emptied.
+    /// is emptied, without reading more of it than its beginning.
     pub(crate) fn read(&mut self, found: impl FnMut(&[u8])) -> io::Result<()> {
-        let bytes = self.bytes_from(0)?;
-        let Some(records) = bytes.strip_prefix(&self.header) else {
+        let mut header = Header::default();
+        self.file.seek(SeekFrom::Start(0))?;
+        if !fills(&mut &self.file, &mut header)? || header != self.header {
             return self.clear();
-        };
-        self.end = (self.header.len() + whole(records, found)) as u64;
-        self.file.set_len(self.end)
+        }
+        self.end = header.len() as u64;
+        self.read_on(found)
     }
 
     /// Goes to the end of what others have written since.
@@ -118,9 +119,18 @@ impl Frames {
         if self.file.metadata()?.len() == self.end {
             return Ok(());
         }
-        let bytes = self.bytes_from(self.end)?;
-        self.end += whole(&bytes, |_| ()) as u64;
+        self.read_on(|_| ())
+    }
+
+    fn read_on(&mut self, found: impl FnMut(&[u8])) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.end))?;
+        self.end += whole(BufReader::new(&self.file), found)?;
         self.file.set_len(self.end)
+    }
+
+    /// The file is in use: it is not to be swept. Where that cannot be noted, it may be.
+    pub(crate) fn touch(&self) {
+        let _ = self.file.set_modified(SystemTime::now());
     }
 
     /// Takes all records away.
@@ -143,13 +153,26 @@ impl Frames {
     pub(crate) fn remove(&self) -> io::Result<()> {
         std::fs::remove_file(&self.path)
     }
+}
 
-    fn bytes_from(&mut self, start: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.file.seek(SeekFrom::Start(start))?;
-        self.file.read_to_end(&mut bytes)?;
-        Ok(bytes)
+/// Removes the file if nobody has written to it for so long, and nobody holds its lock.
+pub(crate) fn remove_if_forgotten(path: &Path, forgotten: Duration, now: SystemTime) -> io::Result<()> {
+    let is_old = |metadata: &Metadata| {
+        let age = now.duration_since(metadata.modified()?).unwrap_or_default();
+        Ok::<_, io::Error>(metadata.is_file() && age > forgotten)
+    };
+    if !is_old(&std::fs::symlink_metadata(path)?)? {
+        return Ok(());
     }
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    // Whoever had the lock until now has written, or has removed it.
+    if file.try_lock().is_ok() && is_old(&file.metadata()?)? {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 /// The record in its frame, if it is not too long.
@@ -163,23 +186,39 @@ pub(crate) fn frame(record: &[u8]) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-/// Passes the records at the beginning of `bytes` to `found`, as far as they are whole; how many bytes they take.
-fn whole(bytes: &[u8], mut found: impl FnMut(&[u8])) -> usize {
-    let mut rest = bytes;
-    while let Some((record, after)) = first(rest) {
-        found(record);
-        rest = after;
+/// Passes the records that come to `found`, as far as they are whole; how many bytes they take. One at a time is in memory.
+fn whole(mut from: impl Read, mut found: impl FnMut(&[u8])) -> io::Result<u64> {
+    let (mut taken, mut record) = (0, Vec::new());
+    while next(&mut from, &mut record)? {
+        found(&record);
+        taken += (FRAME + record.len()) as u64;
     }
-    bytes.len() - rest.len()
+    Ok(taken)
 }
 
-/// The first record, and what comes after it.
-fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (sum, rest) = rest.split_first_chunk::<4>()?;
-    let count = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let (record, rest) = rest.split_at_checked(count).filter(|_| count <= LONGEST)?;
-    (checksum(*length, record) == u32::from_le_bytes(*sum)).then_some((record, rest))
+/// Reads the next record; whether there was a whole one.
+fn next(from: &mut impl Read, record: &mut Vec<u8>) -> io::Result<bool> {
+    let (mut length, mut sum) = ([0; 4], [0; 4]);
+    if !(fills(from, &mut length)? && fills(from, &mut sum)?) {
+        return Ok(false);
+    }
+    let Some(count) = usize::try_from(u32::from_le_bytes(length))
+        .ok()
+        .filter(|count| *count <= LONGEST)
+    else {
+        return Ok(false);
+    };
+    record.resize(count, 0);
+    Ok(fills(from, record)? && checksum(length, record) == u32::from_le_bytes(sum))
+}
+
+/// Reads as many bytes as there is room for; whether there were as many.
+fn fills(from: &mut impl Read, room: &mut [u8]) -> io::Result<bool> {
+    match from.read_exact(room) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Over the length too: a file that ends in zeros, as some do after a crash, has no empty records.
@@ -288,6 +327,45 @@ mod tests {
         let mut frames = Frames::open(&place.path, *b"tests\0\0\x02").unwrap();
         frames.read(|_| panic!("a record of another version")).unwrap();
         assert_eq!(std::fs::read(&place.path).unwrap(), b"tests\0\0\x02");
+    }
+
+    #[test]
+    fn of_a_huge_file_no_more_is_read_than_its_whole_records() {
+        let place = place();
+        let (bytes, _) = written();
+        for (start, expected) in [(&bytes[..], &RECORDS[..]), (b"another kind of file", &[])] {
+            std::fs::write(&place.path, start).unwrap();
+            let file = OpenOptions::new().write(true).open(&place.path).unwrap();
+            // Takes no room, but would in memory.
+            file.set_len(1 << 40).unwrap();
+            assert_eq!(records(&place.path), expected);
+            assert!(std::fs::metadata(&place.path).unwrap().len() <= bytes.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_locked_or_in_use_is_not_forgotten() {
+        let place = place();
+        let age = Duration::from_hours(1);
+        let later = SystemTime::now() + 2 * age;
+        let sweep = || {
+            remove_if_forgotten(&place.path, age, later).unwrap();
+            !place.path.exists()
+        };
+        let frames = Frames::open(&place.path, HEADER).unwrap();
+        frames.lock().unwrap();
+        assert!(!sweep(), "another run holds it");
+        frames.unlock().unwrap();
+        frames.file.set_modified(later).unwrap();
+        assert!(!sweep(), "it has been used");
+        frames.file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        frames.touch();
+        remove_if_forgotten(&place.path, age, SystemTime::now()).unwrap();
+        assert!(place.path.exists(), "it is in use");
+        assert!(sweep());
+        std::os::unix::fs::symlink("elsewhere", &place.path).unwrap();
+        sweep();
+        assert!(place.path.symlink_metadata().is_ok(), "it is no file");
     }
 
     #[test]

@@ -88,6 +88,15 @@ pub enum Cancelled {
         /// Bytes of the file that the store has.
         kept_bytes: u64,
     },
+    /// A stream that had been sent whole, and that the broker had been asked to complete: whether it has become an object,
+    /// [`Uploader::status`](crate::Uploader::status) says.
+    Completing {
+        /// What the broker names it by.
+        upload_id: UploadId,
+    },
+    /// The broker had been asked to open it, and had not answered: it may be open there, without a byte in it, until its time is
+    /// over. Of a file, uploading it again continues it.
+    Unanswered,
     /// Nothing is left of it: it had not begun, or nobody could have continued it.
     Nothing,
 }
@@ -124,7 +133,7 @@ impl UploadHandle {
     }
 
     /// Stops the upload and waits until no part of it is on its way. What arrived of a file is kept; a stream, which nobody
-    /// could continue, is given up.
+    /// could continue, is given up unless all of it had been sent.
     ///
     /// ```
     /// # #[tokio::main]
@@ -167,13 +176,14 @@ impl UploadHandle {
         }
         let begun = self.queue.begun();
         match begun.id {
+            None if begun.asked => Ok(Cancelled::Unanswered),
             None => Ok(Cancelled::Nothing),
             Some(upload_id) if self.can_be_continued => Ok(Cancelled::Kept {
                 upload_id,
                 kept_bytes: begun.stored,
             }),
+            Some(upload_id) if self.engine.end_stream(&upload_id) => Ok(Cancelled::Completing { upload_id }),
             Some(upload_id) => {
-                self.engine.end_stream(&upload_id);
                 self.engine.broker.abort(&upload_id, &Silent).await?;
                 Ok(Cancelled::Nothing)
             }

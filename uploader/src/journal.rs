@@ -4,6 +4,7 @@
 //! Neither URLs nor tokens are in it. What cannot be read or written is done without.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -17,7 +18,7 @@ use shared::api::{StoredPart, UploadCreated};
 use shared::{Md5Digest, ObjectKey, PartNumber, UploadId};
 use time::OffsetDateTime;
 
-use crate::frames::{Frames, Header};
+use crate::frames::{Frames, Header, remove_if_forgotten};
 use crate::identity::Identity;
 use crate::plan;
 use crate::progress::{Event, Progress};
@@ -25,8 +26,13 @@ use crate::progress::{Event, Progress};
 const HEADER: Header = *b"upload\0\x01";
 /// What names of journals end with.
 const ENDING: &str = "journal";
+/// What names of records end with.
+pub(crate) const RECORDS: &str = "records";
 /// A journal that nobody has written to for so long is of an upload that has ended: none stays open for longer.
 const FORGOTTEN: Duration = Duration::from_hours(30 * 24);
+/// Records that nobody has opened for so long are of a broker, a token or a bucket that is no longer used. Who uploads four
+/// times a year still finds theirs.
+const RECORDS_FORGOTTEN: Duration = Duration::from_hours(100 * 24);
 
 /// Where journals are kept, until it fails for the first time.
 #[derive(Debug)]
@@ -185,10 +191,17 @@ impl Journal {
         });
     }
 
-    /// Whether the store holds just what an earlier run has hashed in this place.
-    pub(crate) fn is_kept(&self, stored: &StoredPart, size: u64) -> bool {
-        let known = self.known.get(&stored.number);
-        known.is_some_and(|digest| plan::is_kept(stored, size, digest))
+    /// The MD5 that the store's part has, if it is just what an earlier run has hashed in this place.
+    pub(crate) fn kept(&self, stored: &StoredPart, size: u64) -> Option<Md5Digest> {
+        let known = self.known.get(&stored.number).copied();
+        known.filter(|digest| plan::is_kept(stored, size, digest))
+    }
+
+    /// What earlier runs have hashed, in order, if that is all of so many parts.
+    pub(crate) fn all_known(&self, parts: u16) -> Option<Vec<Md5Digest>> {
+        PartNumber::up_to(parts)
+            .map(|number| self.known.get(&number).copied())
+            .collect()
     }
 
     /// The upload has ended.
@@ -198,15 +211,17 @@ impl Journal {
     }
 }
 
-/// Removes the journals of uploads that nobody has gone on with. What cannot be removed stays.
-fn sweep(directory: &Path, now: SystemTime) {
+/// Removes the journals of uploads that nobody has gone on with, and records that nobody asks for. What cannot be removed, or
+/// is held by another run, stays.
+pub(crate) fn sweep(directory: &Path, now: SystemTime) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        let written = entry.metadata().and_then(|metadata| metadata.modified());
-        let is_old = |written| now.duration_since(written).is_ok_and(|age| age > FORGOTTEN);
-        if path.extension().is_some_and(|ending| ending == ENDING) && written.is_ok_and(is_old) {
-            let _ = std::fs::remove_file(path);
-        }
+        let forgotten = match path.extension().and_then(OsStr::to_str) {
+            Some(ENDING) => FORGOTTEN,
+            Some(RECORDS) => RECORDS_FORGOTTEN,
+            _ => continue,
+        };
+        let _ = remove_if_forgotten(&path, forgotten, now);
     }
 }
 
@@ -267,14 +282,16 @@ mod tests {
         for (next, kept) in [(begun('a', 7), true), (begun('a', 8), false), (begun('b', 8), false)] {
             let mut journal = open(&journals).unwrap();
             assert!(journal.earlier().is_some());
+            assert_eq!(journal.all_known(2), None, "of one part of two nothing is known");
             journal.begin(&next, &Silent);
-            assert_eq!(journal.is_kept(&held(Md5Digest::EMPTY), 5), kept, "{next:?}");
+            assert_eq!(journal.kept(&held(Md5Digest::EMPTY), 5).is_some(), kept, "{next:?}");
+            assert_eq!(journal.all_known(1).is_some(), kept, "{next:?}");
             assert!(
-                !journal.is_kept(&held(Md5Digest::from_bytes([7; 16])), 5),
+                journal.kept(&held(Md5Digest::from_bytes([7; 16])), 5).is_none(),
                 "the store has other bytes"
             );
             assert!(
-                !journal.is_kept(&held(Md5Digest::EMPTY), 6),
+                journal.kept(&held(Md5Digest::EMPTY), 6).is_none(),
                 "the store has another length"
             );
         }
@@ -300,7 +317,7 @@ mod tests {
         let mut journal = open(&journals).unwrap();
         journal.hashed(vec![(PartNumber::FIRST, Md5Digest::EMPTY)], &Silent);
         journal.begin(&unsettled, &Silent);
-        assert!(!journal.is_kept(&held(Md5Digest::EMPTY), 5));
+        assert_eq!(journal.kept(&held(Md5Digest::EMPTY), 5), None);
     }
 
     #[test]
@@ -325,14 +342,29 @@ mod tests {
     }
 
     #[test]
-    fn journals_that_nobody_has_gone_on_with_are_removed() {
+    fn journals_that_nobody_has_gone_on_with_and_records_that_nobody_asks_for_are_removed() {
         let (directory, journals) = directory();
         open(&journals).unwrap().begin(&begun('a', 7), &Silent);
         let path = directory.path().join("a/b");
-        let month = FORGOTTEN + Duration::from_mins(1);
-        sweep(&path, SystemTime::now());
+        for name in ["x.records", "notes", "notes.txt"] {
+            std::fs::write(path.join(name), "").unwrap();
+        }
+        let left = |after| {
+            sweep(&path, SystemTime::now() + after);
+            let names = std::fs::read_dir(&path)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(
+            left(Duration::ZERO),
+            ["name.journal", "notes", "notes.txt", "x.records"]
+        );
         assert!(open(&journals).unwrap().earlier().is_some());
-        sweep(&path, SystemTime::now() + month);
-        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+        let minute = Duration::from_mins(1);
+        assert_eq!(left(FORGOTTEN + minute), ["notes", "notes.txt", "x.records"]);
+        assert_eq!(left(RECORDS_FORGOTTEN + minute), ["notes", "notes.txt"]);
     }
 }

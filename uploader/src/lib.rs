@@ -82,7 +82,7 @@ mod walk;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
@@ -111,6 +111,7 @@ use crate::rate::Rate;
 pub use crate::retry::RetryPolicy;
 pub use crate::small::SmallFile;
 pub use crate::source::{Change, SourceError};
+use crate::stream::Streaming;
 pub use crate::walk::{Found, WalkOptions};
 
 /// Most bytes of a file for [`Uploader::put_together`].
@@ -140,7 +141,7 @@ pub(crate) struct Engine {
     /// Where runs leave what the next one should know.
     pub(crate) journals: Option<Arc<JournalDir>>,
     /// Uploads of streams that are under way: nobody could continue them.
-    pub(crate) streams: Mutex<Vec<UploadId>>,
+    pub(crate) streams: Mutex<Vec<Streaming>>,
 }
 
 /// A file that has become an object.
@@ -559,10 +560,16 @@ impl Uploader {
         self.0.broker.open_uploads(cursor).await
     }
 
-    /// Gives up the uploads of streams whose futures were dropped before their end: nobody could continue them. How many there
-    /// were, and how many of them the broker could be told of.
+    /// The uploads of streams whose futures were dropped after the broker had been asked to complete them, each told once: they
+    /// may have become objects, as [`Uploader::status`] says.
+    pub fn completing_streams(&self) -> Vec<UploadId> {
+        self.0.take_streams(true)
+    }
+
+    /// Gives up the uploads of streams whose futures were dropped before their end, and before the broker was asked to complete
+    /// them: nobody could continue them. How many there were, and how many of them the broker could be told of.
     pub async fn abort_streams(&self) -> (usize, usize) {
-        let streams = std::mem::take(&mut *self.0.streams.lock().unwrap_or_else(PoisonError::into_inner));
+        let streams = self.0.take_streams(false);
         let mut told = 0;
         for id in &streams {
             told += usize::from(self.0.broker.abort(id, &Silent).await.is_ok());

@@ -19,6 +19,7 @@ mod sift;
 mod throttle;
 mod timetable;
 mod units;
+mod xdg;
 
 use std::process::ExitCode;
 

@@ -17,7 +17,7 @@ use crate::progress::{Event, Progress};
 use crate::records::{Record, Records, Tag, key_hash, whose};
 use crate::source::Source;
 use crate::verify::{self, Verdict};
-use crate::{Engine, Uploaded};
+use crate::{Engine, Uploaded, journal};
 
 /// Objects that are known at once, of 40 bytes each or a little more; those beyond count as not there.
 const MOST_LISTED: usize = 2_000_000;
@@ -84,9 +84,16 @@ impl Present {
         let keys = Keys::new(&destination.key_template, &me);
         let directory = engine.journals.as_ref();
         let records = directory.and_then(|directory| {
-            let destination = destination.name.as_bytes();
-            let name = identity::hex(&identity::short_hash(&[&engine.settings.account(), destination]));
-            directory.attempt(progress, |path| Records::open(&path.join(format!("{name}.records"))))
+            let (account, name) = (engine.settings.account(), destination.name.as_bytes());
+            let mut whose = vec![&account[..], name];
+            // A broker that has moved to another bucket has the files there sent: nothing that is known was of that one.
+            whose.extend(destination.bucket_id.as_ref().map(String::as_bytes));
+            let name = identity::hex(&identity::short_hash(&whose));
+            directory.attempt(progress, |path| {
+                let records = Records::open(&path.join(format!("{name}.{}", journal::RECORDS)));
+                journal::sweep(path, SystemTime::now());
+                records
+            })
         });
         let listed = if destination.downloads {
             list(&engine, &keys.prefixes(named), progress).await?

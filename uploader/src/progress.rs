@@ -18,6 +18,8 @@ pub trait Progress: Send + Sync {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// The broker is asked to open an upload.
+    Creating,
     /// The broker has admitted the file.
     Started {
         /// What the broker names the upload by.

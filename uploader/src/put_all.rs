@@ -20,7 +20,7 @@ use crate::log::Log;
 use crate::render::Render;
 use crate::screen::{Screen, Sum};
 use crate::sift::{Recording, sift};
-use crate::{dry_run, throttle};
+use crate::{dry_run, throttle, xdg};
 
 /// Files that are known before they can be sent: enough that none has to be waited for.
 const FOUND_AHEAD: usize = 256;
@@ -121,6 +121,11 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
         () = interrupted() => {
             screen.clear();
             screen.error("interrupted; what arrived of files is kept, and the same command continues them");
+            for id in uploader.completing_streams() {
+                screen.error(&format!(
+                    "standard input or a link had been sent whole: whether it has become an object, `uploader status {id}` tells"
+                ));
+            }
             if let Ok((streams @ 1.., told)) = tokio::time::timeout(GIVE_UP, uploader.abort_streams()).await {
                 let rest = if told < streams { "; the broker could not be told, and ends that in its time" } else { "" };
                 screen.error(&format!("what was read of standard input or a link is given up{rest}"));
@@ -157,11 +162,11 @@ impl Put {
         if !self.no_journal {
             // An empty variable is how scripts leave one out.
             let given = self.journal_dir.clone().filter(|path| !path.as_os_str().is_empty());
-            match given.or_else(default_journal_dir) {
+            match given.or_else(|| xdg::state_home().map(|state| state.join("uploader"))) {
                 Some(directory) => builder = builder.journal_dir(directory),
                 None => screen.warning(
-                    "no journal is kept: neither HOME nor XDG_STATE_HOME says where. --journal-dir names a directory, \
-                     --no-journal does without",
+                    "no journal is kept: neither XDG_STATE_HOME nor HOME says where, nor does the system know a home directory. \
+                     --journal-dir names a directory, --no-journal does without",
                 ),
             }
         }
@@ -190,17 +195,6 @@ impl Put {
             follow_links: self.follow_links,
         }
     }
-}
-
-/// Where the XDG Base Directory Specification has what programs keep between runs.
-fn default_journal_dir() -> Option<PathBuf> {
-    let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    Some(state.join("uploader"))
 }
 
 /// What has come of one source, or of small files that were sent together.

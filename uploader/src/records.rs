@@ -1,4 +1,5 @@
-//! Which files have become which objects, for `--if-changed`: one file of records for each broker, caller and destination.
+//! Which files have become which objects, for `--if-changed`: one file of records for each broker, caller, destination and
+//! bucket.
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
@@ -118,6 +119,8 @@ impl Records {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let frames = Frames::open(path, HEADER)?;
         frames.lock()?;
+        // Where nothing changes, nothing is written for months.
+        frames.touch();
         let mut records = Self {
             path: path.to_owned(),
             frames,

@@ -85,7 +85,7 @@ impl File<'_> {
         };
         if let (Some(earlier), Some(Became::Known(status))) = (&earlier, &became)
             && let Some(object) = &status.object
-            && self.is_of(earlier, object).await?
+            && self.is_of(earlier, journal.as_ref(), object).await?
         {
             self.tell_done(earlier, object);
             if let Some(journal) = &journal {
@@ -93,6 +93,7 @@ impl File<'_> {
             }
             return Ok(Beginning::Done(earlier.upload_id.clone(), object.clone()));
         }
+        self.progress.event(&Event::Creating);
         let (created, found) = self.engine.broker.create(&self.asked, self.progress).await?;
         let plan = plan::agreed(&created, self.source.size().unwrap_or_default())?;
         let resumed = match earlier.zip(became) {
@@ -148,14 +149,31 @@ impl File<'_> {
     }
 
     /// Whether the object that an earlier run's upload has become is this file, and still there as far as one may look.
-    async fn is_of(&self, earlier: &Begun, object: &CompletedObject) -> Result<bool, UploadError> {
+    async fn is_of(
+        &self,
+        earlier: &Begun,
+        journal: Option<&Journal>,
+        object: &CompletedObject,
+    ) -> Result<bool, UploadError> {
         if !self.is_meant_by(earlier) {
             return Ok(false);
         }
         let is_same = self.source.identity().is_some_and(|identity| earlier.is_of(identity));
-        let sizes = Some(PartSizes::Equal(earlier.part_size));
-        let hashing = &self.engine.hashing;
-        if !is_same && verify::compare(hashing, self.source, &object.etag, sizes).await? != Verdict::Same {
+        // Of a file that has not been touched, what was hashed then still counts.
+        let hashed = journal
+            .filter(|_| is_same)
+            .and_then(|journal| journal.all_known(earlier.part_count?));
+        let verdict = match hashed {
+            Some(digests) => verify::of_parts(&digests, &object.etag),
+            None if is_same && !object.etag_is_md5 => Verdict::Unknown,
+            None => {
+                let sizes = Some(PartSizes::Equal(earlier.part_size));
+                verify::compare(&self.engine.hashing, self.source, &object.etag, sizes).await?
+            }
+        };
+        // Another machine may have had a share in that upload.
+        let may_be_other = verdict == Verdict::Other && object.etag_is_md5;
+        if may_be_other || !is_same && verdict != Verdict::Same {
             return Ok(false);
         }
         let query = ListObjects {

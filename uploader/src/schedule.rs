@@ -11,8 +11,9 @@ use uploader::UploadError;
 
 use crate::cli::Command;
 use crate::screen::{Screen, visible};
-use crate::settings::{Settings, config_home};
+use crate::settings::Settings;
 use crate::units::{Job, MARK, When, in_shell};
+use crate::xdg;
 
 const SYSTEM_UNITS: &str = "/etc/systemd/system";
 const DEFAULT_TIME: &str = "02:30";
@@ -159,7 +160,7 @@ impl Schedule {
         if self.system {
             return Ok(SYSTEM_UNITS.into());
         }
-        let home = config_home().map(|home| home.join("systemd/user"));
+        let home = xdg::config_home().map(|home| home.join("systemd/user"));
         home.ok_or_else(|| {
             UploadError::Settings("there is no home directory for your units: set HOME, or use --system".into())
         })

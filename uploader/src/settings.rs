@@ -15,6 +15,7 @@ use uploader::UploadError;
 use crate::cli::{Cli, Command as Asked};
 use crate::private_file;
 use crate::settings_file::File;
+use crate::xdg;
 
 /// Flags that are about one run, or about the file itself.
 const NOT_IN_THE_FILE: [&str; 5] = ["config", "profile", "json", "quiet", "dry-run"];
@@ -232,17 +233,7 @@ fn is_there(path: &Path) -> bool {
     }
 }
 
-/// `$XDG_CONFIG_HOME/uploader/config.toml`, by the XDG Base Directory Specification.
+/// `$XDG_CONFIG_HOME/uploader/config.toml`
 fn usual_file() -> Option<PathBuf> {
-    config_home().map(|directory| directory.join("uploader/config.toml"))
-}
-
-/// Where a user's settings are kept. A relative `$XDG_CONFIG_HOME` does not count, says the specification.
-pub(crate) fn config_home() -> Option<PathBuf> {
-    let named = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    let usual = || Some(std::env::home_dir()?.join(".config"));
-    named
-        .filter(|path| path.is_absolute())
-        .or_else(usual)
-        .filter(|path| path.is_absolute())
+    xdg::config_home().map(|directory| directory.join("uploader/config.toml"))
 }

@@ -16,6 +16,7 @@ use uploader::{Link, UploadError, check_broker};
 use crate::find::STDIN;
 use crate::settings::{Values, command, key_of, keys, without_variables};
 use crate::timetable::RateLimit;
+use crate::xdg;
 
 /// The table of profiles.
 const PROFILES: &str = "profiles";
@@ -79,11 +80,11 @@ impl File<'_> {
     pub(crate) fn values(&self, profile: Option<&str>) -> Result<Values, UploadError> {
         let top = self.table()?;
         let command = without_variables(command());
-        let mut values = self.checked(&top, &command)?;
+        let mut values = self.checked(&top, &command, true)?;
         let profiles = self.profiles(&top)?;
         let mut chosen = None;
         for (name, table) in &profiles {
-            let own = self.checked(table, &command)?;
+            let own = self.checked(table, &command, false)?;
             if profile == Some(name) {
                 chosen = Some(own);
             }
@@ -110,12 +111,12 @@ impl File<'_> {
         Ok(values)
     }
 
-    /// The values of one table, each as its flag takes it.
-    fn checked(&self, table: &DeTable<'_>, command: &Command) -> Result<Values, UploadError> {
+    /// The values of one table, each as its flag takes it. The one at the top has the profiles too.
+    fn checked(&self, table: &DeTable<'_>, command: &Command, at_top: bool) -> Result<Values, UploadError> {
         let mut values = BTreeMap::new();
         for (key, value) in table {
             let (name, at): (&str, _) = (key.get_ref(), key.span().start);
-            if name == PROFILES {
+            if at_top && name == PROFILES {
                 continue;
             }
             let Some(argument) = keys(command).find(|argument| key_of(argument) == name) else {
@@ -124,6 +125,11 @@ impl File<'_> {
                 return Err(self.wrong(at, what));
             };
             let kind = Kind::of(argument);
+            let mut names = value.get_ref().as_table().into_iter().flat_map(DeTable::keys);
+            if let Some(split) = names.find(|name| name.get_ref().contains('=')) {
+                // The flag would take the rest of it for a part of the value.
+                return Err(self.wrong(split.span().start, format!("{name} has a name with `=` in it")));
+            }
             let Some(texts) = kind.texts(value.get_ref()) else {
                 let found = value.get_ref().type_str();
                 return Err(self.wrong(
@@ -150,14 +156,15 @@ impl File<'_> {
         }
     }
 
-    /// A path is meant from the file's directory, and `~/` is the home directory. Links and standard input stay as they are.
+    /// A path is meant from the file's directory, and `~` is the home directory. Links and standard input stay as they are.
     fn located(&self, text: &str) -> OsString {
         if text.is_empty() || text == STDIN || Link::is_meant(text) {
             return text.into();
         }
-        let home = text
-            .strip_prefix("~/")
-            .and_then(|rest| Some(std::env::home_dir()?.join(rest)));
+        let below_home = text
+            .strip_prefix('~')
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let home = below_home.and_then(|rest| Some(xdg::home()?.join(rest.trim_start_matches('/'))));
         let beside = || self.path.parent().unwrap_or(Path::new("/")).join(text);
         home.unwrap_or_else(beside).into()
     }
@@ -314,6 +321,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tilde_is_the_home_directory_and_what_only_begins_with_one_is_not() {
+        let home = xdg::home().unwrap();
+        let sources = values("sources = [\"~\", \"~/\", \"~/a\", \"~//a\", \"~a\", \"a/~\"]", None).unwrap();
+        let beside = |name| Path::new("/etc").join(name);
+        let expected = [
+            home.clone(),
+            home.clone(),
+            home.join("a"),
+            home.join("a"),
+            beside("~a"),
+            beside("a/~"),
+        ];
+        let told: Vec<_> = sources["sources"].iter().map(Path::new).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
     fn what_cannot_be_used_is_told_with_file_line_and_key_and_without_the_value() {
         for (text, line, expected) in [
             (
@@ -345,6 +369,16 @@ mod tests {
             ),
             ("[profiles.x]\nsources = [1]", 2, "sources is to be a list"),
             ("meta = [\"a=b\"]", 1, "meta is to be a table"),
+            (
+                "meta = { a = \"1\", \"a=b\" = \"very-secret\" }",
+                1,
+                "meta has a name with `=` in it",
+            ),
+            (
+                "[profiles.x]\n[profiles.x.profiles.y]\ntries = 2",
+                2,
+                "there is no setting \"profiles\"; there are broker, token,",
+            ),
             (
                 "part-size = \"8MB\"",
                 1,

@@ -21,7 +21,7 @@ use crate::options::PutOptions;
 use crate::progress::{Event, Progress, Resumed};
 use crate::retry::{self, Verdict};
 use crate::source::Source;
-use crate::{Engine, Uploaded, answer, transfer};
+use crate::{Engine, Uploaded, answer, transfer, verify};
 
 /// Most files that go together.
 pub(crate) const MOST_FILES: usize = MAX_BATCH;
@@ -47,6 +47,9 @@ struct Read {
     asked: BatchFile,
 }
 
+/// What a file has become.
+type Object = Result<(UploadId, CompletedObject), UploadError>;
+
 /// A file that has been admitted.
 struct Admitted {
     id: UploadId,
@@ -65,7 +68,9 @@ pub(crate) async fn put_batch(
     let mut outcomes = Vec::with_capacity(files.len());
     for (file, object) in files.iter().zip(objects) {
         outcomes.push(match object {
-            Some((upload_id, object)) => Ok(Uploaded::told(upload_id, object, 0, started, &*file.progress)),
+            Some(object) => {
+                object.map(|(upload_id, object)| Uploaded::told(upload_id, object, 0, started, &*file.progress))
+            }
             None => {
                 Box::pin(transfer::put(
                     engine.clone(),
@@ -80,12 +85,10 @@ pub(crate) async fn put_batch(
     Ok(outcomes)
 }
 
-/// Of each file its object; nothing where it has to go alone.
-async fn together(
-    engine: &Arc<Engine>,
-    files: &[SmallFile],
-) -> Result<Vec<Option<(UploadId, CompletedObject)>>, UploadError> {
+/// Of each file its object, or that it is another file's; nothing where it has to go alone.
+async fn together(engine: &Arc<Engine>, files: &[SmallFile]) -> Result<Vec<Option<Object>>, UploadError> {
     let mut read = read(files.to_vec()).await;
+    let digests: Vec<_> = read.iter().map(|read| Some(read.as_ref()?.asked.md5)).collect();
     let asked: Vec<_> = read.iter().flatten().map(|read| read.asked.clone()).collect();
     let mut objects: Vec<_> = files.iter().map(|_| None).collect();
     let Some(first) = files.first().filter(|_| !asked.is_empty()) else {
@@ -136,9 +139,11 @@ async fn together(
     }
     let completed = engine.broker.complete_batch(ids, &*first.progress).await?;
     let mut outcomes = completed.uploads.into_iter();
-    for (slot, _) in objects.iter_mut().zip(&sent).filter(|(_, id)| id.is_some()) {
+    let slots = objects.iter_mut().zip(digests).zip(&sent);
+    for ((slot, digest), _) in slots.filter(|(_, id)| id.is_some()) {
         if let Some(BatchOutcome::Completed { upload_id, object }) = outcomes.next() {
-            *slot = Some((upload_id, object));
+            let held = verify::hold(&object, digest.as_slice());
+            *slot = Some(held.map(|()| (upload_id, object)));
         }
     }
     Ok(objects)

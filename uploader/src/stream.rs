@@ -1,7 +1,7 @@
 //! A stream, which is read once: part after part until it ends, each held in memory until the store has it.
 
 use std::io::{self, Read};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use shared::api::CreateUpload;
@@ -105,6 +105,7 @@ async fn put(
     let usual = asked.size.is_none_or(has_room).then_some(PART_SIZE);
     asked.growing_parts = asked.size.is_none() && asked.part_size.is_none();
     asked.part_size = asked.part_size.or(usual);
+    progress.event(&Event::Creating);
     let (created, _) = engine.broker.create(&asked, &*progress).await?;
     let sizes = if created.growing_parts {
         PartSizes::Growing
@@ -129,13 +130,17 @@ async fn put(
         engine,
         source: Arc::new(source),
         id: created.upload_id,
+        digests: Mutex::default(),
         journal: None,
         progress,
     });
     let sent = upload.sending(|ready| upload.read_parts(feed, sizes, ready)).await;
     let completed = match sent {
         Ok(size) => match PartPlan::for_stream(size, sizes, u64::MAX) {
-            Ok(plan) => upload.complete(&plan).await,
+            Ok(plan) => {
+                upload.engine.stream_completes(&upload.id);
+                upload.complete_sent(&plan).await
+            }
             Err(error) => Err(UploadError::Contradiction(error.to_string())),
         },
         Err(error) => Err(error),
@@ -146,19 +151,53 @@ async fn put(
             let id = upload.id.clone();
             Ok(Uploaded::told(id, object, 0, started, &*upload.progress))
         }
+        // There is an object, if not the right one: nothing is left to give up.
+        Err(over @ UploadError::OtherBytes { .. }) => Err(over),
         Err(error) => Err(upload.give_up(error).await),
     }
 }
 
+/// The upload of a stream that is under way.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    id: UploadId,
+    /// The broker has been asked to complete it: it may be an object.
+    completing: bool,
+}
+
 impl Engine {
-    fn begin_stream(&self, id: &UploadId) {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.push(id.clone());
+    fn streams(&self) -> MutexGuard<'_, Vec<Streaming>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn end_stream(&self, id: &UploadId) {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|stream| stream != id);
+    fn begin_stream(&self, id: &UploadId) {
+        self.streams().push(Streaming {
+            id: id.clone(),
+            completing: false,
+        });
+    }
+
+    fn stream_completes(&self, id: &UploadId) {
+        let mut streams = self.streams();
+        for stream in streams.iter_mut().filter(|stream| stream.id == *id) {
+            stream.completing = true;
+        }
+    }
+
+    /// Forgets the stream's upload; whether the broker had been asked to complete it.
+    pub(crate) fn end_stream(&self, id: &UploadId) -> bool {
+        let mut streams = self.streams();
+        let place = streams.iter().position(|stream| stream.id == *id);
+        place.is_some_and(|place| streams.swap_remove(place).completing)
+    }
+
+    /// The uploads of streams that the broker had been asked to complete, and with `false` the others; they are forgotten.
+    pub(crate) fn take_streams(&self, completing: bool) -> Vec<UploadId> {
+        let taken = self
+            .streams()
+            .extract_if(.., |stream| stream.completing == completing)
+            .collect::<Vec<_>>();
+        taken.into_iter().map(|stream| stream.id).collect()
     }
 }
 
@@ -194,6 +233,7 @@ impl Upload {
                     .hashing
                     .hash(self.source.clone(), vec![range.clone()])
                     .await?;
+                self.note(digests.iter().map(|digest| (number, *digest)));
                 let parts = digests.into_iter().map(|digest| Part {
                     number,
                     range: range.clone(),

@@ -121,14 +121,22 @@ fn rate(text: &str) -> Result<Rate, String> {
     }
 }
 
+/// `08:00`
+pub(crate) fn clock(text: &str) -> Option<Time> {
+    // A number may also have a sign.
+    let digits = |text: &str, most: usize| {
+        let fits = (1..=most).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
+        text.parse().ok().filter(|_| fits)
+    };
+    let (hour, minute) = text.split_once(':').filter(|(_, minute)| minute.len() == 2)?;
+    Time::from_hms(digits(hour, 2)?, digits(minute, 2)?, 0).ok()
+}
+
 /// `08:00,1MiB`
 fn entry(text: &str) -> Result<Entry, String> {
     let (from, limit) = text.split_once(',').ok_or_else(|| format!("{text:?}: {HOW}"))?;
-    let clock = from.split_once(':').filter(|(_, minute)| minute.len() == 2);
-    let clock = clock.and_then(|(hour, minute)| Some((hour.parse().ok()?, minute.parse().ok()?)));
-    let from = clock.and_then(|(hour, minute)| Time::from_hms(hour, minute, 0).ok());
     Ok(Entry {
-        from: from.ok_or_else(|| format!("{text:?} does not begin with a time of 00:00 to 23:59; {HOW}"))?,
+        from: clock(from).ok_or_else(|| format!("{text:?} does not begin with a time of 00:00 to 23:59; {HOW}"))?,
         rate: rate(limit).map_err(|why| format!("{text:?}: {why}"))?,
     })
 }
@@ -209,6 +217,9 @@ mod tests {
             ("08:00,1MiB,18:00,off", "18:00"),
             ("24:00,1MiB", "00:00 to 23:59"),
             ("8:5,1MiB", "00:00 to 23:59"),
+            ("+8:00,1MiB", "00:00 to 23:59"),
+            ("8:+5,1MiB", "00:00 to 23:59"),
+            ("008:00,1MiB", "00:00 to 23:59"),
             ("Mon-08:00,1MiB", "00:00 to 23:59"),
             ("08:00,fast", "MiB"),
             ("08:00,", "whole number"),

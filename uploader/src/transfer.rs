@@ -1,12 +1,12 @@
 //! One file through every stage: a window is hashed and signed while the one before it is sent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use shared::api::{CompletedObject, PartToSign, StoredPart, UploadState};
-use shared::{PartNumber, PartPlan, PartSizes, UploadId};
+use shared::{Md5Digest, PartNumber, PartPlan, PartSizes, UploadId};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
@@ -29,6 +29,8 @@ pub(crate) struct Upload {
     pub(crate) engine: Arc<Engine>,
     pub(crate) source: Arc<Source>,
     pub(crate) id: UploadId,
+    /// What the parts that were sent or kept hash to: the object is held to it.
+    pub(crate) digests: Mutex<BTreeMap<PartNumber, Md5Digest>>,
     /// What the next run will know of it, if this one does not come to its end.
     pub(crate) journal: Option<Journal>,
     pub(crate) progress: Arc<dyn Progress>,
@@ -56,6 +58,7 @@ pub(crate) async fn put(
         engine,
         source,
         id: created.upload_id,
+        digests: Mutex::default(),
         journal: begun.journal,
         progress,
     });
@@ -76,6 +79,10 @@ pub(crate) async fn put(
             Ok(Uploaded::told(id, object, kept_bytes, started, &*upload.progress))
         }
         Err(changed @ UploadError::SourceChanged { .. }) => Err(upload.give_up(changed).await),
+        Err(over @ UploadError::OtherBytes { .. }) => {
+            upload.forget();
+            Err(over)
+        }
         Err(other) => Err(other),
     }
 }
@@ -97,6 +104,7 @@ impl Upload {
         let sizes = Some(PartSizes::Equal(plan.part_size()));
         match verify::compare(&self.engine.hashing, &self.source, &object.etag, sizes).await? {
             Verdict::Same | Verdict::Unknown => Ok((object, plan.size())),
+            Verdict::Other if object.etag_is_md5 => Err(UploadError::OtherBytes { key: object.key }),
             Verdict::Other => Err(UploadError::Gone(UploadState::Completed)),
         }
     }
@@ -109,7 +117,7 @@ impl Upload {
     ) -> Result<(CompletedObject, u64), UploadError> {
         let parts: Vec<_> = plan.parts().collect();
         let kept_bytes = self.send_parts(plan, &parts, stored).await?;
-        Ok((self.complete(plan).await?, kept_bytes))
+        Ok((self.complete_sent(plan).await?, kept_bytes))
     }
 
     /// Sends `parts` but for those that are rightly among `stored`; the bytes of these are the answer.
@@ -158,8 +166,11 @@ impl Upload {
                 .as_ref()
                 .zip(stored.get(number))
                 .zip(plan.part_len(*number));
-            match known.filter(|((journal, held), size)| journal.is_kept(held, *size)) {
-                Some((_, size)) => keep(*number, size),
+            match known.and_then(|((journal, held), size)| Some((journal.kept(held, size)?, size))) {
+                Some((digest, size)) => {
+                    self.note([(*number, digest)]);
+                    keep(*number, size);
+                }
                 None => unknown.push(*number),
             }
         }
@@ -183,6 +194,12 @@ impl Upload {
         Ok(kept_bytes)
     }
 
+    /// Notes what parts hash to.
+    pub(crate) fn note(&self, digests: impl IntoIterator<Item = (PartNumber, Md5Digest)>) {
+        let mut known = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(digests);
+    }
+
     /// The upload has ended: no other run has to know of it.
     pub(crate) fn forget(&self) {
         if let Some(journal) = &self.journal {
@@ -199,6 +216,7 @@ impl Upload {
             })
             .collect::<Result<_, _>>()?;
         let digests = self.engine.hashing.hash(self.source.clone(), ranges.clone()).await?;
+        self.note(window.iter().copied().zip(digests.iter().copied()));
         if let Some(journal) = &self.journal {
             let hashed = window.iter().copied().zip(digests.iter().copied()).collect();
             journal.hashed(hashed, &*self.progress);

@@ -6,6 +6,8 @@ use std::time::Duration;
 use time::Time;
 use uploader::UploadError;
 
+use crate::timetable::clock;
+
 /// The first line of what `schedule --write` writes, and the only files it replaces have it.
 pub(crate) const MARK: &str =
     "# Written by `uploader schedule`, whose --write replaces files that begin with this line.";
@@ -57,9 +59,7 @@ pub(crate) enum When {
 impl When {
     /// `02:30`
     pub(crate) fn at(text: &str) -> Result<Self, String> {
-        let clock = text.split_once(':').filter(|(_, minute)| minute.len() == 2);
-        let clock = clock.and_then(|(hour, minute)| Time::from_hms(hour.parse().ok()?, minute.parse().ok()?, 0).ok());
-        clock
+        clock(text)
             .map(Self::At)
             .ok_or_else(|| "write it as a time of 00:00 to 23:59".into())
     }
@@ -216,14 +216,14 @@ impl Job {
             .cron()
             .ok_or_else(|| wrong("--on-calendar is for systemd; cron takes --at or --every"))?;
         let words = std::iter::once(self.program.clone()).chain(self.arguments());
-        let command: Vec<_> = words.map(|word| in_shell(&word)).collect();
+        let command: Vec<_> = words.map(|word| in_cron(&word)).collect();
         let command = format!("nice -n 10 {} --quiet", command.join(" "));
         if command.contains(['\n', '\r']) {
             return Err(wrong(
                 "a line for cron cannot hold the end of a line, which a path or the profile's name has",
             ));
         }
-        // Cron's own: `%` ends the line, crontab(5).
+        // Cron's own: `%` ends the command, crontab(5).
         Ok(format!("{when} {}\n", command.replace('%', "\\%")))
     }
 }
@@ -255,6 +255,15 @@ pub(crate) fn in_shell(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// One word of a crontab's command, but for `%`. Before a shell sees it, cron makes `%` of `\%` and, but not on every system,
+/// `\` of `\\`. So the quotes are closed behind each backslash: it stands before neither.
+fn in_cron(word: &str) -> String {
+    match word {
+        "" => in_shell(word),
+        word => word.split_inclusive('\\').map(in_shell).collect(),
     }
 }
 
@@ -371,15 +380,49 @@ mod tests {
         }
     }
 
+    /// A command as cron hands it on: what `\%` and, where it does that too, `\\` stand for, up to the first `%` that stands
+    /// for itself.
+    fn through_cron(command: &str, takes_backslashes: bool) -> String {
+        let (mut handed, mut rest) = (String::new(), command.chars());
+        while let Some(c) = rest.next() {
+            match c {
+                '%' => break,
+                '\\' => match rest.next() {
+                    Some('%') => handed.push('%'),
+                    Some('\\') if takes_backslashes => handed.push('\\'),
+                    next => handed.extend(['\\'].into_iter().chain(next)),
+                },
+                c => handed.push(c),
+            }
+        }
+        handed
+    }
+
     #[test]
     fn a_line_for_cron_is_one_line_whose_words_a_shell_takes_as_they_are() {
-        for name in ["nightly", "a b", "100% of it", "it's $HOME"] {
-            let job = job(name, When::At(time!(02:30)));
+        let names = [
+            "nightly",
+            "a b",
+            "100% of it",
+            "it's $HOME",
+            r"\",
+            r"a\b",
+            r"\\%",
+            r"\%\",
+            r"\'\\'%'",
+            "%%",
+            "",
+        ];
+        for (name, takes_backslashes) in names.into_iter().flat_map(|name| [(name, false), (name, true)]) {
+            let job = Job {
+                program: format!("/opt/{name}"),
+                config: format!("/home/{name}.toml"),
+                ..job(name, When::At(time!(02:30)))
+            };
             let line = job.cron_line().unwrap();
             let (command, end) = line.strip_prefix("30 2 * * * ").unwrap().split_at(line.len() - 12);
             assert_eq!(end, "\n");
-            // As cron hands it on.
-            let command = command.replace("\\%", "\0").replace('%', "\n").replace('\0', "%");
+            let command = through_cron(command, takes_backslashes);
             let script = format!("set -- {command}\nprintf '%s\\n' \"$@\"");
             let shell = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
             let said = String::from_utf8(shell.stdout).unwrap();
@@ -394,7 +437,7 @@ mod tests {
                 "put",
                 "--quiet",
             ];
-            assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+            assert_eq!(said.lines().collect::<Vec<_>>(), expected, "{line}");
         }
         assert!(job("two\nlines", When::Hours(1)).cron_line().is_err());
     }
@@ -407,7 +450,7 @@ mod tests {
             assert!(When::every(bad).is_err(), "{bad}");
         }
         assert_eq!(When::at("2:05"), Ok(When::At(time!(02:05))));
-        for bad in ["", "24:00", "2:5", "2", "02:30:00"] {
+        for bad in ["", "24:00", "2:5", "2", "02:30:00", "+2:05", "2:+5"] {
             assert!(When::at(bad).is_err(), "{bad}");
         }
         for bad in ["", " ", "daily\nExecStart=x", "a\\", "%h"] {

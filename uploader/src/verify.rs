@@ -1,11 +1,13 @@
-//! Whether a file is the one that an ETag was made of.
+//! Whether a file, or the parts that were sent of it, is what an ETag was made of.
 
 use std::sync::Arc;
 
 use md5::{Digest as _, Md5};
+use shared::api::CompletedObject;
 use shared::plan::{MAX_PART_SIZE, MIN_PART_SIZE};
 use shared::{ETag, MIB, Md5Digest, PartPlan, PartSizes};
 
+use crate::error::UploadError;
 use crate::hash::Hashing;
 use crate::source::{Source, SourceError};
 
@@ -37,7 +39,7 @@ pub(crate) async fn compare(
     etag: &ETag,
     known: Option<PartSizes>,
 ) -> Result<Verdict, SourceError> {
-    let Some((md5, parts)) = made_of(etag) else {
+    let Some((_, parts)) = made_of(etag) else {
         return Ok(Verdict::Unknown);
     };
     let size = source.size().unwrap_or_default();
@@ -45,8 +47,7 @@ pub(crate) async fn compare(
     let one = PartPlan::for_size(size, Some(size.clamp(MIN_PART_SIZE, MAX_PART_SIZE)), u64::MAX).ok();
     let Some(parts) = parts else {
         let digests = hashing.hash(source.clone(), std::iter::once(0..size).collect()).await?;
-        let same = digests.iter().all(|digest| digest.to_hex() == md5);
-        return Ok(if same { Verdict::Same } else { Verdict::Other });
+        return Ok(of_parts(&digests, etag));
     };
     let sizes: Vec<_> = known.map_or_else(|| COMMON_PART_SIZES.to_vec(), |known| vec![known]);
     let cut = |sizes| PartPlan::for_stream(size, sizes, u64::MAX).ok();
@@ -54,11 +55,7 @@ pub(crate) async fn compare(
     let mut compared = false;
     for plan in plans.filter(|plan| u64::from(plan.part_count()) == parts) {
         let ranges = plan.parts().filter_map(|number| plan.range(number)).collect();
-        let mut all = Md5::new();
-        for digest in hashing.hash(source.clone(), ranges).await? {
-            all.update(digest.as_bytes());
-        }
-        if Md5Digest::from_bytes(all.finalize().into()).to_hex() == md5 {
+        if of_parts(&hashing.hash(source.clone(), ranges).await?, etag) == Verdict::Same {
             return Ok(Verdict::Same);
         }
         compared = parts == 1 || known.is_some();
@@ -67,6 +64,44 @@ pub(crate) async fn compare(
         }
     }
     Ok(if compared { Verdict::Other } else { Verdict::Unknown })
+}
+
+/// Compares the MD5s of an upload's parts, all of them and in order, with the ETag of what they have become. A whole that was
+/// put at once is one part.
+pub(crate) fn of_parts(digests: &[Md5Digest], etag: &ETag) -> Verdict {
+    let Some((md5, parts)) = made_of(etag) else {
+        return Verdict::Unknown;
+    };
+    let ours = match (parts, digests) {
+        (None, []) => Md5Digest::EMPTY,
+        (None, [whole]) => *whole,
+        // The MD5 of all bytes in a row, which nobody has hashed so.
+        (None, _) => return Verdict::Unknown,
+        (Some(parts), _) if parts != digests.len() as u64 => return Verdict::Other,
+        (Some(_), _) => {
+            let mut all = Md5::new();
+            for digest in digests {
+                all.update(digest.as_bytes());
+            }
+            Md5Digest::from_bytes(all.finalize().into())
+        }
+    };
+    if md5.eq_ignore_ascii_case(&ours.to_hex()) {
+        Verdict::Same
+    } else {
+        Verdict::Other
+    }
+}
+
+/// Refuses an object that was not made of the parts with these MD5s: another upload of the same name, or another machine's
+/// share in this one, has got into it.
+pub(crate) fn hold(object: &CompletedObject, digests: &[Md5Digest]) -> Result<(), UploadError> {
+    match of_parts(digests, &object.etag) {
+        Verdict::Other if object.etag_is_md5 => Err(UploadError::OtherBytes {
+            key: object.key.clone(),
+        }),
+        Verdict::Same | Verdict::Other | Verdict::Unknown => Ok(()),
+    }
 }
 
 /// The MD5 in an ETag, and of how many parts it was made; nothing for an ETag of another kind.
@@ -116,6 +151,37 @@ mod tests {
                 verdict,
                 "{etag} {part_size:?}"
             );
+        }
+    }
+
+    #[test]
+    fn an_object_of_other_parts_is_refused_where_etags_are_of_md5s() {
+        let object = |etag: &str, etag_is_md5| CompletedObject {
+            key: "key".parse().unwrap(),
+            etag: ETag::new(etag),
+            etag_is_md5,
+            size: 0,
+            version_id: None,
+            location: String::new(),
+        };
+        let empty = Md5Digest::EMPTY.to_hex();
+        // Of two parts of no bytes.
+        let of_two = format!("\"{}-2\"", "5873dd45edd01f09c1ef2e7819369e8e");
+        for (etag, digests, same) in [
+            (&*empty, 0, true),
+            (&empty.to_uppercase(), 1, true),
+            (&of_two, 2, true),
+            (&of_two, 1, false),
+            (&of_two, 3, false),
+            (&of_two.replace('5', "6"), 2, false),
+            (&"0".repeat(32), 1, false),
+            (&"0".repeat(32), 2, true),
+            ("\"of another kind\"", 2, true),
+            ("", 1, true),
+        ] {
+            let digests = vec![Md5Digest::EMPTY; digests];
+            assert_eq!(hold(&object(etag, true), &digests).is_ok(), same, "{etag} {digests:?}");
+            hold(&object(etag, false), &digests).unwrap();
         }
     }
 }

@@ -238,6 +238,47 @@ fn signals_halve_and_double_the_rate_while_files_are_sent_be_it_of_a_table_or_no
     }
 }
 
+#[test]
+fn what_is_interrupted_while_it_is_completed_is_told_to_be_open_and_is_not_given_up() {
+    use std::io::Write as _;
+    let (asked, until_asked) = std::sync::mpsc::channel();
+    let double = Double::start(move |request| {
+        if request.path.ends_with("/complete") {
+            asked.send(()).unwrap();
+            return Reply::Silence;
+        }
+        Reply::Normal
+    });
+    let mut put = Command::new(env!("CARGO_BIN_EXE_uploader"))
+        .args([
+            "--broker",
+            &double.address,
+            "put",
+            "--no-journal",
+            "--name",
+            "stream",
+            "-",
+        ])
+        .env("XDG_CONFIG_HOME", "/no/settings/of/whoever/runs/this")
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    put.stdin.take().unwrap().write_all(b"bytes").unwrap();
+    until_asked.recv().unwrap();
+    let id = put.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let ended = put.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains("`uploader status AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA` tells"),
+        "{said}"
+    );
+    assert!(!said.contains("given up"), "{said}");
+    assert_eq!(double.asked("DELETE", ""), 0);
+}
+
 /// The answer to `GET /v1/me`, of a broker that takes files of up to `max_size` bytes.
 fn me(max_size: u64) -> String {
     serde_json::json!({

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use double::{Double, PART_SIZE, Reply, Request, STORE_SECRET, completed, created, problem, s3_error};
 use serde_json::json;
-use uploader::{Change, ErrorKind, Event, Progress, PutOptions, RetryPolicy, Silent, UploadError, Uploaded, Uploader};
+use uploader::{
+    Change, ErrorKind, Event, Progress, PutOptions, RetryPolicy, Silent, SmallFile, UploadError, Uploaded, Uploader,
+};
 
 const SIZE: u64 = 2 * PART_SIZE + 1000;
 
@@ -400,6 +402,39 @@ async fn no_error_shows_a_token_or_a_signature() {
             );
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_files_are_held_to_their_objects_too() {
+    let file = file();
+    let path = file.path.with_file_name("small");
+    std::fs::write(&path, "hello").unwrap();
+    let id = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let double = Double::start(move |request| match request.path.as_str() {
+        "/v1/batches" => {
+            let admitted = json!({"upload_id": id, "key": "small"});
+            Reply::Answer(
+                201,
+                vec![],
+                json!({"files": [admitted], "server_time": "2026-01-01T00:00:00Z"}).to_string(),
+            )
+        }
+        "/v1/batches/complete" => {
+            let object =
+                json!({"key": "small", "etag": "0".repeat(32), "etag_is_md5": true, "size": 5, "location": "x"});
+            let uploads = json!({"uploads": [{"upload_id": id, "object": object}]});
+            Reply::Answer(200, vec![], uploads.to_string())
+        }
+        _ => Reply::Normal,
+    });
+    let small = SmallFile {
+        path,
+        options: PutOptions::default(),
+        progress: Arc::new(Silent),
+    };
+    let outcome = uploader(&double).put_together(&[small]).await.unwrap().remove(0);
+    let error = outcome.expect_err("another file's object passes for this one's");
+    assert_eq!((error.code(), error.kind()), ("other_bytes", ErrorKind::Temporary));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,9 +6,11 @@
 mod double;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use double::{Double, PART_SIZE, Reply, completed};
-use uploader::{Cancelled, Event, Events, Input, PutOptions, UploadHandle, Uploader};
+use tokio::sync::Notify;
+use uploader::{Cancelled, Event, Events, Input, Link, PutOptions, UploadHandle, Uploader};
 
 const SIZE: u64 = 3 * PART_SIZE;
 
@@ -64,7 +66,7 @@ async fn an_upload_under_way_is_watched_to_its_end_and_awaited_for_its_object() 
     });
     assert_eq!(sent.sum::<u64>(), SIZE);
     assert!(
-        matches!(&events[0], Event::Started { size: Some(SIZE), .. }),
+        matches!(&events[..2], [Event::Creating, Event::Started { size: Some(SIZE), .. }]),
         "{events:?}"
     );
     assert!(matches!(events.last(), Some(Event::Completed(object)) if object.upload_id == uploaded.upload_id));
@@ -103,6 +105,65 @@ async fn a_cancelled_stream_is_given_up_since_nobody_could_continue_it() {
 
     assert!(matches!(cancelled, Cancelled::Nothing), "{cancelled:?}");
     assert_eq!((double.asked("POST", "/complete"), double.asked("DELETE", "")), (0, 1));
+}
+
+/// Broker, store and host of a link that never answer what has this path, and tell when they are asked.
+fn silent_at(path: &'static str) -> (Double, Arc<Notify>) {
+    let asked = Arc::<Notify>::default();
+    let told = asked.clone();
+    let double = Double::start(move |request| {
+        if request.path.ends_with(path) {
+            told.notify_one();
+            return Reply::Silence;
+        }
+        Reply::Normal
+    });
+    (double, asked)
+}
+
+fn stream_options() -> PutOptions {
+    PutOptions {
+        name: Some("stream".into()),
+        ..PutOptions::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_cancelled_while_it_is_completed_may_be_an_object_and_is_not_given_up() {
+    let (double, asked) = silent_at("/complete");
+    let upload = start(&double, Input::reader(&b"bytes"[..]), &stream_options());
+    asked.notified().await;
+    let id = upload.upload_id();
+
+    let cancelled = upload.cancel().await.unwrap();
+
+    let Cancelled::Completing { upload_id } = cancelled else {
+        panic!("{cancelled:?}");
+    };
+    assert_eq!((Some(upload_id), double.asked("DELETE", "")), (id, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_before_the_broker_answers_may_be_open_there() {
+    let (_directory, path) = file();
+    for input in [Input::from(&path), Input::reader(&b"bytes"[..])] {
+        let (double, asked) = silent_at("/v1/uploads");
+        let upload = start(&double, input, &stream_options());
+        asked.notified().await;
+        let cancelled = upload.cancel().await.unwrap();
+        assert!(matches!(cancelled, Cancelled::Unanswered), "{cancelled:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_before_the_broker_is_asked_leaves_nothing() {
+    let (double, asked) = silent_at("/content");
+    let link: Link = format!("{}/content", double.address).parse().unwrap();
+    let upload = start(&double, link, &stream_options());
+    asked.notified().await;
+    let cancelled = upload.cancel().await.unwrap();
+    assert!(matches!(cancelled, Cancelled::Nothing), "{cancelled:?}");
+    assert_eq!(double.asked("POST", ""), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

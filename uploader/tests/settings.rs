@@ -228,6 +228,32 @@ fn a_settings_file_or_profile_that_was_named_and_is_not_there_is_an_error_and_th
 }
 
 #[test]
+fn without_a_variable_that_names_the_home_directory_the_system_is_asked_for_journals_as_for_settings() {
+    let put = |variables: Variables<'_>| {
+        let output = Command::new(env!("CARGO_BIN_EXE_uploader"))
+            .args(["put", "/no/such/file"])
+            .env_clear()
+            .env("XDG_CONFIG_HOME", "/no/settings/of/whoever/runs/this")
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        text(&output.stderr)
+    };
+    for variables in [&[][..], &[("XDG_STATE_HOME", "relative")]] {
+        let errors = put(variables);
+        assert!(
+            errors.contains("no such file") && !errors.contains("no journal"),
+            "{errors}"
+        );
+    }
+    let errors = put(&[("HOME", "relative")]);
+    assert!(
+        errors.contains("no journal is kept: neither XDG_STATE_HOME nor HOME says where"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn a_token_that_others_could_read_is_not_used() {
     let home = Home::new();
     let double = curious();

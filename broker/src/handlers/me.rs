@@ -17,6 +17,7 @@ pub async fn me(broker: Shared, principal: Principal) -> HttpResponse {
             max_size: destination.max_size,
             acls: destination.acls.clone(),
             downloads: destination.downloads,
+            bucket_id: Some(destination.bucket_id.clone()),
         }],
         limits: broker.policy.limits(),
         server_time: broker.clock.now(),

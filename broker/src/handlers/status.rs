@@ -54,6 +54,7 @@ pub(super) fn completed(broker: &Broker, session: &Session, object: &StoredObjec
     CompletedObject {
         key: session.key.clone(),
         etag: object.etag.clone(),
+        etag_is_md5: broker.profile.etag_is_md5,
         size: object.size,
         version_id: object.version_id.clone(),
         location: broker.location(&session.bucket, &session.key),

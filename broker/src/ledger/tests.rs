@@ -59,6 +59,7 @@ fn grant() -> CreateGrant {
         destination: Destination {
             name: "default".into(),
             bucket: "uploads".into(),
+            bucket_id: "0".repeat(16),
             key_template: "{name}".parse().unwrap(),
             acls: Vec::new(),
             downloads: false,
