@@ -63,9 +63,10 @@ pub(crate) fn bucket_of_host(host: &str) -> Option<&str> {
     name.strip_suffix(DOMAIN).filter(|bucket| !bucket.is_empty())
 }
 
-/// A date as SigV2 headers carry it: RFC 1123 with a zone, `GMT` or `+0000`.
+/// A date as SigV2 headers carry it: RFC 1123 with a zone, `GMT` or `+0000`; or `UTC`, as Go's clients write it.
 pub(crate) fn parse_date(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc2822).ok()
+    let with_zone = text.strip_suffix(" UTC").map(|date| format!("{date} GMT"));
+    OffsetDateTime::parse(with_zone.as_deref().unwrap_or(text), &Rfc2822).ok()
 }
 
 /// Checks a signature; where it fits the other spelling of a bucket's path, `/bucket` or `/bucket/`, the URI so spelt.
@@ -234,6 +235,23 @@ mod tests {
             signature("GET", "/puppy.jpg", &[date, ("host", "photos.localhost:5001")]),
             signature("GET", "/photos/puppy.jpg", &[date, ("host", "localhost:5001")]),
         );
+    }
+
+    #[test]
+    fn dates_are_read_as_tools_write_them() {
+        let dates = [
+            "Tue, 27 Mar 2007 19:36:42 +0000",
+            "Tue, 27 Mar 2007 19:36:42 GMT",
+            "Tue, 27 Mar 2007 19:36:42 UTC",
+        ];
+        for date in dates {
+            assert_eq!(
+                parse_date(date).map(OffsetDateTime::unix_timestamp),
+                Some(1_175_024_202),
+                "{date}"
+            );
+        }
+        assert_eq!(parse_date("27 March 2007"), None);
     }
 
     #[test]

@@ -116,7 +116,9 @@ fn without_aws_chunked(coding: &str) -> Option<String> {
 
 /// Refuses what is asked for and would not be done.
 pub(super) fn refuse_not_kept(headers: &HeaderMap) -> S3Result<()> {
-    match NOT_KEPT.iter().find(|name| headers.contains_key(**name)) {
+    // Some clients also say what they do not ask for.
+    let asked = |name: &&&str| headers.get(**name).is_some_and(|value| value != "false");
+    match NOT_KEPT.iter().find(asked) {
         Some(name) => Err(s3_error!(
             NotImplemented,
             "this store does not implement {name}; leave it out"

@@ -89,7 +89,7 @@ async fn urls_end_and_change_nothing_but_what_they_name() {
         (&late, Some("AccessDenied"), Some("AccessDenied")),
         (&early, Some("RequestTimeTooSkewed"), None),
         (&eternal, Some("AuthorizationQueryParametersError"), None),
-        (&dead, Some("AuthorizationQueryParametersError"), Some("AccessDenied")),
+        (&dead, Some("AccessDenied"), Some("AccessDenied")),
         (&stranger, Some("InvalidAccessKeyId"), Some("InvalidAccessKeyId")),
         (&forger, Some("SignatureDoesNotMatch"), Some("SignatureDoesNotMatch")),
         (&elsewhere, Some("AuthorizationHeaderMalformed"), None),
