@@ -22,6 +22,7 @@ mod error;
 pub mod fault;
 mod filter;
 mod front;
+mod lifecycle;
 mod range;
 mod server;
 mod sigv2;

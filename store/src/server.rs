@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -21,6 +22,7 @@ use crate::disk::{BucketSettings, Disk, DiskError};
 use crate::error::StoreError;
 use crate::fault::Faults;
 use crate::front::Front;
+use crate::lifecycle;
 
 /// Connections served at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
@@ -35,6 +37,7 @@ pub struct Store {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     accepting: Option<JoinHandle<()>>,
+    sweeping: Option<JoinHandle<()>>,
 }
 
 impl Store {
@@ -92,13 +95,16 @@ impl Store {
             path: root,
             source: io::Error::other(stopped),
         })??;
-        let front = Arc::new(Front::new(Arc::new(disk), credentials, region, faults));
+        let disk = Arc::new(disk);
         let (stop, stopping) = watch::channel(false);
+        let sweeping = tokio::spawn(sweep_by_the_hour(Arc::clone(&disk), stopping.clone()));
+        let front = Arc::new(Front::new(disk, credentials, region, faults));
         info!(%address, "the store listens");
         Ok(Self {
             address,
             stop,
             accepting: Some(tokio::spawn(accept(listener, front, stopping))),
+            sweeping: Some(sweeping),
         })
     }
 
@@ -120,18 +126,18 @@ impl Store {
     /// Accepts nothing more, lets requests under way finish for at most ten seconds, and lets go of the directory.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
-        if let Some(accepting) = self.accepting.take()
-            && let Err(error) = accepting.await
-        {
-            warn!(%error, "the store stopped by accident");
+        for task in [self.accepting.take(), self.sweeping.take()].into_iter().flatten() {
+            if let Err(error) = task.await {
+                warn!(%error, "the store stopped by accident");
+            }
         }
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if let Some(accepting) = self.accepting.take() {
-            accepting.abort();
+        for task in [self.accepting.take(), self.sweeping.take()].into_iter().flatten() {
+            task.abort();
         }
     }
 }
@@ -144,6 +150,22 @@ fn from_disk(failure: DiskError) -> StoreError {
             path: "buckets".into(),
             source: io::Error::other(other),
         },
+    }
+}
+
+/// Lifecycle rules count in days: an hour is as good as at once.
+async fn sweep_by_the_hour(disk: Arc<Disk>, mut stopping: watch::Receiver<bool>) {
+    let mut hours = tokio::time::interval(Duration::from_hours(1));
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            _ = hours.tick() => {}
+        }
+        let disk = Arc::clone(&disk);
+        let round = tokio::task::spawn_blocking(move || lifecycle::sweep(&disk, OffsetDateTime::now_utc()));
+        if let Err(stopped) = round.await {
+            warn!(error = %stopped, "a round of lifecycle rules stopped early");
+        }
     }
 }
 

@@ -18,6 +18,9 @@ use super::acl::canned;
 use super::error::blocking;
 use super::meta::{refuse_not_kept, timestamp};
 
+/// Most buckets on one page.
+const MAX_BUCKETS: usize = 10_000;
+
 /// How names begin and end that S3 keeps for aliases and buckets of other kinds.
 const RESERVED_STARTS: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
 const RESERVED_ENDS: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
@@ -33,16 +36,34 @@ pub(crate) fn valid_bucket_name(name: &str) -> bool {
 }
 
 impl Api {
-    pub(super) fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> S3Result<ListBucketsOutput> {
-        let buckets = self.disk.buckets().into_iter().map(|(name, created)| Bucket {
-            bucket_region: None,
+    pub(super) fn list_buckets(&self, request: S3Request<ListBucketsInput>) -> S3Result<ListBucketsOutput> {
+        let input = request.input;
+        let max = match input.max_buckets.map(usize::try_from) {
+            None => usize::MAX,
+            Some(Ok(max @ 1..=MAX_BUCKETS)) => max,
+            Some(_) => {
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "Argument max-buckets must be an integer between 1 and {MAX_BUCKETS}"
+                ));
+            }
+        };
+        let prefix = input.prefix.as_deref().unwrap_or_default();
+        let after = input.continuation_token.as_deref().unwrap_or_default();
+        let all = self.disk.buckets().into_iter();
+        let mut rest = all.filter(|(name, _)| name.starts_with(prefix) && name.as_str() > after);
+        let page: Vec<_> = rest.by_ref().take(max).collect();
+        let next = page.last().map(|(name, _)| name.clone());
+        let buckets = page.into_iter().map(|(name, created)| Bucket {
+            bucket_region: input.max_buckets.map(|_| self.region.clone()),
             creation_date: Some(timestamp(created)),
             name: Some(name),
         });
         Ok(ListBucketsOutput {
             buckets: Some(buckets.collect()),
+            continuation_token: next.filter(|_| rest.next().is_some()),
             owner: Some(owner()),
-            ..ListBucketsOutput::default()
+            prefix: input.prefix.clone(),
         })
     }
 

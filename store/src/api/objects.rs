@@ -4,15 +4,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures::stream;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETagCondition,
     GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput, PutObjectOutput,
-    Range as AskedRange, StreamingBlob, Timestamp,
+    Range as AskedRange, StreamingBlob, Timestamp, TimestampFormat,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use time::OffsetDateTime;
 
 use crate::disk::{Acl, Condition, DiskError, Object, Reader};
+use crate::lifecycle;
 
 use super::Api;
 use super::access::not_signed;
@@ -46,6 +48,7 @@ impl Api {
         })
         .await?;
         let mut output = PutObjectOutput {
+            expiration: self.expiration(&input.bucket, &object),
             e_tag: Some(etag(&object.record.etag)),
             ..PutObjectOutput::default()
         };
@@ -81,6 +84,7 @@ impl Api {
         output.tag_count = i32::try_from(object.record.meta.tags.len())
             .ok()
             .filter(|count| *count > 0);
+        output.expiration = self.expiration(&input.bucket, &object);
         output.content_length = Some(signed(length));
         output.content_range = partial.then(|| content_range(&range, object.record.size));
         output.parts_count = parts_count(&object, input.part_number);
@@ -104,6 +108,7 @@ impl Api {
         conditions.check(&object)?;
         let (range, partial) = part_of(&object, input.range, input.part_number)?;
         let mut output: HeadObjectOutput = told!(HeadObjectOutput, object);
+        output.expiration = self.expiration(&input.bucket, &object);
         output.content_length = Some(signed(range.end - range.start));
         output.content_range = partial.then(|| content_range(&range, object.record.size));
         output.parts_count = parts_count(&object, input.part_number);
@@ -150,6 +155,20 @@ impl Api {
             deleted: Some(told.collect()),
             ..DeleteObjectsOutput::default()
         })
+    }
+
+    /// When the object expires by a lifecycle rule of its bucket, and by which, as `x-amz-expiration` tells it.
+    fn expiration(&self, bucket: &str, object: &Object) -> Option<String> {
+        let settings = self.bucket(bucket).ok()?.settings();
+        let (end, rule) = lifecycle::expiration(&settings.lifecycle, &object.record)?;
+        let end = Timestamp::from(end);
+        let mut date = Vec::new();
+        end.format(TimestampFormat::HttpDate, &mut date).ok()?;
+        let rule = utf8_percent_encode(rule, NON_ALPHANUMERIC);
+        Some(format!(
+            "expiry-date=\"{}\", rule-id=\"{rule}\"",
+            String::from_utf8_lossy(&date)
+        ))
     }
 
     /// The object, if the caller may read it. Who may not is not told whether it is there.

@@ -98,7 +98,7 @@ pub(super) fn remove(path: &Path) {
 }
 
 /// 128 random bits as 32 hexadecimal digits.
-pub(super) fn random_name() -> Result<String, DiskError> {
+pub(crate) fn random_name() -> Result<String, DiskError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
         .map_err(io::Error::from)

@@ -37,10 +37,14 @@ pub(crate) use checksum::{Algorithm, ChecksumKind, PlannedChecksum, hasher};
 pub(crate) use condition::{Condition, Tag};
 pub(crate) use draft::{Draft, Written};
 pub(crate) use error::DiskError;
+pub(crate) use files::random_name;
 pub(crate) use list::{Listing, Page, common_prefix};
 pub(crate) use object::{Object, Reader};
 pub(crate) use record::{Acl, BucketSettings, Checksums, CorsRule, Meta, Record, Tags, now};
 pub(crate) use upload::ListedPart;
+
+#[cfg(test)]
+pub(crate) use record::Content;
 
 use error::IoContext as _;
 use files::Files;

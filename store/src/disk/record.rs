@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use shared::{Md5Digest, PartNumber};
 
+use crate::lifecycle::LifecycleRule;
+
 use super::checksum::{ChecksumKind, PlannedChecksum};
 
 /// Who may read an object besides its owner (S3 User Guide, "Canned ACL").
@@ -156,6 +158,8 @@ pub(crate) struct BucketSettings {
     pub(crate) tags: Tags,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) cors: Vec<CorsRule>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lifecycle: Vec<LifecycleRule>,
 }
 
 /// Whose web pages may do what (S3 API, CORSRule).

@@ -252,3 +252,96 @@ async fn settings_and_tags_outlive_a_restart() {
         "COMPOSITE"
     );
 }
+
+fn lifecycle(rules: &str) -> String {
+    format!("<LifecycleConfiguration>{rules}</LifecycleConfiguration>")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_has_the_lifecycle_that_it_was_told_and_refuses_what_it_would_not_do() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let get = || client.ask("GET", "", &[("lifecycle", "")], b"");
+    assert_eq!(refused(&get()), (404, "NoSuchLifecycleConfiguration".into()));
+    let rules = "<Rule><ID>old</ID><Prefix>logs/</Prefix><Status>Enabled</Status><Expiration><Days>3</Days></Expiration></Rule>\
+        <Rule><ID>both</ID><Filter><And><Prefix>a</Prefix><Tag><Key>k</Key><Value>v</Value></Tag></And></Filter><Status>Disabled</Status>\
+        <Expiration><Date>2030-01-01T00:00:00Z</Date></Expiration></Rule>\
+        <Rule><ID>stale</ID><Filter><Prefix></Prefix></Filter><Status>Enabled</Status>\
+        <AbortIncompleteMultipartUpload><DaysAfterInitiation>7</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>";
+    let put = |rules: &str| client.ask("PUT", "", &[("lifecycle", "")], lifecycle(rules).as_bytes());
+    assert_eq!(put(rules).status, 200);
+    let told = get().text();
+    assert_eq!(elements(&told, "ID"), ["old", "both", "stale"]);
+    assert_eq!(elements(&told, "Days"), ["3"]);
+    assert!(told.contains("<And>") && told.contains("2030-01-01T00:00:00"), "{told}");
+    assert_eq!(elements(&told, "DaysAfterInitiation"), ["7"]);
+    client.put("logs/1", b"");
+    let told = client
+        .ask("HEAD", "logs/1", &[], b"")
+        .header("x-amz-expiration")
+        .unwrap();
+    assert!(
+        told.starts_with("expiry-date=\"") && told.ends_with("00:00:00 GMT\", rule-id=\"old\""),
+        "{told}"
+    );
+    assert_eq!(client.put("other", b"").header("x-amz-expiration"), None);
+
+    let rule = |inner: &str| format!("<Rule><ID>r</ID><Filter/><Status>Enabled</Status>{inner}</Rule>");
+    let expire = "<Expiration><Days>1</Days></Expiration>";
+    for (rules, code) in [
+        (rule(""), "InvalidRequest"),
+        (rule("<Expiration><Days>0</Days></Expiration>"), "InvalidArgument"),
+        (
+            rule("<Expiration><Date>2030-01-01T01:00:00Z</Date></Expiration>"),
+            "InvalidArgument",
+        ),
+        (
+            rule("<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>"),
+            "NotImplemented",
+        ),
+        (rule(expire).replace("Enabled", "enabled"), "MalformedXML"),
+        (rule(expire).replace("<Filter/>", ""), "MalformedXML"),
+        (format!("{}{}", rule(expire), rule(expire)), "InvalidArgument"),
+        (
+            rule(expire).replace("<ID>r</ID>", &format!("<ID>{}</ID>", "r".repeat(256))),
+            "InvalidArgument",
+        ),
+    ] {
+        assert_eq!(put(&rules).element("Code"), code, "{rules}");
+    }
+    assert_eq!(elements(&get().text(), "ID").len(), 3, "a refusal changed something");
+    assert_eq!(client.ask("DELETE", "", &[("lifecycle", "")], b"").status, 204);
+    assert_eq!(get().status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_had_its_time_goes_and_the_rest_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let credentials = store::Credentials::random().unwrap();
+    let config = StoreConfig {
+        buckets: vec![DevStore::BUCKET.to_owned()],
+        ..StoreConfig::new(dir.path().to_owned(), credentials.clone())
+    };
+    let first = Store::start(config.clone()).await.unwrap();
+    let client = Client::to(&first, &credentials);
+    for key in ["old/1", "old/2", "kept"] {
+        client.put(key, b"");
+    }
+    let rules = "<Rule><ID>r</ID><Prefix>old/</Prefix><Status>Enabled</Status><Expiration><Date>2020-01-01T00:00:00Z</Date></Expiration></Rule>";
+    assert_eq!(
+        client
+            .ask("PUT", "", &[("lifecycle", "")], lifecycle(rules).as_bytes())
+            .status,
+        200
+    );
+    first.stop().await;
+    // A round begins with the store.
+    let second = Store::start(config).await.unwrap();
+    let client = Client::to(&second, &credentials);
+    let listed = || elements(&client.ask("GET", "", &[("list-type", "2")], b"").text(), "Key");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while listed().len() > 1 && std::time::Instant::now() < until {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(listed(), ["kept"]);
+}
