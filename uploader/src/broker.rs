@@ -290,8 +290,15 @@ impl Broker {
                 });
             };
             let what = format!("could not {}: the broker {}", call.doing, trouble.what);
+            let (short, _) = trouble.what.split_once(": ").unwrap_or((&trouble.what, ""));
+            let mut why = format!("the broker at {} {short}", self.address());
+            if let Some(problem) = &trouble.problem {
+                why = format!("{why} ({})", problem.title.to_lowercase());
+            }
             let cost = trouble.cost;
-            self.budget.wait_and_spend(cost, after, attempt, &what, progress).await;
+            self.budget
+                .wait_and_spend(cost, after, attempt, (what, why), progress)
+                .await;
             spent = Some(cost);
         }
         Err(self.unreachable(call.doing, "did not answer".into(), None))

@@ -165,12 +165,16 @@ pub(crate) struct Put {
     pub(crate) name: Option<String>,
 
     /// Send nothing: tell of each file the name, parts and requests that it would take, and in the end which limit a larger
-    /// one would meet first
+    /// one would meet first; with --if-changed, only of files that would be sent
     #[arg(long)]
     pub(crate) dry_run: bool,
 
+    /// Show a line for each file also where there are many of them, and each retry
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+
     /// Send only files that are not at the store as they are; see below. For files and directories
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long)]
     pub(crate) if_changed: bool,
 
     /// Of directories, take only files that match; may be given several times. Globs are those of .gitignore files
@@ -188,6 +192,11 @@ pub(crate) struct Put {
     /// In directories, follow symbolic links rather than leave them out
     #[arg(long, help_heading = "Directories")]
     pub(crate) follow_links: bool,
+
+    /// Of directories, leave out what is on other file systems. Pseudo file systems such as /proc and /sys are left out always,
+    /// unless they are a SOURCE of their own
+    #[arg(long, short = 'x', help_heading = "Directories")]
+    pub(crate) one_file_system: bool,
 
     /// Media type of the object [default: guessed from the name, or what a link's host says]
     #[arg(long, value_name = "TYPE")]

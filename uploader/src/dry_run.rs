@@ -1,4 +1,5 @@
-//! `put --dry-run`: what would be sent, by the files' sizes and the broker's rules; nothing is read, nothing is sent.
+//! `put --dry-run`: what would be sent, by the files' sizes and the broker's rules; nothing is sent, and nothing is read but what
+//! `--if-changed` has to compare.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,6 +29,8 @@ struct Total {
     store_requests: Option<u64>,
     /// Files larger than the limit that bites first.
     beyond_limit: u64,
+    /// Files that are at the store already.
+    unchanged: u64,
     failed: u64,
     skipped: u64,
 }
@@ -61,6 +64,7 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
         broker_requests: Some(0),
         store_requests: Some(0),
         beyond_limit: 0,
+        unchanged: 0,
         failed: 0,
         skipped: 0,
     };
@@ -84,8 +88,14 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
                 screen.skipped(&path, what);
                 continue;
             }
-            // A dry run looks for nothing at the store.
-            Next::Unchanged => continue,
+            Next::Empty { path } => {
+                screen.empty(&path);
+                continue;
+            }
+            Next::Unchanged => {
+                total.unchanged += 1;
+                continue;
+            }
             Next::Failed { path, error } => (path, Err(error)),
         };
         match planned {
@@ -173,7 +183,11 @@ fn sum_up(screen: &Screen, total: &Total, bound: &Bound, uploader: &Uploader, me
         _ => counted(total.files, "stream"),
     };
     let mut lines = vec![text];
-    for (count, what) in [(total.skipped, "left out"), (total.failed, "WOULD FAIL")] {
+    for (count, what) in [
+        (total.unchanged, "unchanged at the store, which would not be sent"),
+        (total.skipped, "left out"),
+        (total.failed, "WOULD FAIL"),
+    ] {
         if count > 0 {
             lines.push(format!("{count} {what}"));
         }

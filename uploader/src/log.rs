@@ -113,7 +113,9 @@ pub(crate) fn told(file: &str, event: &Event) -> Option<String> {
             format!("unchanged {file}: key={key} size={size}")
         }
         Event::Warning { what } => format!("warning {file}: {what}"),
-        Event::Retrying { what, after, attempt } => {
+        Event::Retrying {
+            what, after, attempt, ..
+        } => {
             let seconds = after.as_secs_f64();
             format!("retried {file}: {what}; try {} in {seconds:.1} s", attempt + 1)
         }
@@ -152,6 +154,11 @@ pub(crate) fn failed(file: &str, code: &str, exit_status: u8, error: &str) -> St
 /// What it says of something left out.
 pub(crate) fn skipped(path: &Path, what: &str) -> String {
     format!("skipped {}: it is {what}", path.display())
+}
+
+/// What it says of a directory in which there is nothing to send.
+pub(crate) fn empty(path: &str) -> String {
+    format!("empty {path}: there is no file in it to send")
 }
 
 /// What it says at the end.

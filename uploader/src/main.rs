@@ -18,6 +18,7 @@ mod settings_file;
 mod sift;
 mod throttle;
 mod timetable;
+mod trouble;
 mod units;
 
 use std::process::ExitCode;

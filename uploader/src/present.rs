@@ -45,6 +45,8 @@ struct Known {
     /// By [`key_hash`]; nothing where the broker does not let this caller look.
     listed: Option<HashMap<u64, Listed>>,
     records: Option<Mutex<Records>>,
+    /// Whether what is found out is recorded.
+    recording: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +79,7 @@ impl Present {
         engine: Arc<Engine>,
         named: &[Named],
         options: &PutOptions,
+        recording: bool,
         progress: &dyn Progress,
     ) -> Result<Self, UploadError> {
         let me = engine.broker.me(progress).await?;
@@ -86,7 +89,12 @@ impl Present {
         let records = directory.and_then(|directory| {
             let destination = destination.name.as_bytes();
             let name = identity::hex(&identity::short_hash(&[&engine.settings.account(), destination]));
-            directory.attempt(progress, |path| Records::open(&path.join(format!("{name}.records"))))
+            let name = format!("{name}.records");
+            // Opening them would make what is not there.
+            if !recording && !directory.path().join(&name).exists() {
+                return None;
+            }
+            directory.attempt(progress, |path| Records::open(&path.join(name)))
         });
         let listed = if destination.downloads {
             list(&engine, &keys.prefixes(named), progress).await?
@@ -107,6 +115,7 @@ impl Present {
             keys,
             listed,
             records: records.map(Mutex::new),
+            recording,
         })))
     }
 
@@ -193,7 +202,8 @@ impl Checked {
         let (Some(directory), Some(records), Some(identity)) = (
             &known.engine.journals,
             &known.records,
-            now.filter(|now| Some(*now) == self.identity && now.is_settled(SystemTime::now())),
+            now.filter(|now| Some(*now) == self.identity && now.is_settled(SystemTime::now()))
+                .filter(|_| known.recording),
         ) else {
             return;
         };

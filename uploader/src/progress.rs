@@ -77,6 +77,8 @@ pub enum Event {
     Retrying {
         /// What failed, in words, and why.
         what: Arc<str>,
+        /// Why alone, in words that are the same for all that it keeps waiting.
+        trouble: Arc<str>,
         /// How long until it is tried again.
         after: Duration,
         /// Which try failed, from 1.

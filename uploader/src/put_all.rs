@@ -18,10 +18,12 @@ use crate::commands::{EXIT_INTERRUPTED, EXIT_SOME_FAILED, exit_code, interrupted
 use crate::find::{self, Given, Next, STDIN, find};
 use crate::log::Log;
 use crate::render::Render;
-use crate::screen::{Screen, Sum};
+use crate::screen::{Detail, Screen, Sum};
 use crate::sift::{Recording, sift};
 use crate::{dry_run, throttle};
 
+/// So many named files have a line each on a terminal too: whoever names them wants to hear of them.
+const FEW: usize = 20;
 /// Files that are known before they can be sent: enough that none has to be waited for.
 const FOUND_AHEAD: usize = 256;
 /// How long the uploads of streams may take to be given up after an interruption.
@@ -66,10 +68,26 @@ pub(crate) async fn put_all(common: &Common, put: &Put, screen: &Screen) -> u8 {
     };
     let named = put.if_changed.then(|| find::named(&given, put.name.as_deref()));
     let several = given.len() > 1 || given.iter().any(Given::is_directory);
+    let few = given.len() <= FEW && !given.iter().any(Given::is_directory);
+    let screen = &match several {
+        true => screen.of_several(few, put.verbose),
+        false => screen.clone(),
+    };
+    let screen = &screen.verbose(put.verbose);
     let (found, next) = mpsc::channel(FOUND_AHEAD);
     let (name, walk) = (put.name.clone(), put.walk());
     let finder = tokio::task::spawn_blocking(move || find(given, name.as_deref(), &walk, &found));
     if put.dry_run {
+        let next = match named {
+            None => next,
+            Some(named) => match uploader.preview_present(&named, &put.options(), screen).await {
+                Ok(present) => sift(present, next, screen.clone()),
+                Err(error) => {
+                    screen.failure(&error);
+                    return exit_code(&error);
+                }
+            },
+        };
         return dry_run::explain(&uploader, put, screen, next).await;
     }
     let log = put.log_dir.as_deref();
@@ -188,6 +206,7 @@ impl Put {
             exclude: self.exclude.clone(),
             gitignore: self.gitignore,
             follow_links: self.follow_links,
+            one_file_system: self.one_file_system,
         }
     }
 }
@@ -262,9 +281,10 @@ impl Sending {
                     Some(Next::Send { given, name, checked }) => self.send(given, name, checked),
                     Some(Next::Unchanged) => self.sum.unchanged += 1,
                     Some(Next::Skipped { path, what }) => {
-                        self.sum.skipped += 1;
+                        self.sum.skip(&path, what);
                         self.screen.skipped(&path, what);
                     }
+                    Some(Next::Empty { path }) => self.screen.empty(&path),
                     Some(Next::Failed { path, error }) => {
                         let render = Render::new(self.screen.clone(), &path);
                         self.ended(&render, Err(error));
@@ -356,7 +376,7 @@ impl Sending {
         match given {
             // Under a limit every body has to wait for its turn, byte by byte.
             Given::Path(path)
-                if size <= MAX_SMALL && self.screen.shows_total() && self.uploader.limit_rate().is_none() =>
+                if size <= MAX_SMALL && self.screen.detail != Detail::Whole && self.uploader.limit_rate().is_none() =>
             {
                 self.small_bytes += size;
                 self.small.push((

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use uploader::{Downloaded, Event, Progress, Resumed, UploadError, Uploaded};
 
 use crate::log;
-use crate::screen::{Screen, Style, hidden, print, print_json, rate, visible, with_cause};
+use crate::screen::{Detail, Screen, Style, at_rate, hidden, print, print_json, visible, with_cause};
 
 /// A smaller file, among several, is gone before its bar could be read.
 const LEAST_BAR: u64 = 4 << 20;
@@ -134,9 +135,9 @@ impl Render {
             Event::PartStored { number, size } => {
                 json!({"event": "part", "number": number, "size": size, "kept": false})
             }
-            Event::Retrying { what, after, attempt } => json!({
-                "event": "retry", "what": &**what, "after_seconds": after.as_secs_f64(), "attempt": attempt,
-            }),
+            Event::Retrying {
+                what, after, attempt, ..
+            } => retry(what, *after, *attempt),
             Event::Completing => json!({"event": "completing"}),
             Event::Completed(uploaded) => named("completed", &**uploaded),
             Event::Fetching { key, size } => json!({"event": "fetching", "key": key, "size": size}),
@@ -176,7 +177,7 @@ impl Progress for Render {
                 if self.screen.style == Style::Bar {
                     self.start_bar(*size);
                 }
-                if *resumed == Resumed::Continued {
+                if *resumed == Resumed::Continued && self.screen.detail != Detail::Failures {
                     let text = format!(
                         "{}: continuing upload {upload_id}, of which the store holds {stored} parts",
                         self.file
@@ -184,14 +185,14 @@ impl Progress for Render {
                     self.screen.error(&text);
                 } else if let Resumed::Anew(why) = resumed {
                     self.screen.error(&format!("{}: beginning anew: {why}", self.file));
-                } else if self.screen.style == Style::Lines && self.screen.total().is_none() {
+                } else if self.screen.style == Style::Lines && self.screen.detail == Detail::Whole {
                     self.screen.error(&match size {
                         Some(size) => format!("{}: sending {}", self.file, HumanBytes(*size)),
                         None => format!("{}: sending until it ends", self.file),
                     });
                 }
             }
-            Event::Unchanged { size, .. } if self.screen.total().is_none() => {
+            Event::Unchanged { size, .. } if self.screen.detail == Detail::Whole => {
                 let text = format!("{}\n  unchanged at the store: {size} bytes, not sent\n", self.file);
                 self.screen.bars.suspend(|| print(&text));
             }
@@ -212,14 +213,12 @@ impl Progress for Render {
                     bar.reset_eta();
                 }
             }
-            Event::Retrying { what, after, attempt } => {
-                self.screen.error(&format!(
-                    "{}; try {} in {:.1} s",
-                    visible(what),
-                    attempt + 1,
-                    after.as_secs_f64()
-                ));
-            }
+            Event::Retrying {
+                what,
+                trouble,
+                after,
+                attempt,
+            } => self.screen.retrying(&self.path, what, trouble, *after, *attempt),
             Event::Completing => self.bar_says("joining parts"),
             Event::Verifying => self.bar_says("verifying"),
             Event::Fetched(downloaded) => {
@@ -233,17 +232,21 @@ impl Progress for Render {
                 if let Some(bar) = self.own_bar().take() {
                     bar.finish_and_clear();
                 }
-                let several = self.screen.total().is_some();
-                let text = if several {
-                    line(&self.file, uploaded)
-                } else {
-                    block(&self.file, uploaded)
+                let text = match self.screen.detail {
+                    Detail::Whole => block(&self.file, uploaded),
+                    Detail::Line => line(&self.file, uploaded),
+                    Detail::Failures => return,
                 };
                 self.screen.bars.suspend(|| print(&text));
             }
             _ => {}
         }
     }
+}
+
+/// A retry as an event.
+pub(crate) fn retry(what: &str, after: Duration, attempt: u32) -> Value {
+    json!({"event": "retry", "what": what, "after_seconds": after.as_secs_f64(), "attempt": attempt})
 }
 
 /// An outcome as an event.
@@ -266,7 +269,7 @@ fn fetched(file: &str, downloaded: &Downloaded) -> String {
         ..
     } = downloaded;
     format!(
-        "{file}\n  key   {}\n  size  {size} bytes ({})\n  etag  {}{}\n  time  {:.2} s ({}/s)\n",
+        "{file}\n  key   {}\n  size  {size} bytes ({})\n  etag  {}{}\n  time  {}\n",
         visible(key.as_str()),
         HumanBytes(*size),
         visible(etag.as_str()),
@@ -275,8 +278,7 @@ fn fetched(file: &str, downloaded: &Downloaded) -> String {
         } else {
             ", which cannot be verified from here"
         },
-        elapsed.as_secs_f64(),
-        HumanBytes(rate(*size, *elapsed)),
+        at_rate(*size, *elapsed),
     )
 }
 
@@ -294,13 +296,12 @@ fn line(file: &str, uploaded: &Uploaded) -> String {
 fn block(file: &str, uploaded: &Uploaded) -> String {
     let (object, elapsed) = (&uploaded.object, uploaded.elapsed);
     let text = format!(
-        "{file}\n  key   {}\n  size  {} bytes ({})\n  etag  {}\n  time  {:.2} s ({}/s)\n",
+        "{file}\n  key   {}\n  size  {} bytes ({})\n  etag  {}\n  time  {}\n",
         visible(object.key.as_str()),
         object.size,
         HumanBytes(object.size),
         visible(object.etag.as_str()),
-        elapsed.as_secs_f64(),
-        HumanBytes(rate(uploaded.sent_bytes, elapsed)),
+        at_rate(uploaded.sent_bytes, elapsed),
     );
     match uploaded.kept_bytes {
         0 => text,

@@ -3,9 +3,10 @@
 // The one place that speaks to the user.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,14 +17,23 @@ use time::OffsetDateTime;
 use uploader::{Event, Progress, UploadError, Uploaded};
 
 use crate::log::{self, Log};
+use crate::render;
+use crate::trouble::Troubles;
+
+/// A run that was shorter tells nothing of the rate: most of it was asking and answering.
+const LEAST_RATED: Duration = Duration::from_millis(500);
 
 /// How much is shown, and the bars if there are any. Clones show on the same screen.
 #[derive(Clone, Debug)]
 pub(crate) struct Screen {
     pub(crate) style: Style,
+    pub(crate) detail: Detail,
+    /// Each retry as it comes, rather than what they have in common.
+    verbose: bool,
     pub(crate) bars: MultiProgress,
     /// Below the bars of single files, where there are several of them.
     total: Arc<Mutex<Option<ProgressBar>>>,
+    troubles: Arc<Mutex<Troubles>>,
     log: Option<Arc<Log>>,
     started: Instant,
 }
@@ -47,6 +57,9 @@ pub(crate) struct Sum {
     pub(crate) skipped: u64,
     /// Files given up, or not begun, because nothing could be sent any more; there may be more of them than are known.
     pub(crate) untried: u64,
+    /// What was left out, by what it is: how often, and the first of it.
+    #[serde(skip)]
+    left_out: BTreeMap<&'static str, (u64, PathBuf)>,
 }
 
 impl Sum {
@@ -56,6 +69,54 @@ impl Sum {
         self.sent_bytes += uploaded.sent_bytes;
         self.kept_bytes += uploaded.kept_bytes;
     }
+
+    pub(crate) fn skip(&mut self, path: &Path, what: &'static str) {
+        self.skipped += 1;
+        self.left_out.entry(what).or_insert_with(|| (0, path.to_owned())).0 += 1;
+    }
+
+    /// The sum in words, and below it what was left out.
+    fn told(&self, elapsed: Duration) -> String {
+        let mut text = if self.files + self.unchanged + self.failed == 0 {
+            "no file was found to send".to_owned()
+        } else {
+            let files = if self.files == 1 { "file" } else { "files" };
+            let bytes = HumanBytes(self.bytes);
+            let in_time = at_rate(self.sent_bytes, elapsed);
+            format!("{} {files}, {bytes} in {in_time}", HumanCount(self.files))
+        };
+        if self.kept_bytes > 0 {
+            text += &format!("; {} sent by an earlier run", HumanBytes(self.kept_bytes));
+        }
+        for (count, what) in [
+            (self.unchanged, "unchanged"),
+            (self.skipped, "left out"),
+            (self.failed, "FAILED"),
+        ] {
+            if count > 0 {
+                text += &format!("; {} {what}", HumanCount(count));
+            }
+        }
+        for (what, (count, first)) in &self.left_out {
+            let first = visible(&first.display().to_string());
+            text += &match count {
+                1 => format!("\n  left out: {what}: {first}"),
+                _ => format!("\n  left out: {what}, {} times, such as {first}", HumanCount(*count)),
+            };
+        }
+        text + "\n"
+    }
+}
+
+/// How much is said of each file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Detail {
+    /// All that is known of it: there is no other.
+    Whole,
+    /// A line.
+    Line,
+    /// Nothing, unless it fails: there are many, and bars.
+    Failures,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -84,8 +145,11 @@ impl Screen {
         };
         Self {
             style,
+            detail: Detail::Whole,
+            verbose: false,
             bars: MultiProgress::with_draw_target(target),
             total: Arc::default(),
+            troubles: Arc::default(),
             log: None,
             started: Instant::now(),
         }
@@ -111,18 +175,35 @@ impl Screen {
         }
     }
 
-    /// Several files are to be sent: shows a line for all of them, and a sum in the end.
+    /// The same screen for several files: a line for each of them where they are few, where that is asked for, or where the
+    /// lines go into a file or another program, and a sum in the end.
+    pub(crate) fn of_several(&self, few: bool, verbose: bool) -> Self {
+        let for_people = self.style == Style::Bar && io::stdout().is_terminal();
+        Self {
+            detail: if few || verbose || !for_people {
+                Detail::Line
+            } else {
+                Detail::Failures
+            },
+            ..self.clone()
+        }
+    }
+
+    /// The same screen, which tells each retry if that is asked for.
+    pub(crate) fn verbose(&self, verbose: bool) -> Self {
+        Self {
+            verbose,
+            ..self.clone()
+        }
+    }
+
+    /// Shows a line for all files below their bars.
     pub(crate) fn show_total(&self) {
         let total = self.bars.add(hidden(None));
         let template = "{spinner} {msg} {bytes} {binary_bytes_per_sec} {elapsed}";
         total.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
         total.set_message("all files");
         *self.total() = Some(total);
-    }
-
-    /// Whether several files are to be sent.
-    pub(crate) fn shows_total(&self) -> bool {
-        self.total().is_some()
     }
 
     pub(crate) fn total(&self) -> MutexGuard<'_, Option<ProgressBar>> {
@@ -155,12 +236,38 @@ impl Screen {
         match self.style {
             Style::Quiet => {}
             Style::Json => print_json(&json!({"event": "skipped", "file": path.display().to_string(), "what": what})),
+            Style::Bar | Style::Lines if self.detail == Detail::Failures => {}
             Style::Bar | Style::Lines => {
                 self.error(&format!(
                     "{}: left out: it is {what}",
                     visible(&path.display().to_string())
                 ));
             }
+        }
+    }
+
+    /// There is nothing to send in a directory.
+    pub(crate) fn empty(&self, path: &Path) {
+        let path = path.display().to_string();
+        self.log(|| Some(log::empty(&path)));
+        match self.style {
+            Style::Quiet => {}
+            Style::Json => print_json(&json!({"event": "empty", "file": path})),
+            Style::Bar | Style::Lines => self.error(&format!("{}: there is no file in it to send", visible(&path))),
+        }
+    }
+
+    /// Something failed and is tried again: each time, or once for all that fails for the same reason.
+    pub(crate) fn retrying(&self, file: &str, what: &str, trouble: &Arc<str>, after: Duration, attempt: u32) {
+        let text = if self.verbose {
+            let seconds = after.as_secs_f64();
+            Some(format!("{what}; try {} in {seconds:.1} s", attempt + 1))
+        } else {
+            let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+            troubles.met(trouble, (file, what), after, Instant::now())
+        };
+        if let Some(text) = text {
+            self.error(&visible(&text));
         }
     }
 
@@ -180,9 +287,10 @@ impl Screen {
     pub(crate) fn summary(&self, sum: &Sum) {
         let elapsed = self.started.elapsed();
         self.log(|| Some(log::summary(sum, elapsed)));
-        if self.total().take().is_none() {
+        if self.detail == Detail::Whole {
             return;
         }
+        self.total().take();
         self.clear();
         if sum.untried > 0 {
             self.error("the other files were not tried for the same reason");
@@ -197,37 +305,7 @@ impl Screen {
                 }
                 print_json(&value);
             }
-            Style::Bar | Style::Lines if sum.files + sum.unchanged + sum.failed == 0 => {
-                print("no file was found to send\n");
-            }
-            Style::Bar | Style::Lines => print(&format!(
-                "{} file{}, {} in {:.2} s ({}/s){}{}{}{}\n",
-                HumanCount(sum.files),
-                if sum.files == 1 { "" } else { "s" },
-                HumanBytes(sum.bytes),
-                elapsed.as_secs_f64(),
-                HumanBytes(rate(sum.sent_bytes, elapsed)),
-                if sum.kept_bytes > 0 {
-                    format!("; {} sent by an earlier run", HumanBytes(sum.kept_bytes))
-                } else {
-                    String::new()
-                },
-                if sum.unchanged > 0 {
-                    format!("; {} unchanged", HumanCount(sum.unchanged))
-                } else {
-                    String::new()
-                },
-                if sum.skipped > 0 {
-                    format!("; {} left out", sum.skipped)
-                } else {
-                    String::new()
-                },
-                if sum.failed > 0 {
-                    format!("; {} FAILED", sum.failed)
-                } else {
-                    String::new()
-                },
-            )),
+            Style::Bar | Style::Lines => print(&sum.told(elapsed)),
         }
     }
 
@@ -327,9 +405,16 @@ impl Progress for Screen {
     fn event(&self, event: &Event) {
         match event {
             Event::Warning { what } => self.warning(what),
-            Event::Retrying { what, after, .. } => {
-                self.error(&format!("{}; again in {:.1} s", visible(what), after.as_secs_f64()));
-            }
+            Event::Retrying {
+                what,
+                trouble,
+                after,
+                attempt,
+            } => match self.style {
+                Style::Quiet => {}
+                Style::Json => print_json(&render::retry(what, *after, *attempt)),
+                Style::Bar | Style::Lines => self.retrying("", what, trouble, *after, *attempt),
+            },
             _ => {}
         }
     }
@@ -340,8 +425,17 @@ pub(crate) fn hidden(size: Option<u64>) -> ProgressBar {
     ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden())
 }
 
+/// How long something took, and how fast it was if that can be said.
+pub(crate) fn at_rate(bytes: u64, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64();
+    if elapsed < LEAST_RATED {
+        return format!("{seconds:.2} s");
+    }
+    format!("{seconds:.2} s ({}/s)", HumanBytes(rate(bytes, elapsed)))
+}
+
 /// Bytes a second.
-pub(crate) fn rate(bytes: u64, elapsed: Duration) -> u64 {
+fn rate(bytes: u64, elapsed: Duration) -> u64 {
     // A rate is for people: the bits that a double loses do not show.
     #[allow(
         clippy::cast_precision_loss,
@@ -355,6 +449,29 @@ pub(crate) fn rate(bytes: u64, elapsed: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_told_of_what_took_long_enough_to_have_one() {
+        assert_eq!(at_rate(3 << 20, Duration::from_millis(10)), "0.01 s");
+        assert_eq!(at_rate(3 << 20, Duration::from_secs(2)), "2.00 s (1.50 MiB/s)");
+    }
+
+    #[test]
+    fn the_sum_says_what_was_left_out_and_where() {
+        let mut sum = Sum::default();
+        let none = |sum: &Sum| sum.told(Duration::ZERO);
+        assert_eq!(none(&sum), "no file was found to send\n");
+        for path in ["a/link", "b/link"] {
+            sum.skip(Path::new(path), "a symbolic link");
+        }
+        sum.skip(Path::new("/proc"), "a pseudo file system (proc)");
+        (sum.files, sum.bytes, sum.failed) = (1, 5, 1);
+        assert_eq!(
+            none(&sum),
+            "1 file, 5 B in 0.00 s; 3 left out; 1 FAILED\n  left out: a pseudo file system (proc): /proc\n  left out: a symbolic link, \
+             2 times, such as a/link\n"
+        );
+    }
 
     #[test]
     fn what_would_drive_the_terminal_is_spelt_out() {
