@@ -223,7 +223,7 @@ pub(crate) struct Put {
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = concurrency, value_name = "N")]
     pub(crate) concurrency: usize,
 
-    /// Most bytes a second, of all files and parts together, such as 500k or 10MiB; off or 0 for as many as the network takes; or
+    /// Most bytes a second, of all files and parts together, such as 500K or 10MiB; off or 0 for as many as the network takes; or
     /// a table by the time of the day: "08:00,1MiB 18:00,10MiB 23:00,off". While it runs, the signal USR1 halves the rate, and
     /// USR2 doubles it
     #[arg(long, env = "UPLOADER_LIMIT_RATE", hide_env_values = true, value_name = "RATE")]
@@ -294,19 +294,28 @@ fn concurrency(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("it is a whole number of 1 to {MAX_CONCURRENCY}"))
 }
 
-/// A number of bytes, with a binary unit if need be: `8388608`, `8M`, `8MiB`.
+/// A number of bytes, with a unit if need be, as GNU tools take them: `8388608`, `8M`, `8MiB`; `8MB` is of 1000.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        _ => return Err("write it in bytes or with KiB, MiB or GiB, such as 16MiB".into()),
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => {
+            return Err(
+                "write a whole number of bytes, or one with K, M, G or KiB, MiB, GiB (of 1024) or KB, MB, GB (of 1000), \
+                 such as 16MiB"
+                    .into(),
+            );
+        }
     };
     let number = number.parse::<u64>().map_err(|_| "it must begin with a whole number")?;
-    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".into())
+    number.checked_mul(unit).ok_or_else(|| "it is too large".into())
 }
 
 #[cfg(test)]
@@ -321,17 +330,28 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_bytes_or_have_a_binary_unit() {
+    fn sizes_are_bytes_or_have_a_unit_as_gnu_tools_take_it() {
         for (text, bytes) in [
             ("5242880", 5 << 20),
             ("8M", 8 << 20),
             ("16MiB", 16 << 20),
             ("1 GiB", 1 << 30),
             ("7k", 7 << 10),
+            ("8MB", 8_000_000),
+            ("1kB", 1000),
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for bad in ["", "M", "-1", "1.5G", "8MB", "99999999999G", "99999999999999999999"] {
+        for bad in [
+            "",
+            "M",
+            "-1",
+            "1.5G",
+            "8 megabytes",
+            "8Mb/s",
+            "99999999999G",
+            "99999999999999999999",
+        ] {
             assert!(size(bad).is_err(), "{bad}");
         }
     }

@@ -17,7 +17,8 @@ use crate::commands::exit_code;
 use crate::find::{Given, Next};
 use crate::put_all::exit_code_of_all;
 use crate::render::Render;
-use crate::screen::{Screen, visible};
+use crate::screen::{Screen, counted, title, visible};
+use crate::sum::LeftOut;
 
 /// What all files would take; nothing where a stream is among them, which ends when it ends.
 #[derive(Debug, Serialize)]
@@ -32,7 +33,8 @@ struct Total {
     /// Files that are at the store already.
     unchanged: u64,
     failed: u64,
-    skipped: u64,
+    #[serde(rename = "skipped")]
+    left_out: LeftOut,
 }
 
 impl Total {
@@ -66,7 +68,7 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
         beyond_limit: 0,
         unchanged: 0,
         failed: 0,
-        skipped: 0,
+        left_out: LeftOut::default(),
     };
     while let Some(met) = next.recv().await {
         let (path, planned) = match met {
@@ -84,7 +86,7 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
                 (given.shown(), planned)
             }
             Next::Skipped { path, what } => {
-                total.skipped += 1;
+                total.left_out.add(&path, what);
                 screen.skipped(&path, what);
                 continue;
             }
@@ -160,7 +162,7 @@ fn tell(screen: &Screen, path: &Path, planned: &Planned) {
         _ if planned.growing_parts => format!("until it ends, in parts that grow from {part_size}"),
         _ => format!("until it ends, in parts of {part_size}"),
     };
-    let text = format!("{} as {}: {what}\n", visible(&file), visible(&planned.name));
+    let text = format!("{} as {}: {what}\n", title(path), visible(&planned.name));
     screen.tell(&json, &text);
 }
 
@@ -185,13 +187,14 @@ fn sum_up(screen: &Screen, total: &Total, bound: &Bound, uploader: &Uploader, me
     let mut lines = vec![text];
     for (count, what) in [
         (total.unchanged, "unchanged at the store, which would not be sent"),
-        (total.skipped, "left out"),
+        (total.left_out.count(), "left out"),
         (total.failed, "WOULD FAIL"),
     ] {
         if count > 0 {
             lines.push(format!("{count} {what}"));
         }
     }
+    lines.extend(total.left_out.told().lines().map(str::to_owned));
     if let Some((seconds, rate)) = least_time.zip(rate) {
         let time = HumanDuration(Duration::from_secs(seconds));
         lines.push(format!("no sooner than in {time}, at {}/s", HumanBytes(rate.get())));
@@ -223,12 +226,5 @@ fn why(limit: Limit, me: &Me) -> String {
             life(me.limits.url_expires_in)
         ),
         _ => "by another rule".into(),
-    }
-}
-
-fn counted(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
     }
 }

@@ -79,7 +79,7 @@ pub enum UploadError {
         what: String,
     },
     /// The broker said no.
-    #[error("could not {doing}: {}{}", .problem.detail, advice(.doing, .problem))]
+    #[error("could not {doing}: {}{}", said(.problem), advice(.doing, .problem))]
     Refused {
         /// What was asked of it.
         doing: &'static str,
@@ -318,11 +318,29 @@ fn at_origin(status: u16) -> &'static str {
     }
 }
 
+/// The broker's words, which are for clients of every kind; what they advise as this one has it.
+fn said(problem: &Problem) -> String {
+    let detail = &problem.detail;
+    let (fact, _) = detail.rsplit_once("; ").unwrap_or((detail, ""));
+    match problem.code.as_str() {
+        _ if problem.status == 401 => format!("{fact}; give one by --token-file, UPLOADER_TOKEN or --token"),
+        "no_such_object" => format!("{fact}; `uploader ls` lists them"),
+        "no_such_destination" => format!("{fact}; `uploader whoami` lists yours"),
+        "no_such_upload" => {
+            format!("{fact}; it may have ended or expired. `uploader uploads` lists those that are open, and `uploader put` begins anew")
+        }
+        "acl_not_granted" => format!("{fact}; leave --acl out, or ask whoever runs the broker"),
+        "downloads_not_granted" => format!("{fact}; ask whoever runs the broker, where --downloads allows them"),
+        "invalid_name" | "invalid_key" => format!("{detail}. Give it another name with --name, or rename it"),
+        "invalid_part_size" => format!("{detail}; see --part-size"),
+        "no_such_route" => {
+            "the broker knows no such request. It may be of another version, or --broker lead to another path of its host".into()
+        }
+        _ => detail.replace("create a new one", "run `uploader put` again to begin anew"),
+    }
+}
+
 fn advice(doing: &str, problem: &Problem) -> String {
-    let hint = match problem.status {
-        401 => " (give a valid token by --token or UPLOADER_TOKEN)",
-        _ => "",
-    };
     // Neither the parts nor the file are what is refused.
     let kept = matches!(problem.status, 401 | 403 | 429) && matches!(doing, HAVE_SIGNED | COMPLETE);
     let kept = if kept {
@@ -330,7 +348,7 @@ fn advice(doing: &str, problem: &Problem) -> String {
     } else {
         ""
     };
-    format!("{hint}{kept} [{}, request {}]", problem.code, problem.request_id)
+    format!("{kept} [{}, request {}]", problem.code, problem.request_id)
 }
 
 /// The kinds of failure that a caller may want to tell apart: the command line's exit codes.

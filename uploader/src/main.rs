@@ -1,5 +1,6 @@
 //! The command line: `uploader put FILE…`.
 
+mod bar;
 mod cli;
 mod commands;
 mod dry_run;
@@ -16,6 +17,7 @@ mod screen;
 mod settings;
 mod settings_file;
 mod sift;
+mod sum;
 mod throttle;
 mod timetable;
 mod trouble;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::{ETag, ObjectKey, PartNumber, UploadId};
+use time::OffsetDateTime;
 
 use crate::{Downloaded, Uploaded};
 
@@ -34,6 +35,13 @@ pub enum Event {
         stored: usize,
         /// Whether an earlier run goes on.
         resumed: Resumed,
+    },
+    /// An earlier run's upload of the file was still open though it cannot be gone on with: its parts are of no use any more.
+    GaveUp {
+        /// What the broker names it by.
+        upload_id: UploadId,
+        /// When it expires, if it could not be aborted.
+        ends_at: Option<OffsetDateTime>,
     },
     /// The file is at the store already, and was not sent.
     Unchanged {

@@ -18,8 +18,9 @@ use crate::commands::{EXIT_INTERRUPTED, EXIT_SOME_FAILED, exit_code, interrupted
 use crate::find::{self, Given, Next, STDIN, find};
 use crate::log::Log;
 use crate::render::Render;
-use crate::screen::{Detail, Screen, Sum};
+use crate::screen::{Detail, Screen};
 use crate::sift::{Recording, sift};
+use crate::sum::Sum;
 use crate::{dry_run, throttle};
 
 /// So many named files have a line each on a terminal too: whoever names them wants to hear of them.
@@ -281,7 +282,7 @@ impl Sending {
                     Some(Next::Send { given, name, checked }) => self.send(given, name, checked),
                     Some(Next::Unchanged) => self.sum.unchanged += 1,
                     Some(Next::Skipped { path, what }) => {
-                        self.sum.skip(&path, what);
+                        self.sum.left_out.add(&path, what);
                         self.screen.skipped(&path, what);
                     }
                     Some(Next::Empty { path }) => self.screen.empty(&path),

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar};
 use serde::Serialize;
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 use uploader::{Downloaded, Event, Progress, Resumed, UploadError, Uploaded};
 
-use crate::log;
-use crate::screen::{Detail, Screen, Style, at_rate, hidden, print, print_json, visible, with_cause};
+use crate::screen::{Detail, Screen, Style, at_rate, counted, print, print_json, title, visible, with_cause};
+use crate::{bar, log};
 
 /// A smaller file, among several, is gone before its bar could be read.
 const LEAST_BAR: u64 = 4 << 20;
@@ -39,7 +40,7 @@ impl Render {
         Self {
             screen,
             path: file.display().to_string(),
-            file: visible(&file.display().to_string()),
+            file: title(file),
             bar: Mutex::default(),
         }
     }
@@ -83,15 +84,8 @@ impl Render {
     }
 
     fn start_bar(&self, size: Option<u64>) {
-        let (bar, template) = match size {
-            Some(size) => (
-                hidden(Some(size)),
-                "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
-            ),
-            None => (hidden(None), "{spinner} {msg} {bytes} {binary_bytes_per_sec} {elapsed}"),
-        };
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_message(self.file.clone());
+        let bar = bar::bar(size);
+        bar.set_message(bar::message(&self.file, None));
         let bar = match &*self.screen.total() {
             Some(_) if size.is_some_and(|size| size < LEAST_BAR) => return,
             Some(total) => self.screen.bars.insert_before(total, bar),
@@ -103,7 +97,7 @@ impl Render {
     /// Says beside the file's name what is being done with it.
     fn bar_says(&self, what: &str) {
         if let Some(bar) = &*self.own_bar() {
-            bar.set_message(format!("{} ({what})", self.file));
+            bar.set_message(bar::message(&self.file, Some(what)));
         }
     }
 
@@ -129,6 +123,10 @@ impl Render {
             }
             Event::Unchanged { key, size, etag } => {
                 json!({"event": "unchanged", "key": key, "size": size, "etag": etag})
+            }
+            Event::GaveUp { upload_id, ends_at } => {
+                let ends_at = ends_at.and_then(|at| at.format(&Rfc3339).ok());
+                json!({"event": "gave_up", "upload_id": upload_id, "ends_at": ends_at})
             }
             Event::Warning { what } => json!({"event": "warning", "what": &**what}),
             Event::PartKept { number, size } => json!({"event": "part", "number": number, "size": size, "kept": true}),
@@ -179,8 +177,12 @@ impl Progress for Render {
                 }
                 if *resumed == Resumed::Continued && self.screen.detail != Detail::Failures {
                     let text = format!(
-                        "{}: continuing upload {upload_id}, of which the store holds {stored} parts",
-                        self.file
+                        "{}: continuing upload {upload_id}, of which the store holds {}",
+                        self.file,
+                        match stored {
+                            0 => "no part yet".to_owned(),
+                            _ => counted(*stored as u64, "part"),
+                        }
                     );
                     self.screen.error(&text);
                 } else if let Resumed::Anew(why) = resumed {
@@ -193,7 +195,8 @@ impl Progress for Render {
                 }
             }
             Event::Unchanged { size, .. } if self.screen.detail == Detail::Whole => {
-                let text = format!("{}\n  unchanged at the store: {size} bytes, not sent\n", self.file);
+                let size = HumanBytes(*size);
+                let text = format!("{}\n  unchanged at the store: {size}, not sent\n", self.file);
                 self.screen.bars.suspend(|| print(&text));
             }
             Event::Fetching { key, size } => match self.screen.style {
@@ -219,6 +222,17 @@ impl Progress for Render {
                 after,
                 attempt,
             } => self.screen.retrying(&self.path, what, trouble, *after, *attempt),
+            Event::GaveUp { upload_id, ends_at } => {
+                let text = match ends_at {
+                    None => "is aborted, and its parts are removed".to_owned(),
+                    Some(at) => {
+                        let day = format!("{} {:02}:{:02}", at.date(), at.hour(), at.minute());
+                        format!("could not be aborted; it expires at {day} UTC, or by `uploader abort {upload_id}`")
+                    }
+                };
+                self.screen
+                    .error(&format!("{}: the earlier upload {upload_id} {text}", self.file));
+            }
             Event::Completing => self.bar_says("joining parts"),
             Event::Verifying => self.bar_says("verifying"),
             Event::Fetched(downloaded) => {
@@ -305,6 +319,6 @@ fn block(file: &str, uploaded: &Uploaded) -> String {
     );
     match uploaded.kept_bytes {
         0 => text,
-        kept => format!("{text}  kept  {kept} bytes that an earlier run had sent\n"),
+        kept => format!("{text}  kept  {} that an earlier run had sent\n", HumanBytes(kept)),
     }
 }

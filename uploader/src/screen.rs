@@ -3,21 +3,22 @@
 // The one place that speaks to the user.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use uploader::{Event, Progress, UploadError, Uploaded};
+use uploader::{Event, Progress, UploadError};
 
+use crate::find::STDIN;
 use crate::log::{self, Log};
 use crate::render;
+use crate::sum::Sum;
 use crate::trouble::Troubles;
 
 /// A run that was shorter tells nothing of the rate: most of it was asking and answering.
@@ -28,7 +29,7 @@ const LEAST_RATED: Duration = Duration::from_millis(500);
 pub(crate) struct Screen {
     pub(crate) style: Style,
     pub(crate) detail: Detail,
-    /// Each retry as it comes, rather than what they have in common.
+    /// Each retry and what is left out as it comes, rather than what they have in common.
     verbose: bool,
     pub(crate) bars: MultiProgress,
     /// Below the bars of single files, where there are several of them.
@@ -36,76 +37,6 @@ pub(crate) struct Screen {
     troubles: Arc<Mutex<Troubles>>,
     log: Option<Arc<Log>>,
     started: Instant,
-}
-
-/// What came of all files.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Sum {
-    /// Files that became objects.
-    pub(crate) files: u64,
-    /// Bytes in them.
-    pub(crate) bytes: u64,
-    /// Bytes that this run sent.
-    pub(crate) sent_bytes: u64,
-    /// Bytes that an earlier run had sent.
-    pub(crate) kept_bytes: u64,
-    /// Files that were at the store already.
-    pub(crate) unchanged: u64,
-    /// Files, and directories, that failed.
-    pub(crate) failed: u64,
-    /// Neither files nor directories.
-    pub(crate) skipped: u64,
-    /// Files given up, or not begun, because nothing could be sent any more; there may be more of them than are known.
-    pub(crate) untried: u64,
-    /// What was left out, by what it is: how often, and the first of it.
-    #[serde(skip)]
-    left_out: BTreeMap<&'static str, (u64, PathBuf)>,
-}
-
-impl Sum {
-    pub(crate) fn add(&mut self, uploaded: &Uploaded) {
-        self.files += 1;
-        self.bytes += uploaded.object.size;
-        self.sent_bytes += uploaded.sent_bytes;
-        self.kept_bytes += uploaded.kept_bytes;
-    }
-
-    pub(crate) fn skip(&mut self, path: &Path, what: &'static str) {
-        self.skipped += 1;
-        self.left_out.entry(what).or_insert_with(|| (0, path.to_owned())).0 += 1;
-    }
-
-    /// The sum in words, and below it what was left out.
-    fn told(&self, elapsed: Duration) -> String {
-        let mut text = if self.files + self.unchanged + self.failed == 0 {
-            "no file was found to send".to_owned()
-        } else {
-            let files = if self.files == 1 { "file" } else { "files" };
-            let bytes = HumanBytes(self.bytes);
-            let in_time = at_rate(self.sent_bytes, elapsed);
-            format!("{} {files}, {bytes} in {in_time}", HumanCount(self.files))
-        };
-        if self.kept_bytes > 0 {
-            text += &format!("; {} sent by an earlier run", HumanBytes(self.kept_bytes));
-        }
-        for (count, what) in [
-            (self.unchanged, "unchanged"),
-            (self.skipped, "left out"),
-            (self.failed, "FAILED"),
-        ] {
-            if count > 0 {
-                text += &format!("; {} {what}", HumanCount(count));
-            }
-        }
-        for (what, (count, first)) in &self.left_out {
-            let first = visible(&first.display().to_string());
-            text += &match count {
-                1 => format!("\n  left out: {what}: {first}"),
-                _ => format!("\n  left out: {what}, {} times, such as {first}", HumanCount(*count)),
-            };
-        }
-        text + "\n"
-    }
 }
 
 /// How much is said of each file.
@@ -221,6 +152,14 @@ impl Screen {
         self.bars.suspend(|| eprintln!("uploader: {text}"));
     }
 
+    /// A line on standard error for a person, where a script sees that there is nothing.
+    pub(crate) fn note(&self, text: &str) {
+        match self.style {
+            Style::Quiet | Style::Json => {}
+            Style::Bar | Style::Lines => self.error(&visible(text)),
+        }
+    }
+
     /// Something does not work that can be done without.
     pub(crate) fn warning(&self, what: &str) {
         match self.style {
@@ -230,19 +169,17 @@ impl Screen {
         self.error(&visible(what));
     }
 
-    /// Something is left out, and what it is.
+    /// Something is left out, and what it is; the sum says how much of it.
     pub(crate) fn skipped(&self, path: &Path, what: &str) {
         self.log(|| Some(log::skipped(path, what)));
         match self.style {
             Style::Quiet => {}
             Style::Json => print_json(&json!({"event": "skipped", "file": path.display().to_string(), "what": what})),
-            Style::Bar | Style::Lines if self.detail == Detail::Failures => {}
-            Style::Bar | Style::Lines => {
-                self.error(&format!(
-                    "{}: left out: it is {what}",
-                    visible(&path.display().to_string())
-                ));
+            Style::Bar | Style::Lines if self.verbose => {
+                let path = visible(&path.display().to_string());
+                self.error(&format!("{path}: left out: it is {what}"));
             }
+            Style::Bar | Style::Lines => {}
         }
     }
 
@@ -366,6 +303,14 @@ pub(crate) fn print_json(value: &Value) {
     print(&format!("{value}\n"));
 }
 
+/// What a source is called where people read it.
+pub(crate) fn title(source: &Path) -> String {
+    match source.to_str() {
+        Some(STDIN) => "standard input".into(),
+        _ => visible(&source.display().to_string()),
+    }
+}
+
 /// Text from outside as a terminal may show it: what would move the cursor, turn the direction of the text or begin a line of
 /// its own is spelt out.
 pub(crate) fn visible(text: &str) -> String {
@@ -425,6 +370,14 @@ pub(crate) fn hidden(size: Option<u64>) -> ProgressBar {
     ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden())
 }
 
+/// A number of things.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
 /// How long something took, and how fast it was if that can be said.
 pub(crate) fn at_rate(bytes: u64, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
@@ -454,23 +407,6 @@ mod tests {
     fn a_rate_is_told_of_what_took_long_enough_to_have_one() {
         assert_eq!(at_rate(3 << 20, Duration::from_millis(10)), "0.01 s");
         assert_eq!(at_rate(3 << 20, Duration::from_secs(2)), "2.00 s (1.50 MiB/s)");
-    }
-
-    #[test]
-    fn the_sum_says_what_was_left_out_and_where() {
-        let mut sum = Sum::default();
-        let none = |sum: &Sum| sum.told(Duration::ZERO);
-        assert_eq!(none(&sum), "no file was found to send\n");
-        for path in ["a/link", "b/link"] {
-            sum.skip(Path::new(path), "a symbolic link");
-        }
-        sum.skip(Path::new("/proc"), "a pseudo file system (proc)");
-        (sum.files, sum.bytes, sum.failed) = (1, 5, 1);
-        assert_eq!(
-            none(&sum),
-            "1 file, 5 B in 0.00 s; 3 left out; 1 FAILED\n  left out: a pseudo file system (proc): /proc\n  left out: a symbolic link, \
-             2 times, such as a/link\n"
-        );
     }
 
     #[test]

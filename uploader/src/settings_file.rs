@@ -346,7 +346,7 @@ mod tests {
             ("[profiles.x]\nsources = [1]", 2, "sources is to be a list"),
             ("meta = [\"a=b\"]", 1, "meta is to be a table"),
             (
-                "part-size = \"8MB\"",
+                "part-size = \"8XB\"",
                 1,
                 "part-size cannot be used: write it in bytes or with KiB",
             ),
