@@ -16,9 +16,10 @@ use shared::api::{
 use shared::{ObjectKey, UploadId};
 
 use crate::budget::{Budget, Cost};
-use crate::error::{COMPLETE, HAVE_SIGNED, TransportError, UploadError};
+use crate::error::{TransportError, UploadError};
 use crate::options::Settings;
 use crate::progress::{Progress, Silent};
+use crate::refused::{COMPLETE, HAVE_SIGNED};
 use crate::retry::{self, RetryPolicy};
 
 /// Longest answer that is read: the status of 10,000 parts is about a tenth of it.

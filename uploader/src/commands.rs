@@ -170,12 +170,11 @@ async fn status(common: &Common, id: &UploadId, screen: &Screen) -> Result<(), U
         let parts = counted(count.into(), "part");
         lines.push(("plan", format!("{parts} of {}", HumanBytes(part_size))));
     }
-    match &status.object {
-        Some(object) => lines.push(("etag", object.etag.to_string())),
-        None => {
-            let parts = counted(status.parts.len() as u64, "part");
-            lines.push(("stored", format!("{parts}, {}", HumanBytes(held))));
-        }
+    if let Some(object) = &status.object {
+        lines.push(("etag", object.etag.to_string()));
+    } else {
+        let parts = counted(status.parts.len() as u64, "part");
+        lines.push(("stored", format!("{parts}, {}", HumanBytes(held))));
     }
     screen.answer(&status, &lines);
     Ok(())

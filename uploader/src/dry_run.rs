@@ -15,9 +15,9 @@ use uploader::{Bound, Limit, Planned, PutOptions, UploadError, Uploader};
 use crate::cli::Put;
 use crate::commands::exit_code;
 use crate::find::{Given, Next};
-use crate::put_all::exit_code_of_all;
 use crate::render::Render;
 use crate::screen::{Screen, counted, title, visible};
+use crate::sending::exit_code_of_all;
 use crate::sum::LeftOut;
 
 /// What all files would take; nothing where a stream is among them, which ends when it ends.

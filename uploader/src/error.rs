@@ -7,6 +7,7 @@ use shared::api::{Problem, UploadState};
 use shared::plan::PlanError;
 use shared::{ETag, ObjectKey, PartNumber};
 
+use crate::refused::{advice, said};
 use crate::source::{Change, SourceError};
 
 /// A failure below HTTP, without the URL it happened to: a part's URL is a secret.
@@ -19,10 +20,6 @@ impl From<reqwest::Error> for TransportError {
         Self(error.without_url())
     }
 }
-
-/// What was asked of the broker when parts of the file may have been sent.
-pub(crate) const HAVE_SIGNED: &str = "have parts signed";
-pub(crate) const COMPLETE: &str = "complete the upload";
 
 /// Why a file was not uploaded, or a question not answered.
 #[derive(Debug, thiserror::Error)]
@@ -316,39 +313,6 @@ fn at_origin(status: u16) -> &'static str {
         404 | 410 => "Nothing is there, or not any more: check the link",
         _ => "Check the link in a browser",
     }
-}
-
-/// The broker's words, which are for clients of every kind; what they advise as this one has it.
-fn said(problem: &Problem) -> String {
-    let detail = &problem.detail;
-    let (fact, _) = detail.rsplit_once("; ").unwrap_or((detail, ""));
-    match problem.code.as_str() {
-        _ if problem.status == 401 => format!("{fact}; give one by --token-file, UPLOADER_TOKEN or --token"),
-        "no_such_object" => format!("{fact}; `uploader ls` lists them"),
-        "no_such_destination" => format!("{fact}; `uploader whoami` lists yours"),
-        "no_such_upload" => {
-            format!("{fact}; it may have ended or expired. `uploader uploads` lists those that are open, and `uploader put` begins anew")
-        }
-        "acl_not_granted" => format!("{fact}; leave --acl out, or ask whoever runs the broker"),
-        "downloads_not_granted" => format!("{fact}; ask whoever runs the broker, where --downloads allows them"),
-        "invalid_name" | "invalid_key" => format!("{detail}. Give it another name with --name, or rename it"),
-        "invalid_part_size" => format!("{detail}; see --part-size"),
-        "no_such_route" => {
-            "the broker knows no such request. It may be of another version, or --broker lead to another path of its host".into()
-        }
-        _ => detail.replace("create a new one", "run `uploader put` again to begin anew"),
-    }
-}
-
-fn advice(doing: &str, problem: &Problem) -> String {
-    // Neither the parts nor the file are what is refused.
-    let kept = matches!(problem.status, 401 | 403 | 429) && matches!(doing, HAVE_SIGNED | COMPLETE);
-    let kept = if kept {
-        ". What arrived of a file is kept: once this is settled, the same command continues"
-    } else {
-        ""
-    };
-    format!("{kept} [{}, request {}]", problem.code, problem.request_id)
 }
 
 /// The kinds of failure that a caller may want to tell apart: the command line's exit codes.

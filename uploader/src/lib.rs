@@ -70,6 +70,7 @@ mod progress;
 mod put;
 mod rate;
 mod records;
+mod refused;
 mod resume;
 mod retry;
 mod sign;

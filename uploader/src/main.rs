@@ -14,6 +14,7 @@ mod put_all;
 mod render;
 mod schedule;
 mod screen;
+mod sending;
 mod settings;
 mod settings_file;
 mod sift;

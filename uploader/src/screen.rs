@@ -108,10 +108,10 @@ impl Screen {
 
     /// The same screen for several files: a line for each of them where they are few, where that is asked for, or where the
     /// lines go into a file or another program, and a sum in the end.
-    pub(crate) fn of_several(&self, few: bool, verbose: bool) -> Self {
+    pub(crate) fn of_several(&self, few: bool) -> Self {
         let for_people = self.style == Style::Bar && io::stdout().is_terminal();
         Self {
-            detail: if few || verbose || !for_people {
+            detail: if few || self.verbose || !for_people {
                 Detail::Line
             } else {
                 Detail::Failures
@@ -173,13 +173,12 @@ impl Screen {
     pub(crate) fn skipped(&self, path: &Path, what: &str) {
         self.log(|| Some(log::skipped(path, what)));
         match self.style {
-            Style::Quiet => {}
             Style::Json => print_json(&json!({"event": "skipped", "file": path.display().to_string(), "what": what})),
             Style::Bar | Style::Lines if self.verbose => {
                 let path = visible(&path.display().to_string());
                 self.error(&format!("{path}: left out: it is {what}"));
             }
-            Style::Bar | Style::Lines => {}
+            Style::Bar | Style::Lines | Style::Quiet => {}
         }
     }
 

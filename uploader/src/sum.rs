@@ -46,16 +46,15 @@ impl Sum {
 
     /// In words, and below them what was left out.
     pub(crate) fn told(&self, elapsed: Duration) -> String {
-        let mut text = if self.files + self.unchanged + self.failed == 0 {
+        let mut told = vec![if self.files + self.unchanged + self.failed == 0 {
             "no file was found to send".to_owned()
         } else {
             let files = if self.files == 1 { "file" } else { "files" };
-            let bytes = HumanBytes(self.bytes);
-            let in_time = at_rate(self.sent_bytes, elapsed);
+            let (bytes, in_time) = (HumanBytes(self.bytes), at_rate(self.sent_bytes, elapsed));
             format!("{} {files}, {bytes} in {in_time}", HumanCount(self.files))
-        };
+        }];
         if self.kept_bytes > 0 {
-            text += &format!("; {} sent by an earlier run", HumanBytes(self.kept_bytes));
+            told.push(format!("{} sent by an earlier run", HumanBytes(self.kept_bytes)));
         }
         for (count, what) in [
             (self.unchanged, "unchanged"),
@@ -63,10 +62,10 @@ impl Sum {
             (self.failed, "FAILED"),
         ] {
             if count > 0 {
-                text += &format!("; {} {what}", HumanCount(count));
+                told.push(format!("{} {what}", HumanCount(count)));
             }
         }
-        format!("{text}\n{}", self.left_out.told())
+        format!("{}\n{}", told.join("; "), self.left_out.told())
     }
 }
 

@@ -575,16 +575,16 @@ fn pseudo_file_systems_below_a_source_are_left_out_and_told_in_the_sum() {
 #[test]
 fn what_keeps_many_files_waiting_is_told_once_and_each_retry_with_verbose() {
     let directory = tempfile::tempdir().unwrap();
-    let names: Vec<String> = (0..12).map(|number| number.to_string()).collect();
+    let names: Vec<String> = (0..6).map(|number| number.to_string()).collect();
     for name in &names {
         file(directory.path(), name);
     }
     let files = directory.path().to_str().unwrap();
     // On a machine that is slow enough, the same is told again after a while.
-    for (verbose, lines) in [(&[][..], 1..=3), (&["--verbose"], 12..=12)] {
+    for (verbose, lines) in [(&[][..], 1..=3), (&["--verbose"], 6..=6)] {
         let mut refused = 0;
         let double = Double::start(move |request| match request.part() {
-            Some(_) if refused < 12 => {
+            Some(_) if refused < 6 => {
                 refused += 1;
                 Reply::Answer(503, vec![("Retry-After", "0".into())], s3_error("SlowDown"))
             }
