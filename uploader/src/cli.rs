@@ -308,8 +308,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         "gb" => 1_000_000_000,
         _ => {
             return Err(
-                "write a whole number of bytes, or one with K, M, G or KiB, MiB, GiB (of 1024) or KB, MB, GB (of 1000), \
-                 such as 16MiB"
+                "write it in bytes or with KiB, MiB or GiB (K, M, G for short), or with KB, MB or GB of 1000, such as 16MiB"
                     .into(),
             );
         }
