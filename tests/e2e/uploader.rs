@@ -417,6 +417,7 @@ async fn standard_input_becomes_an_object_however_long_it_is() {
         )
         .await;
         assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.stdout.starts_with("standard input\n"), "{}", run.stdout);
         assert!(run.stdout.contains(&format!("size  {length} bytes")), "{}", run.stdout);
         assert!(stack.bucket.get(&name).await.unwrap().bytes == bytes, "{name}");
     }
