@@ -8,7 +8,7 @@ use shared::MIB;
 use store::fault::{Fault, get};
 use tests::{Program, Stack, cut, multipart_etag, random_bytes, until};
 
-use crate::uploader::{Machine, PART, UPLOADER, piped};
+use crate::uploader::{Machine, PART, piped};
 
 #[tokio::test]
 async fn what_was_put_comes_back_byte_for_byte_and_is_verified() {
@@ -122,7 +122,7 @@ async fn what_cannot_be_had_is_said_and_leaves_no_file() {
     for (arguments, code, said) in [
         (&["get", "b"][..], 1, "no_such_object"),
         (&["get", "a", "nowhere/a"], 1, "check that the directory is there"),
-        (&["get", "folder/"], 2, "say where it goes"),
+        (&["get", "folder/"], 2, "`uploader ls folder/` lists what is in it"),
     ] {
         let run = machine.run(arguments).await;
         assert_eq!(run.code, Some(code), "{run:?}");
@@ -167,13 +167,44 @@ async fn listings_are_lines_for_people_and_json_lines_for_machines() {
         uploads.stdout.contains(open.upload_id.as_str()) && uploads.stdout.ends_with("left open\n"),
         "{uploads:?}"
     );
-    assert_eq!(
-        UPLOADER
-            .run(machine.path(), ["ls", "none"], &machine.environment)
-            .await
-            .stdout,
-        ""
-    );
+    assert!(uploads.stdout.contains("  7 B  until "), "{uploads:?}");
+    stack.api.delete(&format!("/v1/uploads/{}", open.upload_id)).await;
+    for (arguments, said) in [
+        (&["ls", "none"][..], "no objects whose keys begin with none"),
+        (&["uploads"], "no upload is open"),
+    ] {
+        let run = machine.run(arguments).await;
+        assert_eq!((run.code, run.stdout.as_str()), (Some(0), ""), "{run:?}");
+        assert!(run.stderr.contains(said), "{run:?}");
+        let json = machine.run(&[&["--json"], arguments].concat()).await;
+        assert_eq!(json.stdout + &json.stderr, "", "nothing is no entry");
+    }
+}
+
+#[tokio::test]
+async fn what_one_may_do_is_told_in_sizes_and_times_that_people_read() {
+    for (stack, may) in [
+        (Stack::start().await, "not allowed"),
+        (Stack::with_downloads().await, "allowed"),
+    ] {
+        let machine = Machine::with_broker(&stack.broker.base());
+        let run = machine.run(&["whoami"]).await;
+        assert_eq!(run.code, Some(0), "{run:?}");
+        for said in [
+            "up to 5.00 TiB",
+            &format!("listing and downloading are {may}"),
+            "up to 10000, of 5.00 MiB to 5.00 GiB",
+        ] {
+            assert!(run.stdout.contains(said), "{run:?}");
+        }
+    }
+    let stack = Stack::start().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    let open = stack.api.create("left open", 20 << 20).await;
+    let run = machine.run(&["status", open.upload_id.as_str()]).await;
+    for said in ["20.00 MiB", "3 parts of 8.00 MiB", "0 parts, 0 B"] {
+        assert!(run.stdout.contains(said), "{run:?}");
+    }
 }
 
 #[tokio::test]

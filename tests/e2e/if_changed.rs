@@ -238,8 +238,41 @@ async fn one_file_is_looked_up_by_its_key_and_other_part_sizes_are_sent() {
     for usage in [
         &["put", "--if-changed", "--name", "x", "-"][..],
         &["put", "--if-changed", "http://127.0.0.1/x"],
-        &["put", "--if-changed", "--dry-run", "a"],
     ] {
         assert_eq!(machine.run(usage).await.code, Some(2), "{usage:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_what_has_changed_and_neither_sends_nor_records_anything() {
+    let stack = listing().await;
+    let machine = Machine::with_broker(&stack.broker.base());
+    write(&machine, "data/a", b"content");
+    write(&machine, "data/large", &random_bytes(9 << 20));
+    settled(&write(&machine, "data/b", b"content too")).await;
+    let dry = [&PUT[..], &["--dry-run"]].concat();
+    let counted = |run: &Finished| {
+        let sum = summary(run);
+        assert_eq!((run.code, &sum["dry_run"]), (Some(0), &true.into()), "{run:?}");
+        (sum["files"].as_u64().unwrap(), sum["unchanged"].as_u64().unwrap())
+    };
+    let state = machine.path().join(".local/state/uploader");
+
+    assert_eq!(counted(&machine.run(&dry).await), (3, 0));
+    assert!(!state.exists(), "a dry run has left something behind");
+    assert_eq!(stack.bucket.keys("").await, [""; 0]);
+
+    assert_eq!(counts(&machine.run(&PUT).await), (3, 0));
+    write(&machine, "data/b", b"other content");
+    assert_eq!(counted(&machine.run(&dry).await), (1, 2));
+    // Now by content alone: had that been recorded, there would be records.
+    std::fs::remove_dir_all(&state).unwrap();
+    assert_eq!(counted(&machine.run(&dry).await), (1, 2));
+    assert!(!state.exists(), "a dry run has recorded something");
+    assert_eq!(stack.bucket.get("data/b").await.unwrap().bytes, b"content too");
+
+    let plain = machine.run(&dry[1..]).await;
+    assert!(plain.stdout.contains("data/b as data/b: 13 B"), "{plain:?}");
+    assert!(plain.stdout.contains("1 file, 13 B in 1 part"), "{plain:?}");
+    assert!(plain.stdout.contains("2 unchanged at the store"), "{plain:?}");
 }

@@ -267,6 +267,8 @@ async fn a_file_that_changed_between_two_runs_is_begun_anew_and_that_is_said() {
         run.stderr.contains("a: beginning anew: the file has changed since"),
         "{run:?}"
     );
+    assert!(run.stderr.contains("is aborted, and its parts are removed"), "{run:?}");
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
     assert!(stack.bucket.get("a").await.unwrap().bytes == bytes);
 }
 

@@ -252,6 +252,15 @@ async fn each_kind_of_failure_has_its_exit_code_and_says_what_to_do() {
     let no_token = machine.run(&["put", "a"]).await;
     assert_eq!(no_token.code, Some(3), "{no_token:?}");
     assert!(no_token.stderr.contains("UPLOADER_TOKEN"), "{}", no_token.stderr);
+    let wrong_token = machine.run(&["--token", "another", "put", "a"]).await;
+    assert_eq!(wrong_token.code, Some(3), "{wrong_token:?}");
+    for (run, fact) in [
+        (&no_token, "asks for a token"),
+        (&wrong_token, "does not know the token"),
+    ] {
+        assert!(run.stderr.contains(fact), "{run:?}");
+        assert!(!run.stderr.contains("Authorization"), "{run:?}");
+    }
 
     let pipe = machine.run(&["--token", "alice-token", "put", "/dev/null"]).await;
     assert_eq!(pipe.code, Some(1), "{pipe:?}");
@@ -408,6 +417,7 @@ async fn standard_input_becomes_an_object_however_long_it_is() {
         )
         .await;
         assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.stdout.starts_with("standard input\n"), "{}", run.stdout);
         assert!(run.stdout.contains(&format!("size  {length} bytes")), "{}", run.stdout);
         assert!(stack.bucket.get(&name).await.unwrap().bytes == bytes, "{name}");
     }
@@ -443,8 +453,12 @@ async fn two_sources_of_one_name_do_not_become_one_object() {
     }
     for sources in [["a/x", "b/x"], ["a/", "b/"]] {
         let run = machine.run(&["put", sources[0], sources[1]]).await;
-        assert_eq!(run.code, Some(2), "{run:?}");
-        assert!(run.stderr.contains("b/x: another source or file"), "{run:?}");
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(
+            run.stderr
+                .contains("b/x: another file of this command has the name x too"),
+            "{run:?}"
+        );
         assert_eq!(stack.bucket.get("x").await.unwrap().bytes, b"first");
     }
     assert_eq!(machine.run(&["put", "a", "b"]).await.code, Some(0));
@@ -459,7 +473,7 @@ async fn two_spellings_of_one_name_do_not_become_one_object() {
         machine.file(name, name.as_bytes());
     }
     let run = machine.run(&["put", "d"]).await;
-    assert_eq!(run.code, Some(2), "{run:?}");
+    assert_eq!(run.code, Some(1), "{run:?}");
     assert!(
         run.stdout.contains("2 files") && run.stdout.contains("1 FAILED"),
         "{run:?}"

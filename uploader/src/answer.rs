@@ -39,6 +39,12 @@ pub(crate) fn describe(status: u16, document: &str) -> String {
     text
 }
 
+/// A store's trouble without what may differ from part to part: its own words, which come after a colon.
+pub(crate) fn of_store(store: &str, trouble: &str) -> String {
+    let (short, _) = trouble.split_once(": ").unwrap_or((trouble, ""));
+    format!("the store at {store}: {short}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +59,13 @@ mod tests {
             "HTTP 403 AccessDenied: no \"a &lt; b\"[2J"
         );
         assert_eq!(describe(500, ""), "HTTP 500");
+        let slow = describe(
+            503,
+            "<Error><Code>SlowDown</Code><Message>key a: slower</Message></Error>",
+        );
+        assert_eq!(
+            of_store("http://host", &slow),
+            "the store at http://host: HTTP 503 SlowDown"
+        );
     }
 }

@@ -16,9 +16,10 @@ use shared::api::{
 use shared::{ObjectKey, UploadId};
 
 use crate::budget::{Budget, Cost};
-use crate::error::{COMPLETE, HAVE_SIGNED, TransportError, UploadError};
+use crate::error::{TransportError, UploadError};
 use crate::options::Settings;
 use crate::progress::{Progress, Silent};
+use crate::refused::{COMPLETE, HAVE_SIGNED};
 use crate::retry::{self, RetryPolicy};
 
 /// Longest answer that is read: the status of 10,000 parts is about a tenth of it.
@@ -290,8 +291,15 @@ impl Broker {
                 });
             };
             let what = format!("could not {}: the broker {}", call.doing, trouble.what);
+            let (short, _) = trouble.what.split_once(": ").unwrap_or((&trouble.what, ""));
+            let mut why = format!("the broker at {} {short}", self.address());
+            if let Some(problem) = &trouble.problem {
+                why = format!("{why} ({})", problem.title.to_lowercase());
+            }
             let cost = trouble.cost;
-            self.budget.wait_and_spend(cost, after, attempt, &what, progress).await;
+            self.budget
+                .wait_and_spend(cost, after, attempt, (what, why), progress)
+                .await;
             spent = Some(cost);
         }
         Err(self.unreachable(call.doing, "did not answer".into(), None))

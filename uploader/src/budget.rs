@@ -131,17 +131,18 @@ impl Budget {
         self.earned.notify_one();
     }
 
-    /// Tells of a retry and waits for it: at least for `after`, and until it is paid for.
+    /// Tells of a retry, of what and for which trouble, and waits for it: at least for `after`, and until it is paid for.
     pub(crate) async fn wait_and_spend(
         &self,
         cost: Cost,
         after: Duration,
         attempt: u32,
-        what: &str,
+        (what, trouble): (String, String),
         progress: &dyn Progress,
     ) {
         progress.event(&Event::Retrying {
             what: what.into(),
+            trouble: trouble.into(),
             after: after.max(self.wait(cost)),
             attempt,
         });

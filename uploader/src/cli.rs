@@ -165,12 +165,16 @@ pub(crate) struct Put {
     pub(crate) name: Option<String>,
 
     /// Send nothing: tell of each file the name, parts and requests that it would take, and in the end which limit a larger
-    /// one would meet first
+    /// one would meet first; with --if-changed, only of files that would be sent
     #[arg(long)]
     pub(crate) dry_run: bool,
 
+    /// Show a line for each file also where there are many of them, and each retry
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+
     /// Send only files that are not at the store as they are; see below. For files and directories
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long)]
     pub(crate) if_changed: bool,
 
     /// Of directories, take only files that match; may be given several times. Globs are those of .gitignore files
@@ -188,6 +192,11 @@ pub(crate) struct Put {
     /// In directories, follow symbolic links rather than leave them out
     #[arg(long, help_heading = "Directories")]
     pub(crate) follow_links: bool,
+
+    /// Of directories, leave out what is on other file systems. Pseudo file systems such as /proc and /sys are left out always,
+    /// unless they are a SOURCE of their own
+    #[arg(long, short = 'x', help_heading = "Directories")]
+    pub(crate) one_file_system: bool,
 
     /// Media type of the object [default: guessed from the name, or what a link's host says]
     #[arg(long, value_name = "TYPE")]
@@ -214,7 +223,7 @@ pub(crate) struct Put {
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = concurrency, value_name = "N")]
     pub(crate) concurrency: usize,
 
-    /// Most bytes a second, of all files and parts together, such as 500k or 10MiB; off or 0 for as many as the network takes; or
+    /// Most bytes a second, of all files and parts together, such as 500K or 10MiB; off or 0 for as many as the network takes; or
     /// a table by the time of the day: "08:00,1MiB 18:00,10MiB 23:00,off". While it runs, the signal USR1 halves the rate, and
     /// USR2 doubles it
     #[arg(long, env = "UPLOADER_LIMIT_RATE", hide_env_values = true, value_name = "RATE")]
@@ -285,19 +294,27 @@ fn concurrency(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("it is a whole number of 1 to {MAX_CONCURRENCY}"))
 }
 
-/// A number of bytes, with a binary unit if need be: `8388608`, `8M`, `8MiB`.
+/// A number of bytes, with a unit if need be, as GNU tools take them: `8388608`, `8M`, `8MiB`; `8MB` is of 1000.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        _ => return Err("write it in bytes or with KiB, MiB or GiB, such as 16MiB".into()),
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => {
+            return Err(
+                "write it in bytes or with KiB, MiB or GiB (K, M, G for short), or with KB, MB or GB of 1000, such as 16MiB"
+                    .into(),
+            );
+        }
     };
     let number = number.parse::<u64>().map_err(|_| "it must begin with a whole number")?;
-    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".into())
+    number.checked_mul(unit).ok_or_else(|| "it is too large".into())
 }
 
 #[cfg(test)]
@@ -312,17 +329,28 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_bytes_or_have_a_binary_unit() {
+    fn sizes_are_bytes_or_have_a_unit_as_gnu_tools_take_it() {
         for (text, bytes) in [
             ("5242880", 5 << 20),
             ("8M", 8 << 20),
             ("16MiB", 16 << 20),
             ("1 GiB", 1 << 30),
             ("7k", 7 << 10),
+            ("8MB", 8_000_000),
+            ("1kB", 1000),
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for bad in ["", "M", "-1", "1.5G", "8MB", "99999999999G", "99999999999999999999"] {
+        for bad in [
+            "",
+            "M",
+            "-1",
+            "1.5G",
+            "8 megabytes",
+            "8Mb/s",
+            "99999999999G",
+            "99999999999999999999",
+        ] {
             assert!(size(bad).is_err(), "{bad}");
         }
     }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use indicatif::{HumanBytes, HumanDuration};
 use shared::UploadId;
 use uploader::{Builder, DEFAULT_CONCURRENCY, ErrorKind, RetryPolicy, UploadError, Uploader};
 
@@ -11,7 +12,7 @@ use crate::cli::{Cli, Command, Common, Hidden};
 use crate::look::{fetch, list, uploads};
 use crate::manual;
 use crate::put_all::put_all;
-use crate::screen::Screen;
+use crate::screen::{Screen, counted};
 use crate::settings::{Settings, command_line};
 
 pub(crate) const EXIT_SOME_FAILED: u8 = 1;
@@ -163,14 +164,17 @@ async fn status(common: &Common, id: &UploadId, screen: &Screen) -> Result<(), U
         ("key", status.key.to_string()),
     ];
     if let Some(size) = status.size {
-        lines.push(("size", format!("{size} bytes")));
+        lines.push(("size", HumanBytes(size).to_string()));
     }
     if let (Some(part_size), Some(count)) = (status.part_size, status.part_count) {
-        lines.push(("plan", format!("{count} parts of {part_size} bytes")));
+        let parts = counted(count.into(), "part");
+        lines.push(("plan", format!("{parts} of {}", HumanBytes(part_size))));
     }
-    match &status.object {
-        Some(object) => lines.push(("etag", object.etag.to_string())),
-        None => lines.push(("stored", format!("{} parts, {held} bytes", status.parts.len()))),
+    if let Some(object) = &status.object {
+        lines.push(("etag", object.etag.to_string()));
+    } else {
+        let parts = counted(status.parts.len() as u64, "part");
+        lines.push(("stored", format!("{parts}, {}", HumanBytes(held))));
     }
     screen.answer(&status, &lines);
     Ok(())
@@ -192,12 +196,27 @@ async fn whoami(common: &Common, screen: &Screen) -> Result<(), UploadError> {
         } else {
             destination.acls.join(", ")
         };
-        let text = format!(
-            "{}: keys {}, files up to {} bytes, ACLs {acls}",
-            destination.name, destination.key_template, destination.max_size
-        );
-        lines.push(("destination", text));
+        let reading = if destination.downloads {
+            "allowed"
+        } else {
+            "not allowed"
+        };
+        lines.extend([
+            ("destination", destination.name.clone()),
+            ("  keys", destination.key_template.clone()),
+            ("  files", format!("up to {}", HumanBytes(destination.max_size))),
+            ("  ACLs", acls),
+            ("  reading", format!("listing and downloading are {reading}")),
+        ]);
     }
+    let limits = &me.limits;
+    let (least, most) = (HumanBytes(limits.min_part_size), HumanBytes(limits.max_part_size));
+    let life = |seconds| HumanDuration(Duration::from_secs(seconds));
+    lines.extend([
+        ("parts", format!("up to {}, of {least} to {most}", limits.max_parts)),
+        ("uploads", format!("stay open for {}", life(limits.upload_expires_in))),
+        ("part URLs", format!("are good for {}", life(limits.url_expires_in))),
+    ]);
     screen.answer(&me, &lines);
     Ok(())
 }

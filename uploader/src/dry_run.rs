@@ -1,4 +1,5 @@
-//! `put --dry-run`: what would be sent, by the files' sizes and the broker's rules; nothing is read, nothing is sent.
+//! `put --dry-run`: what would be sent, by the files' sizes and the broker's rules; nothing is sent, and nothing is read but what
+//! `--if-changed` has to compare.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,9 +15,10 @@ use uploader::{Bound, Limit, Planned, PutOptions, UploadError, Uploader};
 use crate::cli::Put;
 use crate::commands::exit_code;
 use crate::find::{Given, Next};
-use crate::put_all::exit_code_of_all;
 use crate::render::Render;
-use crate::screen::{Screen, visible};
+use crate::screen::{Screen, counted, title, visible};
+use crate::sending::exit_code_of_all;
+use crate::sum::LeftOut;
 
 /// What all files would take; nothing where a stream is among them, which ends when it ends.
 #[derive(Debug, Serialize)]
@@ -28,8 +30,11 @@ struct Total {
     store_requests: Option<u64>,
     /// Files larger than the limit that bites first.
     beyond_limit: u64,
+    /// Files that are at the store already.
+    unchanged: u64,
     failed: u64,
-    skipped: u64,
+    #[serde(rename = "skipped")]
+    left_out: LeftOut,
 }
 
 impl Total {
@@ -61,8 +66,9 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
         broker_requests: Some(0),
         store_requests: Some(0),
         beyond_limit: 0,
+        unchanged: 0,
         failed: 0,
-        skipped: 0,
+        left_out: LeftOut::default(),
     };
     while let Some(met) = next.recv().await {
         let (path, planned) = match met {
@@ -80,12 +86,18 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
                 (given.shown(), planned)
             }
             Next::Skipped { path, what } => {
-                total.skipped += 1;
+                total.left_out.add(&path, what);
                 screen.skipped(&path, what);
                 continue;
             }
-            // A dry run looks for nothing at the store.
-            Next::Unchanged => continue,
+            Next::Empty { path } => {
+                screen.empty(&path);
+                continue;
+            }
+            Next::Unchanged => {
+                total.unchanged += 1;
+                continue;
+            }
             Next::Failed { path, error } => (path, Err(error)),
         };
         match planned {
@@ -150,7 +162,7 @@ fn tell(screen: &Screen, path: &Path, planned: &Planned) {
         _ if planned.growing_parts => format!("until it ends, in parts that grow from {part_size}"),
         _ => format!("until it ends, in parts of {part_size}"),
     };
-    let text = format!("{} as {}: {what}\n", visible(&file), visible(&planned.name));
+    let text = format!("{} as {}: {what}\n", title(path), visible(&planned.name));
     screen.tell(&json, &text);
 }
 
@@ -173,11 +185,16 @@ fn sum_up(screen: &Screen, total: &Total, bound: &Bound, uploader: &Uploader, me
         _ => counted(total.files, "stream"),
     };
     let mut lines = vec![text];
-    for (count, what) in [(total.skipped, "left out"), (total.failed, "WOULD FAIL")] {
+    for (count, what) in [
+        (total.unchanged, "unchanged at the store, which would not be sent"),
+        (total.left_out.count(), "left out"),
+        (total.failed, "WOULD FAIL"),
+    ] {
         if count > 0 {
             lines.push(format!("{count} {what}"));
         }
     }
+    lines.extend(total.left_out.told().lines().map(str::to_owned));
     if let Some((seconds, rate)) = least_time.zip(rate) {
         let time = HumanDuration(Duration::from_secs(seconds));
         lines.push(format!("no sooner than in {time}, at {}/s", HumanBytes(rate.get())));
@@ -209,12 +226,5 @@ fn why(limit: Limit, me: &Me) -> String {
             life(me.limits.url_expires_in)
         ),
         _ => "by another rule".into(),
-    }
-}
-
-fn counted(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
     }
 }

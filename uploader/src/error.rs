@@ -7,6 +7,7 @@ use shared::api::{Problem, UploadState};
 use shared::plan::PlanError;
 use shared::{ETag, ObjectKey, PartNumber};
 
+use crate::refused::{advice, said};
 use crate::source::{Change, SourceError};
 
 /// A failure below HTTP, without the URL it happened to: a part's URL is a secret.
@@ -19,10 +20,6 @@ impl From<reqwest::Error> for TransportError {
         Self(error.without_url())
     }
 }
-
-/// What was asked of the broker when parts of the file may have been sent.
-pub(crate) const HAVE_SIGNED: &str = "have parts signed";
-pub(crate) const COMPLETE: &str = "complete the upload";
 
 /// Why a file was not uploaded, or a question not answered.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +76,7 @@ pub enum UploadError {
         what: String,
     },
     /// The broker said no.
-    #[error("could not {doing}: {}{}", .problem.detail, advice(.doing, .problem))]
+    #[error("could not {doing}: {}{}", said(.problem), advice(.doing, .problem))]
     Refused {
         /// What was asked of it.
         doing: &'static str,
@@ -325,21 +322,6 @@ fn at_origin(status: u16) -> &'static str {
         404 | 410 => "Nothing is there, or not any more: check the link",
         _ => "Check the link in a browser",
     }
-}
-
-fn advice(doing: &str, problem: &Problem) -> String {
-    let hint = match problem.status {
-        401 => " (give a valid token by --token or UPLOADER_TOKEN)",
-        _ => "",
-    };
-    // Neither the parts nor the file are what is refused.
-    let kept = matches!(problem.status, 401 | 403 | 429) && matches!(doing, HAVE_SIGNED | COMPLETE);
-    let kept = if kept {
-        ". What arrived of a file is kept: once this is settled, the same command continues"
-    } else {
-        ""
-    };
-    format!("{hint}{kept} [{}, request {}]", problem.code, problem.request_id)
 }
 
 /// The kinds of failure that a caller may want to tell apart: the command line's exit codes.

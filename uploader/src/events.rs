@@ -206,8 +206,13 @@ mod tests {
         for attempt in 1..=100_000 {
             teller.event(&Event::Sent { bytes: 3 });
             teller.event(&Event::Unsent { bytes: 2 });
-            let (what, after) = ("it".into(), Duration::ZERO);
-            teller.event(&Event::Retrying { what, after, attempt });
+            let (what, after) = (Arc::<str>::from("it"), Duration::ZERO);
+            teller.event(&Event::Retrying {
+                trouble: what.clone(),
+                what,
+                after,
+                attempt,
+            });
         }
         let (number, size) = (PartNumber::FIRST, 5);
         teller.event(&Event::PartStored { number, size });

@@ -287,8 +287,9 @@ impl Fetch {
                 range.end - 1,
                 self.object.key
             );
+            let told = (what, answer::of_store(&url.origin().ascii_serialization(), &trouble));
             let budget = &self.engine.budget;
-            budget.wait_and_spend(cost, after, tries, &what, &*self.progress).await;
+            budget.wait_and_spend(cost, after, tries, told, &*self.progress).await;
             spent = Some(cost);
         }
     }

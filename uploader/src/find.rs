@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 use unicode_normalization::UnicodeNormalization as _;
-use uploader::{Checked, Found, Link, Named, UploadError, WalkOptions};
+use uploader::{Checked, Found, Link, Named, SourceError, UploadError, WalkOptions};
 
 /// Standard input, among the sources.
 pub(crate) const STDIN: &str = "-";
@@ -65,6 +65,8 @@ pub(crate) enum Next {
     Unchanged,
     /// Left out.
     Skipped { path: PathBuf, what: &'static str },
+    /// A directory in which there is nothing to send.
+    Empty { path: PathBuf },
     /// Not to be looked at.
     Failed { path: PathBuf, error: UploadError },
 }
@@ -90,15 +92,21 @@ pub(crate) fn find(sources: Vec<Given>, name: Option<&str>, walk: &WalkOptions, 
                 continue;
             }
         };
+        let mut empty = true;
         let walked = match prefix(&path, name) {
             Ok(prefix) => walk.walk(&path, &prefix, |met| {
+                empty &= matches!(met, Found::Skipped { .. });
                 taken = found.blocking_send(names.check(met.into())).is_ok();
                 taken
             }),
             Err(error) => Err(error),
         };
-        if let Err(error) = walked {
-            taken &= found.blocking_send(Next::Failed { path, error }).is_ok();
+        let last = match walked {
+            Err(error) => Some(Next::Failed { path, error }),
+            Ok(()) => empty.then_some(Next::Empty { path }),
+        };
+        if let Some(last) = last.filter(|_| taken) {
+            taken = found.blocking_send(last).is_ok();
         }
         if !taken {
             return false;
@@ -167,13 +175,13 @@ impl Names {
         if self.met.insert(hasher.finish()) {
             return next;
         }
-        let why = format!(
-            "another source or file of this command has the name {name} too, and both would become one object. Send this one in a \
-             command of its own, with another --name"
-        );
+        let taken = SourceError::NameTaken {
+            path: path.clone(),
+            name: name.to_owned(),
+        };
         Next::Failed {
             path: path.clone(),
-            error: UploadError::Settings(why),
+            error: taken.into(),
         }
     }
 }
@@ -205,7 +213,7 @@ fn prefix(directory: &Path, name: Option<&str>) -> Result<String, UploadError> {
     match directory.file_name() {
         Some(own) if !bytes.ends_with(b"/") && !bytes.ends_with(b"/.") => {
             let path = directory.to_owned();
-            let not_utf8 = || uploader::SourceError::NameNotUtf8 { path };
+            let not_utf8 = || SourceError::NameNotUtf8 { path };
             Ok(own.to_str().map(str::to_owned).ok_or_else(not_utf8)?)
         }
         Some(_) | None => Ok(String::new()),

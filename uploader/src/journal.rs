@@ -49,6 +49,10 @@ impl JournalDir {
         }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Does something in the directory; the first time that it cannot be done says so, and from then on nothing is tried.
     pub(crate) fn attempt<T>(&self, progress: &dyn Progress, act: impl FnOnce(&Path) -> io::Result<T>) -> Option<T> {
         if self.failed.load(Ordering::Relaxed) {

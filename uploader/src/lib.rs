@@ -59,6 +59,7 @@ mod limit;
 mod link;
 mod link_content;
 pub mod md5_lanes;
+mod mounts;
 mod naming;
 mod options;
 mod origin;
@@ -69,6 +70,7 @@ mod progress;
 mod put;
 mod rate;
 mod records;
+mod refused;
 mod resume;
 mod retry;
 mod sign;
@@ -432,7 +434,20 @@ impl Uploader {
         options: &PutOptions,
         progress: &dyn Progress,
     ) -> Result<Present, UploadError> {
-        Present::find(self.0.clone(), named, options, progress).await
+        Present::find(self.0.clone(), named, options, true, progress).await
+    }
+
+    /// As [`Uploader::present`], for a run that sends nothing: what earlier runs have recorded counts, and nothing is recorded.
+    ///
+    /// # Errors
+    /// As for [`Uploader::present`].
+    pub async fn preview_present(
+        &self,
+        named: &[Named],
+        options: &PutOptions,
+        progress: &dyn Progress,
+    ) -> Result<Present, UploadError> {
+        Present::find(self.0.clone(), named, options, false, progress).await
     }
 
     /// Uploads files of at most [`MAX_SMALL`] bytes together, up to [`MAX_TOGETHER`] of them: two requests to the broker for all,

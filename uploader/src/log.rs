@@ -12,7 +12,8 @@ use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime};
 use uploader::{Event, Resumed, UploadError};
 
-use crate::screen::{Sum, visible};
+use crate::screen::visible;
+use crate::sum::Sum;
 
 /// Where the lines go. What cannot be written is lost, and told once: an upload does not fail for want of its log.
 #[derive(Debug)]
@@ -112,8 +113,14 @@ pub(crate) fn told(file: &str, event: &Event) -> Option<String> {
             let key = key.as_ref().map_or("unknown", ObjectKey::as_str);
             format!("unchanged {file}: key={key} size={size}")
         }
+        Event::GaveUp { upload_id, ends_at } => match ends_at {
+            None => format!("gave up {file}: upload={upload_id}"),
+            Some(at) => format!("gave up {file}: upload={upload_id}, which could not be aborted and expires at {at}"),
+        },
         Event::Warning { what } => format!("warning {file}: {what}"),
-        Event::Retrying { what, after, attempt } => {
+        Event::Retrying {
+            what, after, attempt, ..
+        } => {
             let seconds = after.as_secs_f64();
             format!("retried {file}: {what}; try {} in {seconds:.1} s", attempt + 1)
         }
@@ -154,6 +161,11 @@ pub(crate) fn skipped(path: &Path, what: &str) -> String {
     format!("skipped {}: it is {what}", path.display())
 }
 
+/// What it says of a directory in which there is nothing to send.
+pub(crate) fn empty(path: &str) -> String {
+    format!("empty {path}: there is no file in it to send")
+}
+
 /// What it says at the end.
 pub(crate) fn summary(sum: &Sum, elapsed: Duration) -> String {
     format!(
@@ -164,7 +176,7 @@ pub(crate) fn summary(sum: &Sum, elapsed: Duration) -> String {
         sum.kept_bytes,
         sum.unchanged,
         sum.failed,
-        sum.skipped,
+        sum.left_out.count(),
         sum.untried,
         elapsed.as_secs_f64()
     )

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use indicatif::HumanBytes;
 use shared::ObjectKey;
 use shared::api::ListObjects;
 use uploader::UploadError;
@@ -23,47 +24,64 @@ pub(crate) async fn list(common: &Common, ls: &Ls, screen: &Screen) -> Result<()
         cursor: None,
         limit: None,
     };
+    let mut none = true;
     loop {
         let page = uploader.objects(&query).await?;
+        none &= page.prefixes.is_empty() && page.objects.is_empty();
         for prefix in &page.prefixes {
             let json = std::collections::BTreeMap::from([("prefix", prefix)]);
             screen
-                .entry(&json, &format!("{:>15}  {:19}  {prefix}", "folder", ""))
+                .entry(&json, &format!("{:>11}  {:19}  {prefix}", "folder", ""))
                 .map_err(unwritable)?;
         }
         for object in &page.objects {
-            let (size, at, key) = (object.size, object.last_modified, &object.key);
+            let (size, at, key) = (HumanBytes(object.size).to_string(), object.last_modified, &object.key);
             let day = format!("{} {:02}:{:02}:{:02}", at.date(), at.hour(), at.minute(), at.second());
             screen
-                .entry(object, &format!("{size:>15}  {day}  {key}"))
+                .entry(object, &format!("{size:>11}  {day}  {key}"))
                 .map_err(unwritable)?;
         }
         let before = std::mem::replace(&mut query.cursor, page.next_cursor);
         if !goes_on(before.as_deref(), query.cursor.as_deref())? {
-            return Ok(());
+            break;
         }
     }
+    if none {
+        screen.note(&match &ls.prefix {
+            Some(prefix) => format!("there are no objects whose keys begin with {prefix}"),
+            None => "there are no objects yet".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// Lists the caller's open uploads.
 pub(crate) async fn uploads(common: &Common, screen: &Screen) -> Result<(), UploadError> {
     let uploader = common.asking()?;
     let mut cursor = None;
+    let mut none = true;
     loop {
         let page = uploader.open_uploads(cursor.clone()).await?;
+        none &= page.uploads.is_empty();
         for upload in &page.uploads {
-            let size = upload.size.map_or("unknown".to_owned(), |size| size.to_string());
+            let size = upload
+                .size
+                .map_or("unknown".to_owned(), |size| HumanBytes(size).to_string());
             let (id, at, name) = (&upload.upload_id, upload.expires_at, &upload.name);
             let until = format!("until {} {:02}:{:02}", at.date(), at.hour(), at.minute());
             screen
-                .entry(upload, &format!("{id}  {size:>15}  {until}  {name}"))
+                .entry(upload, &format!("{id}  {size:>11}  {until}  {name}"))
                 .map_err(unwritable)?;
         }
         let before = std::mem::replace(&mut cursor, page.next_cursor);
         if !goes_on(before.as_deref(), cursor.as_deref())? {
-            return Ok(());
+            break;
         }
     }
+    if none {
+        screen.note("no upload is open");
+    }
+    Ok(())
 }
 
 /// Whether there is another page; an error if it is the same again.
@@ -97,8 +115,12 @@ pub(crate) async fn fetch(common: &Common, get: &Get, screen: &Screen) -> Result
 fn target(key: &ObjectKey, named: Option<PathBuf>) -> Result<PathBuf, UploadError> {
     let own_name = || match key.as_str().rsplit('/').next() {
         Some(name) if visible(name) == name && !matches!(name, "" | "." | "..") => Ok(PathBuf::from(name)),
+        Some("") => Err(UploadError::Settings(format!(
+            "{key} is a folder, and get takes one object: `uploader ls {key}` lists what is in it. If there is an object of just \
+             this key, name the file to write too: uploader get {key} FILE"
+        ))),
         _ => Err(UploadError::Settings(format!(
-            "the key {key} ends with no name for a file; say where it goes"
+            "the key {key} ends with no name that a file could have: name the file to write too, as in uploader get KEY FILE"
         ))),
     };
     match named {

@@ -1,5 +1,6 @@
 //! The command line: `uploader put FILE…`.
 
+mod bar;
 mod cli;
 mod commands;
 mod dry_run;
@@ -13,11 +14,14 @@ mod put_all;
 mod render;
 mod schedule;
 mod screen;
+mod sending;
 mod settings;
 mod settings_file;
 mod sift;
+mod sum;
 mod throttle;
 mod timetable;
+mod trouble;
 mod units;
 mod xdg;
 

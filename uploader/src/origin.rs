@@ -174,8 +174,13 @@ impl Origin {
                 cause: trouble.cause,
             });
         };
-        let what = trouble.what.as_str().into();
-        self.progress.event(&Event::Retrying { what, after, attempt });
+        let what: Arc<str> = trouble.what.as_str().into();
+        self.progress.event(&Event::Retrying {
+            trouble: what.clone(),
+            what,
+            after,
+            attempt,
+        });
         tokio::time::sleep(after).await;
         Ok(())
     }

@@ -45,6 +45,8 @@ struct Known {
     /// By [`key_hash`]; nothing where the broker does not let this caller look.
     listed: Option<HashMap<u64, Listed>>,
     records: Option<Mutex<Records>>,
+    /// Whether what is found out is recorded.
+    recording: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +79,7 @@ impl Present {
         engine: Arc<Engine>,
         named: &[Named],
         options: &PutOptions,
+        recording: bool,
         progress: &dyn Progress,
     ) -> Result<Self, UploadError> {
         let me = engine.broker.me(progress).await?;
@@ -89,9 +92,16 @@ impl Present {
             // A broker that has moved to another bucket has the files there sent: nothing that is known was of that one.
             whose.extend(destination.bucket_id.as_ref().map(String::as_bytes));
             let name = identity::hex(&identity::short_hash(&whose));
+            let name = format!("{name}.{}", journal::RECORDS);
+            // Opening them would make what is not there.
+            if !recording && !directory.path().join(&name).exists() {
+                return None;
+            }
             directory.attempt(progress, |path| {
-                let records = Records::open(&path.join(format!("{name}.{}", journal::RECORDS)));
-                journal::sweep(path, SystemTime::now());
+                let records = Records::open(&path.join(&name));
+                if recording {
+                    journal::sweep(path, SystemTime::now());
+                }
                 records
             })
         });
@@ -114,6 +124,7 @@ impl Present {
             keys,
             listed,
             records: records.map(Mutex::new),
+            recording,
         })))
     }
 
@@ -200,7 +211,8 @@ impl Checked {
         let (Some(directory), Some(records), Some(identity)) = (
             &known.engine.journals,
             &known.records,
-            now.filter(|now| Some(*now) == self.identity && now.is_settled(SystemTime::now())),
+            now.filter(|now| Some(*now) == self.identity && now.is_settled(SystemTime::now()))
+                .filter(|_| known.recording),
         ) else {
             return;
         };

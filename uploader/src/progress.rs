@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::{ETag, ObjectKey, PartNumber, UploadId};
+use time::OffsetDateTime;
 
 use crate::{Downloaded, Uploaded};
 
@@ -36,6 +37,13 @@ pub enum Event {
         stored: usize,
         /// Whether an earlier run goes on.
         resumed: Resumed,
+    },
+    /// An earlier run's upload of the file was still open though it cannot be gone on with: its parts are of no use any more.
+    GaveUp {
+        /// What the broker names it by.
+        upload_id: UploadId,
+        /// When it expires, if it could not be aborted.
+        ends_at: Option<OffsetDateTime>,
     },
     /// The file is at the store already, and was not sent.
     Unchanged {
@@ -79,6 +87,8 @@ pub enum Event {
     Retrying {
         /// What failed, in words, and why.
         what: Arc<str>,
+        /// Why alone, in words that are the same for all that it keeps waiting.
+        trouble: Arc<str>,
         /// How long until it is tried again.
         after: Duration,
         /// Which try failed, from 1.

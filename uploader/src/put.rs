@@ -197,8 +197,9 @@ impl Upload {
             });
         };
         let what = format!("part {} did not reach {}: {}", part.number, url.store(), trouble.what);
+        let told = (what, answer::of_store(&url.store(), &trouble.what));
         budget
-            .wait_and_spend(trouble.cost, after, attempt, &what, &*self.progress)
+            .wait_and_spend(trouble.cost, after, attempt, told, &*self.progress)
             .await;
         history.spent = Some(trouble.cost);
         Ok(())

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar};
 use serde::Serialize;
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 use uploader::{Downloaded, Event, Progress, Resumed, UploadError, Uploaded};
 
-use crate::log;
-use crate::screen::{Screen, Style, hidden, print, print_json, rate, visible, with_cause};
+use crate::screen::{Detail, Screen, Style, at_rate, counted, print, print_json, title, visible, with_cause};
+use crate::{bar, log};
 
 /// A smaller file, among several, is gone before its bar could be read.
 const LEAST_BAR: u64 = 4 << 20;
@@ -38,7 +40,7 @@ impl Render {
         Self {
             screen,
             path: file.display().to_string(),
-            file: visible(&file.display().to_string()),
+            file: title(file),
             bar: Mutex::default(),
         }
     }
@@ -82,15 +84,8 @@ impl Render {
     }
 
     fn start_bar(&self, size: Option<u64>) {
-        let (bar, template) = match size {
-            Some(size) => (
-                hidden(Some(size)),
-                "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
-            ),
-            None => (hidden(None), "{spinner} {msg} {bytes} {binary_bytes_per_sec} {elapsed}"),
-        };
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_message(self.file.clone());
+        let bar = bar::bar(size);
+        bar.set_message(bar::message(&self.file, None));
         let bar = match &*self.screen.total() {
             Some(_) if size.is_some_and(|size| size < LEAST_BAR) => return,
             Some(total) => self.screen.bars.insert_before(total, bar),
@@ -102,7 +97,7 @@ impl Render {
     /// Says beside the file's name what is being done with it.
     fn bar_says(&self, what: &str) {
         if let Some(bar) = &*self.own_bar() {
-            bar.set_message(format!("{} ({what})", self.file));
+            bar.set_message(bar::message(&self.file, Some(what)));
         }
     }
 
@@ -129,14 +124,18 @@ impl Render {
             Event::Unchanged { key, size, etag } => {
                 json!({"event": "unchanged", "key": key, "size": size, "etag": etag})
             }
+            Event::GaveUp { upload_id, ends_at } => {
+                let ends_at = ends_at.and_then(|at| at.format(&Rfc3339).ok());
+                json!({"event": "gave_up", "upload_id": upload_id, "ends_at": ends_at})
+            }
             Event::Warning { what } => json!({"event": "warning", "what": &**what}),
             Event::PartKept { number, size } => json!({"event": "part", "number": number, "size": size, "kept": true}),
             Event::PartStored { number, size } => {
                 json!({"event": "part", "number": number, "size": size, "kept": false})
             }
-            Event::Retrying { what, after, attempt } => json!({
-                "event": "retry", "what": &**what, "after_seconds": after.as_secs_f64(), "attempt": attempt,
-            }),
+            Event::Retrying {
+                what, after, attempt, ..
+            } => retry(what, *after, *attempt),
             Event::Completing => json!({"event": "completing"}),
             Event::Completed(uploaded) => named("completed", &**uploaded),
             Event::Fetching { key, size } => json!({"event": "fetching", "key": key, "size": size}),
@@ -176,23 +175,28 @@ impl Progress for Render {
                 if self.screen.style == Style::Bar {
                     self.start_bar(*size);
                 }
-                if *resumed == Resumed::Continued {
+                if *resumed == Resumed::Continued && self.screen.detail != Detail::Failures {
                     let text = format!(
-                        "{}: continuing upload {upload_id}, of which the store holds {stored} parts",
-                        self.file
+                        "{}: continuing upload {upload_id}, of which the store holds {}",
+                        self.file,
+                        match stored {
+                            0 => "no part yet".to_owned(),
+                            _ => counted(*stored as u64, "part"),
+                        }
                     );
                     self.screen.error(&text);
                 } else if let Resumed::Anew(why) = resumed {
                     self.screen.error(&format!("{}: beginning anew: {why}", self.file));
-                } else if self.screen.style == Style::Lines && self.screen.total().is_none() {
+                } else if self.screen.style == Style::Lines && self.screen.detail == Detail::Whole {
                     self.screen.error(&match size {
                         Some(size) => format!("{}: sending {}", self.file, HumanBytes(*size)),
                         None => format!("{}: sending until it ends", self.file),
                     });
                 }
             }
-            Event::Unchanged { size, .. } if self.screen.total().is_none() => {
-                let text = format!("{}\n  unchanged at the store: {size} bytes, not sent\n", self.file);
+            Event::Unchanged { size, .. } if self.screen.detail == Detail::Whole => {
+                let size = HumanBytes(*size);
+                let text = format!("{}\n  unchanged at the store: {size}, not sent\n", self.file);
                 self.screen.bars.suspend(|| print(&text));
             }
             Event::Fetching { key, size } => match self.screen.style {
@@ -212,13 +216,22 @@ impl Progress for Render {
                     bar.reset_eta();
                 }
             }
-            Event::Retrying { what, after, attempt } => {
-                self.screen.error(&format!(
-                    "{}; try {} in {:.1} s",
-                    visible(what),
-                    attempt + 1,
-                    after.as_secs_f64()
-                ));
+            Event::Retrying {
+                what,
+                trouble,
+                after,
+                attempt,
+            } => self.screen.retrying(&self.path, what, trouble, *after, *attempt),
+            Event::GaveUp { upload_id, ends_at } => {
+                let text = match ends_at {
+                    None => "is aborted, and its parts are removed".to_owned(),
+                    Some(at) => {
+                        let day = format!("{} {:02}:{:02}", at.date(), at.hour(), at.minute());
+                        format!("could not be aborted; it expires at {day} UTC, or by `uploader abort {upload_id}`")
+                    }
+                };
+                self.screen
+                    .error(&format!("{}: the earlier upload {upload_id} {text}", self.file));
             }
             Event::Completing => self.bar_says("joining parts"),
             Event::Verifying => self.bar_says("verifying"),
@@ -233,17 +246,21 @@ impl Progress for Render {
                 if let Some(bar) = self.own_bar().take() {
                     bar.finish_and_clear();
                 }
-                let several = self.screen.total().is_some();
-                let text = if several {
-                    line(&self.file, uploaded)
-                } else {
-                    block(&self.file, uploaded)
+                let text = match self.screen.detail {
+                    Detail::Whole => block(&self.file, uploaded),
+                    Detail::Line => line(&self.file, uploaded),
+                    Detail::Failures => return,
                 };
                 self.screen.bars.suspend(|| print(&text));
             }
             _ => {}
         }
     }
+}
+
+/// A retry as an event.
+pub(crate) fn retry(what: &str, after: Duration, attempt: u32) -> Value {
+    json!({"event": "retry", "what": what, "after_seconds": after.as_secs_f64(), "attempt": attempt})
 }
 
 /// An outcome as an event.
@@ -266,7 +283,7 @@ fn fetched(file: &str, downloaded: &Downloaded) -> String {
         ..
     } = downloaded;
     format!(
-        "{file}\n  key   {}\n  size  {size} bytes ({})\n  etag  {}{}\n  time  {:.2} s ({}/s)\n",
+        "{file}\n  key   {}\n  size  {size} bytes ({})\n  etag  {}{}\n  time  {}\n",
         visible(key.as_str()),
         HumanBytes(*size),
         visible(etag.as_str()),
@@ -275,8 +292,7 @@ fn fetched(file: &str, downloaded: &Downloaded) -> String {
         } else {
             ", which cannot be verified from here"
         },
-        elapsed.as_secs_f64(),
-        HumanBytes(rate(*size, *elapsed)),
+        at_rate(*size, *elapsed),
     )
 }
 
@@ -294,16 +310,15 @@ fn line(file: &str, uploaded: &Uploaded) -> String {
 fn block(file: &str, uploaded: &Uploaded) -> String {
     let (object, elapsed) = (&uploaded.object, uploaded.elapsed);
     let text = format!(
-        "{file}\n  key   {}\n  size  {} bytes ({})\n  etag  {}\n  time  {:.2} s ({}/s)\n",
+        "{file}\n  key   {}\n  size  {} bytes ({})\n  etag  {}\n  time  {}\n",
         visible(object.key.as_str()),
         object.size,
         HumanBytes(object.size),
         visible(object.etag.as_str()),
-        elapsed.as_secs_f64(),
-        HumanBytes(rate(uploaded.sent_bytes, elapsed)),
+        at_rate(uploaded.sent_bytes, elapsed),
     );
     match uploaded.kept_bytes {
         0 => text,
-        kept => format!("{text}  kept  {kept} bytes that an earlier run had sent\n"),
+        kept => format!("{text}  kept  {} that an earlier run had sent\n", HumanBytes(kept)),
     }
 }

@@ -96,10 +96,17 @@ impl File<'_> {
         self.progress.event(&Event::Creating);
         let (created, found) = self.engine.broker.create(&self.asked, self.progress).await?;
         let plan = plan::agreed(&created, self.source.size().unwrap_or_default())?;
-        let resumed = match earlier.zip(became) {
-            _ if found => Resumed::Continued,
-            None => Resumed::New,
-            Some((earlier, became)) => Resumed::Anew(self.why_anew(&earlier, &became, created.server_time)),
+        let left_open = |earlier: &Begun, became: &Became| {
+            let open = matches!(became, Became::Known(status) if status.state == UploadState::Open);
+            open && !self.is_meant_by(earlier)
+        };
+        let (resumed, of_no_use) = match earlier.zip(became) {
+            _ if found => (Resumed::Continued, None),
+            None => (Resumed::New, None),
+            Some((earlier, became)) => (
+                Resumed::Anew(self.why_anew(&earlier, &became, created.server_time)),
+                left_open(&earlier, &became).then_some(earlier),
+            ),
         };
         self.progress.event(&Event::Started {
             upload_id: created.upload_id.clone(),
@@ -110,12 +117,29 @@ impl File<'_> {
             stored: created.parts.len(),
             resumed,
         });
+        if let Some(earlier) = of_no_use {
+            self.give_up(earlier).await;
+        }
         let journal = journal.zip(self.asked.fingerprint.as_ref().zip(self.source.identity()));
         let journal = journal.map(|(mut journal, (fingerprint, identity))| {
             journal.begin(&Begun::new(&created, fingerprint, identity), self.progress);
             journal
         });
         Ok(Beginning::Upload(Box::new(Open { created, plan, journal })))
+    }
+
+    /// Has an earlier run's upload removed, of which nothing can be used: its parts take room that somebody pays for. No other
+    /// run sends to it, since this one holds its journal.
+    async fn give_up(&self, earlier: Begun) {
+        let ended = match self.engine.broker.abort(&earlier.upload_id, self.progress).await {
+            Ok(()) => true,
+            Err(UploadError::Refused { problem, .. }) => matches!(problem.status, 404 | 410),
+            Err(_) => false,
+        };
+        self.progress.event(&Event::GaveUp {
+            upload_id: earlier.upload_id,
+            ends_at: (!ended).then_some(earlier.expires_at),
+        });
     }
 
     /// Its journal, if it is to have one: of one part there is nothing to continue.

@@ -9,53 +9,45 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use uploader::{Event, Progress, UploadError, Uploaded};
+use uploader::{Event, Progress, UploadError};
 
+use crate::find::STDIN;
 use crate::log::{self, Log};
+use crate::render;
+use crate::sum::Sum;
+use crate::trouble::Troubles;
+
+/// A run that was shorter tells nothing of the rate: most of it was asking and answering.
+const LEAST_RATED: Duration = Duration::from_millis(500);
 
 /// How much is shown, and the bars if there are any. Clones show on the same screen.
 #[derive(Clone, Debug)]
 pub(crate) struct Screen {
     pub(crate) style: Style,
+    pub(crate) detail: Detail,
+    /// Each retry and what is left out as it comes, rather than what they have in common.
+    verbose: bool,
     pub(crate) bars: MultiProgress,
     /// Below the bars of single files, where there are several of them.
     total: Arc<Mutex<Option<ProgressBar>>>,
+    troubles: Arc<Mutex<Troubles>>,
     log: Option<Arc<Log>>,
     started: Instant,
 }
 
-/// What came of all files.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Sum {
-    /// Files that became objects.
-    pub(crate) files: u64,
-    /// Bytes in them.
-    pub(crate) bytes: u64,
-    /// Bytes that this run sent.
-    pub(crate) sent_bytes: u64,
-    /// Bytes that an earlier run had sent.
-    pub(crate) kept_bytes: u64,
-    /// Files that were at the store already.
-    pub(crate) unchanged: u64,
-    /// Files, and directories, that failed.
-    pub(crate) failed: u64,
-    /// Neither files nor directories.
-    pub(crate) skipped: u64,
-    /// Files given up, or not begun, because nothing could be sent any more; there may be more of them than are known.
-    pub(crate) untried: u64,
-}
-
-impl Sum {
-    pub(crate) fn add(&mut self, uploaded: &Uploaded) {
-        self.files += 1;
-        self.bytes += uploaded.object.size;
-        self.sent_bytes += uploaded.sent_bytes;
-        self.kept_bytes += uploaded.kept_bytes;
-    }
+/// How much is said of each file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Detail {
+    /// All that is known of it: there is no other.
+    Whole,
+    /// A line.
+    Line,
+    /// Nothing, unless it fails: there are many, and bars.
+    Failures,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -84,8 +76,11 @@ impl Screen {
         };
         Self {
             style,
+            detail: Detail::Whole,
+            verbose: false,
             bars: MultiProgress::with_draw_target(target),
             total: Arc::default(),
+            troubles: Arc::default(),
             log: None,
             started: Instant::now(),
         }
@@ -111,18 +106,35 @@ impl Screen {
         }
     }
 
-    /// Several files are to be sent: shows a line for all of them, and a sum in the end.
+    /// The same screen for several files: a line for each of them where they are few, where that is asked for, or where the
+    /// lines go into a file or another program, and a sum in the end.
+    pub(crate) fn of_several(&self, few: bool) -> Self {
+        let for_people = self.style == Style::Bar && io::stdout().is_terminal();
+        Self {
+            detail: if few || self.verbose || !for_people {
+                Detail::Line
+            } else {
+                Detail::Failures
+            },
+            ..self.clone()
+        }
+    }
+
+    /// The same screen, which tells each retry if that is asked for.
+    pub(crate) fn verbose(&self, verbose: bool) -> Self {
+        Self {
+            verbose,
+            ..self.clone()
+        }
+    }
+
+    /// Shows a line for all files below their bars.
     pub(crate) fn show_total(&self) {
         let total = self.bars.add(hidden(None));
         let template = "{spinner} {msg} {bytes} {binary_bytes_per_sec} {elapsed}";
         total.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
         total.set_message("all files");
         *self.total() = Some(total);
-    }
-
-    /// Whether several files are to be sent.
-    pub(crate) fn shows_total(&self) -> bool {
-        self.total().is_some()
     }
 
     pub(crate) fn total(&self) -> MutexGuard<'_, Option<ProgressBar>> {
@@ -140,6 +152,14 @@ impl Screen {
         self.bars.suspend(|| eprintln!("uploader: {text}"));
     }
 
+    /// A line on standard error for a person, where a script sees that there is nothing.
+    pub(crate) fn note(&self, text: &str) {
+        match self.style {
+            Style::Quiet | Style::Json => {}
+            Style::Bar | Style::Lines => self.error(&visible(text)),
+        }
+    }
+
     /// Something does not work that can be done without.
     pub(crate) fn warning(&self, what: &str) {
         match self.style {
@@ -149,18 +169,41 @@ impl Screen {
         self.error(&visible(what));
     }
 
-    /// Something is left out, and what it is.
+    /// Something is left out, and what it is; the sum says how much of it.
     pub(crate) fn skipped(&self, path: &Path, what: &str) {
         self.log(|| Some(log::skipped(path, what)));
         match self.style {
-            Style::Quiet => {}
             Style::Json => print_json(&json!({"event": "skipped", "file": path.display().to_string(), "what": what})),
-            Style::Bar | Style::Lines => {
-                self.error(&format!(
-                    "{}: left out: it is {what}",
-                    visible(&path.display().to_string())
-                ));
+            Style::Bar | Style::Lines if self.verbose => {
+                let path = visible(&path.display().to_string());
+                self.error(&format!("{path}: left out: it is {what}"));
             }
+            Style::Bar | Style::Lines | Style::Quiet => {}
+        }
+    }
+
+    /// There is nothing to send in a directory.
+    pub(crate) fn empty(&self, path: &Path) {
+        let path = path.display().to_string();
+        self.log(|| Some(log::empty(&path)));
+        match self.style {
+            Style::Quiet => {}
+            Style::Json => print_json(&json!({"event": "empty", "file": path})),
+            Style::Bar | Style::Lines => self.error(&format!("{}: there is no file in it to send", visible(&path))),
+        }
+    }
+
+    /// Something failed and is tried again: each time, or once for all that fails for the same reason.
+    pub(crate) fn retrying(&self, file: &str, what: &str, trouble: &Arc<str>, after: Duration, attempt: u32) {
+        let text = if self.verbose {
+            let seconds = after.as_secs_f64();
+            Some(format!("{what}; try {} in {seconds:.1} s", attempt + 1))
+        } else {
+            let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+            troubles.met(trouble, (file, what), after, Instant::now())
+        };
+        if let Some(text) = text {
+            self.error(&visible(&text));
         }
     }
 
@@ -180,9 +223,10 @@ impl Screen {
     pub(crate) fn summary(&self, sum: &Sum) {
         let elapsed = self.started.elapsed();
         self.log(|| Some(log::summary(sum, elapsed)));
-        if self.total().take().is_none() {
+        if self.detail == Detail::Whole {
             return;
         }
+        self.total().take();
         self.clear();
         if sum.untried > 0 {
             self.error("the other files were not tried for the same reason");
@@ -197,37 +241,7 @@ impl Screen {
                 }
                 print_json(&value);
             }
-            Style::Bar | Style::Lines if sum.files + sum.unchanged + sum.failed == 0 => {
-                print("no file was found to send\n");
-            }
-            Style::Bar | Style::Lines => print(&format!(
-                "{} file{}, {} in {:.2} s ({}/s){}{}{}{}\n",
-                HumanCount(sum.files),
-                if sum.files == 1 { "" } else { "s" },
-                HumanBytes(sum.bytes),
-                elapsed.as_secs_f64(),
-                HumanBytes(rate(sum.sent_bytes, elapsed)),
-                if sum.kept_bytes > 0 {
-                    format!("; {} sent by an earlier run", HumanBytes(sum.kept_bytes))
-                } else {
-                    String::new()
-                },
-                if sum.unchanged > 0 {
-                    format!("; {} unchanged", HumanCount(sum.unchanged))
-                } else {
-                    String::new()
-                },
-                if sum.skipped > 0 {
-                    format!("; {} left out", sum.skipped)
-                } else {
-                    String::new()
-                },
-                if sum.failed > 0 {
-                    format!("; {} FAILED", sum.failed)
-                } else {
-                    String::new()
-                },
-            )),
+            Style::Bar | Style::Lines => print(&sum.told(elapsed)),
         }
     }
 
@@ -288,6 +302,14 @@ pub(crate) fn print_json(value: &Value) {
     print(&format!("{value}\n"));
 }
 
+/// What a source is called where people read it.
+pub(crate) fn title(source: &Path) -> String {
+    match source.to_str() {
+        Some(STDIN) => "standard input".into(),
+        _ => visible(&source.display().to_string()),
+    }
+}
+
 /// Text from outside as a terminal may show it: what would move the cursor, turn the direction of the text or begin a line of
 /// its own is spelt out.
 pub(crate) fn visible(text: &str) -> String {
@@ -327,9 +349,16 @@ impl Progress for Screen {
     fn event(&self, event: &Event) {
         match event {
             Event::Warning { what } => self.warning(what),
-            Event::Retrying { what, after, .. } => {
-                self.error(&format!("{}; again in {:.1} s", visible(what), after.as_secs_f64()));
-            }
+            Event::Retrying {
+                what,
+                trouble,
+                after,
+                attempt,
+            } => match self.style {
+                Style::Quiet => {}
+                Style::Json => print_json(&render::retry(what, *after, *attempt)),
+                Style::Bar | Style::Lines => self.retrying("", what, trouble, *after, *attempt),
+            },
             _ => {}
         }
     }
@@ -340,8 +369,25 @@ pub(crate) fn hidden(size: Option<u64>) -> ProgressBar {
     ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden())
 }
 
+/// A number of things.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// How long something took, and how fast it was if that can be said.
+pub(crate) fn at_rate(bytes: u64, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64();
+    if elapsed < LEAST_RATED {
+        return format!("{seconds:.2} s");
+    }
+    format!("{seconds:.2} s ({}/s)", HumanBytes(rate(bytes, elapsed)))
+}
+
 /// Bytes a second.
-pub(crate) fn rate(bytes: u64, elapsed: Duration) -> u64 {
+fn rate(bytes: u64, elapsed: Duration) -> u64 {
     // A rate is for people: the bits that a double loses do not show.
     #[allow(
         clippy::cast_precision_loss,
@@ -355,6 +401,12 @@ pub(crate) fn rate(bytes: u64, elapsed: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_told_of_what_took_long_enough_to_have_one() {
+        assert_eq!(at_rate(3 << 20, Duration::from_millis(10)), "0.01 s");
+        assert_eq!(at_rate(3 << 20, Duration::from_secs(2)), "2.00 s (1.50 MiB/s)");
+    }
 
     #[test]
     fn what_would_drive_the_terminal_is_spelt_out() {

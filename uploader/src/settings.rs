@@ -18,7 +18,7 @@ use crate::settings_file::File;
 use crate::xdg;
 
 /// Flags that are about one run, or about the file itself.
-const NOT_IN_THE_FILE: [&str; 5] = ["config", "profile", "json", "quiet", "dry-run"];
+const NOT_IN_THE_FILE: [&str; 6] = ["config", "profile", "json", "quiet", "dry-run", "verbose"];
 /// Largest file that is read.
 const LARGEST_FILE: u64 = 1 << 20;
 

@@ -380,7 +380,7 @@ mod tests {
                 "there is no setting \"profiles\"; there are broker, token,",
             ),
             (
-                "part-size = \"8MB\"",
+                "part-size = \"8XB\"",
                 1,
                 "part-size cannot be used: write it in bytes or with KiB",
             ),

@@ -253,15 +253,10 @@ async fn send(engine: &Engine, file: Admitted, progress: &dyn Progress) -> Optio
             }
         };
         let after = engine.settings.retry.wait(attempt, retry::random(), asked)?;
-        let what = format!(
-            "{} did not reach {}: {trouble}",
-            file.key,
-            url.origin().ascii_serialization()
-        );
-        engine
-            .budget
-            .wait_and_spend(cost, after, attempt, &what, progress)
-            .await;
+        let store = url.origin().ascii_serialization();
+        let what = format!("{} did not reach {store}: {trouble}", file.key);
+        let told = (what, answer::of_store(&store, &trouble));
+        engine.budget.wait_and_spend(cost, after, attempt, told, progress).await;
         spent = Some(cost);
     }
     None

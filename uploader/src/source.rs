@@ -58,10 +58,33 @@ pub enum SourceError {
         /// As it was given.
         path: PathBuf,
     },
-    /// Part of a directory could not be looked at.
-    #[error("{cause}; what is there was not sent")]
+    /// Another file of the same command has this name.
+    #[error(
+        "{path}: another file of this command has the name {name} too, and both would become one object, so only the first \
+         one is sent. Send this one by a command of its own, with another --name"
+    )]
+    NameTaken {
+        /// As it was given.
+        path: PathBuf,
+        /// The name of both.
+        name: String,
+    },
+    /// A directory may not be looked into.
+    #[error(
+        "{path}: this directory may not be read by this user, so nothing in it was sent; change its permissions, run as a user \
+         who may, or leave it out with --exclude"
+    )]
+    DirectoryForbidden {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// Something in a directory could not be looked at.
+    #[error("{path}: could not be looked at, so nothing of it was sent")]
     Walk {
-        /// What the system said, and of which path.
+        /// Where it is.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
         cause: ignore::Error,
     },
     /// Reading failed.

@@ -6,6 +6,7 @@ use ignore::overrides::{Override, OverrideBuilder};
 use ignore::{DirEntry, WalkBuilder};
 
 use crate::error::UploadError;
+use crate::mounts::Mounts;
 use crate::source::SourceError;
 
 /// What desktops leave behind in every directory they show, and nobody wants to keep.
@@ -22,6 +23,8 @@ pub struct WalkOptions {
     pub gitignore: bool,
     /// Take what symbolic links lead to, rather than leave them out.
     pub follow_links: bool,
+    /// Stay on the file system that the directory is on.
+    pub one_file_system: bool,
 }
 
 /// What was met in a directory.
@@ -34,7 +37,7 @@ pub enum Found {
         /// What to name it by: its path below the directory, with `/` between.
         name: String,
     },
-    /// Neither a file nor a directory.
+    /// Neither a file nor a directory, or a file system that is not gone into.
     Skipped {
         /// Where it is.
         path: PathBuf,
@@ -51,7 +54,8 @@ pub enum Found {
 }
 
 impl WalkOptions {
-    /// Passes what is in `directory` and below it to `found`, in no particular order, until that answers `false`.
+    /// Passes what is in `directory` and below it to `found`, in no particular order, until that answers `false`. Pseudo file
+    /// systems of the kernel (`/proc`, `/sys`) are left out where they begin below `directory`.
     ///
     /// `prefix` comes before every name, with a `/` between unless it is empty.
     ///
@@ -63,6 +67,8 @@ impl WalkOptions {
         prefix: &str,
         mut found: impl FnMut(Found) -> bool,
     ) -> Result<(), UploadError> {
+        let mounts = Mounts::below(directory, self.one_file_system);
+        let at_border = mounts.clone();
         let entries = WalkBuilder::new(directory)
             .standard_filters(false)
             .git_ignore(self.gitignore)
@@ -71,19 +77,24 @@ impl WalkOptions {
             .require_git(false)
             .follow_links(self.follow_links)
             .overrides(self.globs(directory)?)
+            .filter_entry(move |entry| at_border.lets_in(entry))
             .build();
         for entry in entries {
             let met = match entry {
                 Ok(entry) => self.met(&entry, directory, prefix),
-                Err(cause) => Some(Found::Failed {
-                    path: directory.to_owned(),
-                    error: SourceError::Walk { cause },
-                }),
+                Err(cause) => Some(unseen(directory, cause)),
             };
-            if met.is_some_and(|met| !found(met)) {
-                break;
+            let left_out = mounts.left_out().into_iter();
+            let left_out = left_out.map(|(path, what)| Found::Skipped { path, what });
+            if !left_out.chain(met).all(&mut found) {
+                return Ok(());
             }
         }
+        // What stands last in its directory is left out when there is no entry after it.
+        let left_out = mounts.left_out().into_iter();
+        left_out
+            .map(|(path, what)| Found::Skipped { path, what })
+            .all(&mut found);
         Ok(())
     }
 
@@ -127,6 +138,32 @@ impl WalkOptions {
                 error: SourceError::NameNotUtf8 { path },
             },
         })
+    }
+}
+
+/// What could not be looked at, and why.
+fn unseen(directory: &Path, cause: ignore::Error) -> Found {
+    let path = place(&cause).unwrap_or(directory).to_owned();
+    let forbidden = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    let error = if cause.io_error().is_some_and(forbidden) {
+        SourceError::DirectoryForbidden { path: path.clone() }
+    } else {
+        SourceError::Walk {
+            path: path.clone(),
+            cause,
+        }
+    };
+    Found::Failed { path, error }
+}
+
+/// Where the walk failed, as far as the error tells.
+fn place(error: &ignore::Error) -> Option<&Path> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => place(err),
+        ignore::Error::Loop { child, .. } => Some(child),
+        ignore::Error::Partial(errors) => errors.iter().find_map(place),
+        _ => None,
     }
 }
 
@@ -265,6 +302,53 @@ mod tests {
         };
         WalkOptions::default().walk(root.path(), "", count).unwrap();
         assert_eq!((files, skipped, failed), (1, 1, 1));
+    }
+
+    /// What is left out and why, among it every path that is told.
+    fn left_out(options: &WalkOptions, root: &Path) -> Vec<(PathBuf, &'static str)> {
+        let mut all = Vec::new();
+        let collect = |found| {
+            if let Found::Skipped { path, what } = found {
+                all.push((path, what));
+            }
+            true
+        };
+        options.walk(root, "", collect).unwrap();
+        all
+    }
+
+    #[test]
+    fn file_systems_of_the_kernel_are_left_out_where_they_begin_and_not_where_they_were_asked_for() {
+        let root = tree(&["a"]);
+        symlink("/proc/self", root.path().join("proc")).unwrap();
+        let following = WalkOptions {
+            follow_links: true,
+            ..WalkOptions::default()
+        };
+        assert_eq!(names(&following, root.path(), ""), set(&["a"]));
+        let proc = (root.path().join("proc"), "a pseudo file system (proc)");
+        assert_eq!(left_out(&following, root.path()), [proc]);
+        let asked = names(&WalkOptions::default(), Path::new("/proc/self/net"), "");
+        assert!(asked.contains("dev"), "{asked:?}");
+    }
+
+    #[test]
+    fn other_file_systems_are_left_out_on_request() {
+        use std::os::unix::fs::MetadataExt as _;
+        let (root, other) = (tree(&["a"]), Path::new("/dev/shm"));
+        let device = |path: &Path| fs::metadata(path).unwrap().dev();
+        if !other.is_dir() || device(other) == device(root.path()) {
+            return;
+        }
+        symlink(other, root.path().join("other")).unwrap();
+        let following = |one_file_system| WalkOptions {
+            follow_links: true,
+            one_file_system,
+            ..WalkOptions::default()
+        };
+        let border = (root.path().join("other"), "on another file system");
+        assert!(!left_out(&following(false), root.path()).contains(&border));
+        assert!(left_out(&following(true), root.path()).contains(&border));
     }
 
     #[test]
