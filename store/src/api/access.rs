@@ -21,7 +21,7 @@ impl S3Auth for Keys {
         } else {
             Err(s3_error!(
                 InvalidAccessKeyId,
-                "this store does not know the access key id"
+                "The AWS Access Key Id you provided does not exist in our records."
             ))
         }
     }
@@ -49,7 +49,7 @@ impl S3Access for Access {
 
 /// What is refused to callers without a key.
 pub(super) fn not_signed() -> S3Error {
-    s3_error!(AccessDenied, "Access Denied: the request is not signed")
+    s3_error!(AccessDenied, "Access Denied")
 }
 
 /// Everybody, signed or not; and whoever signs with a key of this store.

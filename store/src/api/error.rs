@@ -41,7 +41,37 @@ pub(super) fn to_s3(failure: DiskError) -> S3Error {
         DiskError::IncompleteBody { .. } => S3ErrorCode::IncompleteBody,
         DiskError::Io { source, .. } => return from_system(source.kind()),
     };
-    S3Error::with_message(code, failure.to_string())
+    S3Error::with_message(code, said(&failure))
+}
+
+/// In S3's own words, which people look for, and with what they do not say in brackets.
+fn said(failure: &DiskError) -> String {
+    match failure {
+        DiskError::NoSuchBucket => "The specified bucket does not exist".to_owned(),
+        DiskError::BucketNotEmpty => "The bucket you tried to delete is not empty".to_owned(),
+        DiskError::NoSuchKey => "The specified key does not exist.".to_owned(),
+        DiskError::NoSuchUpload => "The specified upload does not exist. The upload ID may be invalid, or the upload may have been \
+                                    aborted or completed."
+            .to_owned(),
+        DiskError::InvalidPart(_) => format!(
+            "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity \
+             tag may not match the part's entity tag. ({failure})"
+        ),
+        DiskError::InvalidPartOrder => {
+            "The list of parts was not in ascending order. Parts must be ordered by part number.".to_owned()
+        }
+        DiskError::PartTooSmall { .. } => {
+            format!("Your proposed upload is smaller than the minimum allowed size ({failure})")
+        }
+        DiskError::PreconditionFailed(_) => {
+            format!("At least one of the pre-conditions you specified did not hold ({failure})")
+        }
+        DiskError::BadDigest => "The Content-MD5 you specified did not match what we received.".to_owned(),
+        DiskError::IncompleteBody { .. } => format!(
+            "You did not provide the number of bytes specified by the Content-Length HTTP header ({failure})"
+        ),
+        DiskError::BadChecksum(_) | DiskError::WrongObjectSize { .. } | DiskError::Io { .. } => failure.to_string(),
+    }
 }
 
 /// Paths and the system's words stay in the log.
