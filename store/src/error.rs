@@ -59,6 +59,24 @@ pub enum StoreError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The index of all objects cannot be read or written.
+    #[error("the store's index {} cannot be used; nothing was changed. If the disk is full or refuses it, make room; if the file is damaged or gone, bring the whole directory back from a backup", path.display())]
+    Index {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
+    /// A record of the format before cannot be read, so that its object would be lost on the way to the index.
+    #[error("{} is the record of an object and cannot be read, so the directory stays as it was; bring the file back from a backup, or move it away to go on without the object", path.display())]
+    OldRecord {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
     /// A bucket asked for cannot have that name.
     #[error("{0:?} cannot be a bucket name: 3 to 63 of a-z, 0-9, - and ., beginning and ending with a letter or digit")]
     BucketName(String),

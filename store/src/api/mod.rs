@@ -68,20 +68,21 @@ operations! {
         get_bucket_acl: GetBucketAclInput => GetBucketAclOutput;
         get_bucket_versioning: GetBucketVersioningInput => GetBucketVersioningOutput;
 
-        list_objects: ListObjectsInput => ListObjectsOutput;
-        list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
         list_multipart_uploads: ListMultipartUploadsInput => ListMultipartUploadsOutput;
 
-        head_object: HeadObjectInput => HeadObjectOutput;
-        get_object_acl: GetObjectAclInput => GetObjectAclOutput;
         list_parts: ListPartsInput => ListPartsOutput;
     }
     with the disk {
         create_bucket: CreateBucketInput => CreateBucketOutput;
         delete_bucket: DeleteBucketInput => DeleteBucketOutput;
 
+        list_objects: ListObjectsInput => ListObjectsOutput;
+        list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
+
         put_object: PutObjectInput => PutObjectOutput;
         get_object: GetObjectInput => GetObjectOutput;
+        head_object: HeadObjectInput => HeadObjectOutput;
+        get_object_acl: GetObjectAclInput => GetObjectAclOutput;
         delete_object: DeleteObjectInput => DeleteObjectOutput;
         delete_objects: DeleteObjectsInput => DeleteObjectsOutput;
 

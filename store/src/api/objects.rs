@@ -12,7 +12,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use time::OffsetDateTime;
 
-use crate::disk::{Acl, Condition, DiskError, Object, Reader};
+use crate::disk::{Acl, DiskError, Object, Reader};
 
 use super::Api;
 use super::access::{grants, owner};
@@ -60,7 +60,7 @@ impl Api {
                 "only a signed request may choose the answer's headers"
             ));
         }
-        let object = self.readable(&input.bucket, &input.key, anonymous)?;
+        let object = self.readable(&input.bucket, &input.key, anonymous).await?;
         let conditions = ReadConditions {
             matches: input.if_match,
             none_matches: input.if_none_match,
@@ -83,9 +83,11 @@ impl Api {
         Ok(output)
     }
 
-    pub(super) fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<HeadObjectOutput> {
+    pub(super) async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<HeadObjectOutput> {
         let input = request.input;
-        let object = self.readable(&input.bucket, &input.key, request.credentials.is_none())?;
+        let object = self
+            .readable(&input.bucket, &input.key, request.credentials.is_none())
+            .await?;
         let conditions = ReadConditions {
             matches: input.if_match,
             none_matches: input.if_none_match,
@@ -104,8 +106,8 @@ impl Api {
         Ok(output)
     }
 
-    pub(super) fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<GetObjectAclOutput> {
-        let object = self.readable(&request.input.bucket, &request.input.key, false)?;
+    pub(super) async fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<GetObjectAclOutput> {
+        let object = self.readable(&request.input.bucket, &request.input.key, false).await?;
         Ok(GetObjectAclOutput {
             grants: Some(grants(object.record.meta.acl)),
             owner: Some(owner()),
@@ -134,9 +136,7 @@ impl Api {
         }
         let quiet = input.delete.quiet.unwrap_or_default();
         let deleted = blocking(move || {
-            for key in &keys {
-                bucket.delete(key, &Condition::default())?;
-            }
+            bucket.delete_all(&keys)?;
             Ok(keys)
         })
         .await?;
@@ -151,8 +151,12 @@ impl Api {
     }
 
     /// The object, if the caller may read it. Who may not is not told whether it is there.
-    fn readable(&self, bucket: &str, key: &str, anonymous: bool) -> S3Result<Arc<Object>> {
-        let found = self.bucket(bucket).and_then(|bucket| bucket.object(key).map_err(to_s3));
+    async fn readable(&self, bucket: &str, key: &str, anonymous: bool) -> S3Result<Arc<Object>> {
+        let key = key.to_owned();
+        let found = match self.bucket(bucket) {
+            Ok(bucket) => blocking(move || bucket.object(&key)).await,
+            Err(failure) => Err(failure),
+        };
         if !anonymous {
             return found;
         }

@@ -1,0 +1,255 @@
+//! The one place where an object or an upload comes or goes: a thread that makes all changes that wait for it in one
+//! transaction, so that they share its wait for the disk.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::Mutex;
+use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+use serde::Serialize;
+use tracing::{error, info};
+
+use super::condition::Condition;
+use super::error::DiskError;
+use super::files::Files;
+use super::index::{Index, Tables, into_io, parse};
+use super::record::{Content, Record, UploadRecord};
+
+/// Most changes of one transaction. All of them wait for the slowest, and fail together if the disk does.
+const MAX_GROUP: usize = 256;
+
+/// What shall be otherwise in a bucket.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// The object's record takes the place of the one there, if the condition holds. The upload that its data come from
+    /// is no longer open.
+    Put {
+        record: Box<Record>,
+        condition: Condition,
+        /// The directory that must be on the disk first, with its new name in it.
+        directory: Option<PathBuf>,
+    },
+    /// The object goes, if there is one and the condition holds.
+    Delete { key: String, condition: Condition },
+    /// An upload is open.
+    Open { id: String, record: UploadRecord },
+    /// An upload is not open any more, and has not become an object.
+    Abort { id: String },
+    /// Nothing comes into the bucket any more, if there is no object.
+    Close,
+    /// The bucket's place in the index goes, with all in it.
+    Forget,
+}
+
+type Answer = Result<Option<Record>, DiskError>;
+
+struct Job {
+    tables: Arc<Tables>,
+    change: Change,
+    answer: SyncSender<Answer>,
+}
+
+/// Takes changes until it is closed.
+#[derive(Debug)]
+pub(super) struct Committer {
+    jobs: Mutex<Option<Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A change under way.
+#[derive(Debug)]
+pub(super) struct Pending(Receiver<Answer>);
+
+impl Pending {
+    /// Waits until the change is on the disk; the record of the object that was there before, if any.
+    pub(super) fn wait(self) -> Answer {
+        self.0.recv().unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+impl Committer {
+    pub(super) fn start(index: Arc<Index>, files: Files) -> io::Result<Self> {
+        let (jobs, waiting) = channel();
+        let thread = thread::Builder::new()
+            .name("store-committer".to_owned())
+            .spawn(move || run(&index, &files, &waiting))?;
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Hands a change over. Changes are made in the order in which they come.
+    pub(super) fn change(&self, tables: &Arc<Tables>, change: Change) -> Pending {
+        let (answer, answered) = sync_channel(1);
+        let job = Job {
+            tables: Arc::clone(tables),
+            change,
+            answer,
+        };
+        if let Some(jobs) = &*self.jobs.lock() {
+            // Were the thread gone, the answer's other end would be too, and waiting would tell.
+            let _ = jobs.send(job);
+        }
+        Pending(answered)
+    }
+
+    /// Makes the changes that wait, and none after them.
+    pub(super) fn close(&self) {
+        self.jobs.lock().take();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn stopped() -> DiskError {
+    DiskError::Io {
+        doing: "change",
+        path: super::index::INDEX.into(),
+        source: io::Error::other("the store is stopping"),
+    }
+}
+
+fn run(index: &Index, files: &Files, waiting: &Receiver<Job>) {
+    while let Ok(first) = waiting.recv() {
+        let mut group = vec![first];
+        group.extend(waiting.try_iter().take(MAX_GROUP - 1));
+        match commit(index, files, &group) {
+            Ok(answers) => {
+                for (job, answer) in group.iter().zip(answers) {
+                    let _ = job.answer.send(answer); // Whoever asked may have gone.
+                }
+            }
+            Err(failure) => {
+                error!(
+                    error = &failure as &dyn std::error::Error,
+                    changes = group.len(),
+                    "changes could not be made"
+                );
+                // First: those who are told of the failure may try again at once.
+                match index.reopen() {
+                    Ok(()) => info!("the index is open again"),
+                    Err(failure) => error!(
+                        error = &into_io(failure) as &dyn std::error::Error,
+                        "the index cannot be opened again; restart the store"
+                    ),
+                }
+                for job in &group {
+                    let _ = job.answer.send(Err(failure.again()));
+                }
+            }
+        }
+    }
+}
+
+/// One transaction. An answer may be a refusal, which leaves the other changes alone; a failure is everybody's.
+fn commit(index: &Index, files: &Files, group: &[Job]) -> Result<Vec<Answer>, DiskError> {
+    let mut directories = BTreeSet::new();
+    // The directories are waited for in between, and fail in words of their own.
+    let mut unsynced = Ok(());
+    let answers = index.with(|database| {
+        let mut transaction = database.begin_write()?;
+        transaction.set_quick_repair(true);
+        let mut answers = Vec::with_capacity(group.len());
+        for Job { tables, change, .. } in group {
+            let answer = make(&transaction, tables, change)?;
+            if let (Ok(_), Change::Put { directory, .. }) = (&answer, change) {
+                directories.extend(directory);
+            }
+            answers.push(answer);
+        }
+        unsynced = directories
+            .into_iter()
+            .try_for_each(|directory| files.sync_dir(directory));
+        if unsynced.is_ok() && answers.iter().any(Result::is_ok) {
+            transaction.commit()?;
+        } else {
+            transaction.abort()?;
+        }
+        Ok(answers)
+    })?;
+    unsynced.map(|()| answers)
+}
+
+/// Makes one change in the transaction, or refuses it and leaves everything as it is.
+fn make(transaction: &WriteTransaction, tables: &Tables, change: &Change) -> Result<Answer, redb::Error> {
+    match change {
+        Change::Put { record, condition, .. } => {
+            let mut objects = transaction.open_table(tables.objects())?;
+            let before = objects
+                .get(&*record.key)?
+                .map(|value| parse::<Record>(value.value()))
+                .transpose()?;
+            if let Err(refused) = condition.check(before.as_ref()) {
+                return Ok(Err(refused));
+            }
+            if tables.is_closed() {
+                return Ok(Err(DiskError::NoSuchBucket));
+            }
+            objects.insert(&*record.key, &*json(record)?)?;
+            let mut data = transaction.open_table(tables.data())?;
+            if let Some(before) = &before {
+                data.remove(before.content.id())?;
+            }
+            data.insert(record.content.id(), record.key.as_bytes())?;
+            if let Content::Parts { upload, .. } = &record.content {
+                transaction.open_table(tables.uploads())?.remove(&**upload)?;
+            }
+            Ok(Ok(before))
+        }
+        Change::Delete { key, condition } => {
+            let mut objects = transaction.open_table(tables.objects())?;
+            let before = objects
+                .get(&**key)?
+                .map(|value| parse::<Record>(value.value()))
+                .transpose()?;
+            let Some(before) = before else { return Ok(Ok(None)) };
+            if let Err(refused) = condition.check(Some(&before)) {
+                return Ok(Err(refused));
+            }
+            objects.remove(&**key)?;
+            transaction.open_table(tables.data())?.remove(before.content.id())?;
+            Ok(Ok(Some(before)))
+        }
+        Change::Open { id, record } => {
+            if tables.is_closed() {
+                return Ok(Err(DiskError::NoSuchBucket));
+            }
+            transaction
+                .open_table(tables.uploads())?
+                .insert(&**id, &*json(record)?)?;
+            Ok(Ok(None))
+        }
+        Change::Abort { id } => {
+            // A Complete whose outcome nobody knew may have made it an object after all.
+            if transaction.open_table(tables.data())?.get(&**id)?.is_some() {
+                return Ok(Err(DiskError::NoSuchUpload));
+            }
+            transaction.open_table(tables.uploads())?.remove(&**id)?;
+            Ok(Ok(None))
+        }
+        Change::Close => {
+            if !transaction.open_table(tables.objects())?.is_empty()? {
+                return Ok(Err(DiskError::BucketNotEmpty));
+            }
+            tables.set_closed(true);
+            Ok(Ok(None))
+        }
+        Change::Forget => {
+            for table in [tables.objects(), tables.data(), tables.uploads()] {
+                transaction.delete_table(table)?;
+            }
+            Ok(Ok(None))
+        }
+    }
+}
+
+/// A record as it stands in a table.
+pub(super) fn json(record: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
+    serde_json::to_vec(record).map_err(|wrong| redb::Error::Io(wrong.into()))
+}
