@@ -25,6 +25,8 @@ mod object;
 mod pins;
 mod record;
 mod recover;
+#[cfg(test)]
+mod scale;
 mod sweep;
 mod upload;
 
