@@ -158,3 +158,116 @@ impl Sweep {
         self.removed += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use s3s::checksum::ChecksumHasher;
+    use shared::PartNumber;
+
+    use super::super::{Bucket, Checksums, Condition, Disk, Draft, ListedPart, Meta, Reader};
+    use super::*;
+
+    fn open(root: &Path) -> (Disk, Arc<Bucket>) {
+        let disk = Disk::open(root.to_owned(), false, 1).unwrap();
+        disk.create_bucket("bucket").unwrap();
+        let bucket = disk.bucket("bucket").unwrap();
+        (disk, bucket)
+    }
+
+    fn begin(bucket: &Bucket, body: &'static [u8]) -> Draft {
+        let mut draft = bucket.draft(ChecksumHasher::default()).unwrap();
+        draft.write(&[Bytes::from_static(body)]).unwrap();
+        draft
+    }
+
+    fn put(bucket: &Bucket, key: &str, draft: Draft) {
+        let written = draft.finish().unwrap();
+        let (meta, condition) = (Meta::default(), Condition::default());
+        let put = bucket.put(key.to_owned(), meta, Checksums::new(), written, &condition);
+        put.unwrap();
+    }
+
+    /// An upload of two parts, of which only the second is listed if it is completed.
+    fn upload(bucket: &Bucket, key: &str, completed: bool) -> String {
+        let upload = bucket.create_upload(key.to_owned(), Meta::default()).unwrap();
+        for number in [1_u64, 2] {
+            let mut draft = upload.draft(ChecksumHasher::default()).unwrap();
+            draft.write(&[Bytes::from_static(b"part")]).unwrap();
+            upload.add(number.try_into().unwrap(), draft.finish().unwrap()).unwrap();
+        }
+        if completed {
+            let listed = [ListedPart {
+                number: PartNumber::try_from(2).unwrap(),
+                etag: upload.parts_after(1, 1).unwrap().0.remove(0).part.md5.to_hex(),
+            }];
+            let condition = Condition::default();
+            bucket
+                .complete_upload(key, &upload.id, &listed, None, 1, &condition)
+                .unwrap();
+        }
+        upload.id.clone()
+    }
+
+    fn read(bucket: &Bucket, key: &str) -> Vec<u8> {
+        let object = bucket.object(key).unwrap();
+        let range = 0..object.record.size;
+        Reader::new(object, range).read().unwrap().unwrap().to_vec()
+    }
+
+    fn count(dir: &Path) -> usize {
+        fs::read_dir(dir).unwrap().count()
+    }
+
+    #[test]
+    fn what_no_record_names_goes_and_all_else_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let (disk, bucket) = open(root.path());
+        put(&bucket, "key", begin(&bucket, b"whole"));
+        let (open_id, done_id) = (upload(&bucket, "open", false), upload(&bucket, "done", true));
+        drop((disk, bucket));
+        let bucket_dir = root.path().join("buckets/bucket");
+        let uploads = bucket_dir.join("uploads");
+        // As if the process had died in the middle of all kinds of writes and removals.
+        fs::write(bucket_dir.join("data/0123"), "half").unwrap();
+        fs::write(uploads.join(&done_id).join("draft-part"), "half").unwrap();
+        fs::write(uploads.join(&open_id).join("draft-part"), "half").unwrap();
+        fs::create_dir(uploads.join("0123")).unwrap();
+        fs::create_dir_all(bucket_dir.join(OLD_RECORDS).join("record")).unwrap();
+        fs::create_dir_all(root.path().join("trash/bucket/data")).unwrap();
+
+        let (mut disk, bucket) = open(root.path());
+        disk.sweeper.wait();
+        assert_eq!(read(&bucket, "key"), b"whole");
+        assert_eq!(read(&bucket, "done"), b"part");
+        assert_eq!(count(&bucket_dir.join("data")), 1);
+        assert_eq!(count(&uploads), 2);
+        assert_eq!(count(&uploads.join(done_id)), 1);
+        assert_eq!(count(&uploads.join(open_id)), 2);
+        assert_eq!(count(&root.path().join("trash")), 0);
+        assert!(!bucket_dir.join(OLD_RECORDS).exists());
+    }
+
+    #[test]
+    fn what_is_being_written_or_read_is_not_swept() {
+        let root = tempfile::tempdir().unwrap();
+        let (disk, bucket) = open(root.path());
+        put(&bucket, "key", begin(&bucket, b"read"));
+        let reading = bucket.object("key").unwrap();
+        bucket.delete("key", &Condition::default()).unwrap();
+        let writing = begin(&bucket, b"written");
+        let data = root.path().join("buckets/bucket/data");
+        fs::write(data.join("0123"), "half").unwrap();
+
+        let places = Places {
+            trash: root.path().join("trash"),
+            buckets: vec![(root.path().join("buckets/bucket"), Arc::new(Tables::of("bucket")))],
+        };
+        Sweeper::start(places, disk.shared.clone()).unwrap().wait();
+        assert_eq!(count(&data), 2, "the two in use, and not the other");
+        let range = 0..reading.record.size;
+        assert_eq!(Reader::new(reading, range).read().unwrap().unwrap(), &b"read"[..]);
+        put(&bucket, "key", writing);
+        assert_eq!(read(&bucket, "key"), b"written");
+    }
+}

@@ -5,8 +5,10 @@
 #![allow(clippy::format_push_string, clippy::format_collect)]
 
 mod client;
+mod crash;
 mod faults;
 mod objects;
+mod races;
 mod restart;
 mod signatures;
 mod uploads;
