@@ -77,6 +77,18 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The data were written by an earlier version, and only serving brings them over.
+    #[error("{} holds data of the format before; serve it once, which brings it over, and stop it again", dir.display())]
+    OldFormat {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// There is no store in the directory.
+    #[error("{} is not the directory of a store: it has no file `format`", dir.display())]
+    NoStore {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A bucket asked for cannot have that name.
     #[error("{0:?} cannot be a bucket name: 3 to 63 of a-z, 0-9, - and ., beginning and ending with a letter or digit")]
     BucketName(String),

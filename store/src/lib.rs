@@ -11,7 +11,7 @@
 //! ```
 //!
 //! [`Store::start`] serves a directory until [`Store::stop`]. Tests use [`DevStore`]: a temporary directory, a free port,
-//! and [`Fault`]s that strike where a test wants them.
+//! and [`Fault`]s that strike where a test wants them. [`check`] compares the data of a store that is stopped with its index.
 
 mod api;
 mod body;
@@ -25,6 +25,7 @@ mod server;
 mod sigv2;
 
 pub use config::{Credentials, DEFAULT_REGION, MIN_PART_SIZE, StoreConfig};
+pub use disk::{CheckEvent, CheckSummary, Problem, check};
 pub use error::StoreError;
 pub use fault::{DevStore, Fault, When};
 pub use server::Store;

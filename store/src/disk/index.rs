@@ -34,6 +34,9 @@ const CACHE_BYTES: usize = 16 << 20;
 /// From text to a record in JSON, or to a key.
 pub(super) type Table<'a> = TableDefinition<'a, &'static str, &'static [u8]>;
 
+/// A key, and what stands there.
+pub(super) type Row = (String, Result<Record, redb::Error>);
+
 /// One bucket's place in the index.
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -140,6 +143,15 @@ impl Index {
         .map_err(|failure| self.failed("use the index", failure))
     }
 
+    /// Says that the index in the store's directory `root` could not be opened.
+    pub(super) fn failure_in(root: &Path, failure: redb::Error) -> DiskError {
+        DiskError::Io {
+            doing: "open",
+            path: root.join(INDEX),
+            source: into_io(failure),
+        }
+    }
+
     /// Says that the index failed.
     pub(super) fn failed(&self, doing: &'static str, failure: redb::Error) -> DiskError {
         DiskError::Io {
@@ -176,6 +188,22 @@ impl Index {
                 |value| parse(value.value()),
             ),
             None => Ok(Page::default()),
+        })
+    }
+
+    /// The records after the key `after`, as they are, at most `max`.
+    pub(super) fn records(&self, tables: &Tables, after: Option<&str>, max: usize) -> Result<Vec<Row>, DiskError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.read(|now| {
+            let Some(objects) = table(now, tables.objects())? else {
+                return Ok(Vec::new());
+            };
+            let rows = objects.range::<&str>((from, Bound::Unbounded))?.take(max);
+            rows.map(|row| {
+                let (key, value) = row?;
+                Ok((key.value().to_owned(), parse(value.value())))
+            })
+            .collect()
         })
     }
 

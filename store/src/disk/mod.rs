@@ -13,6 +13,7 @@
 //! Of objects nothing is kept in memory but what is being read; of uploads, those that are open. Everything here blocks.
 
 mod bucket;
+mod check;
 mod commit;
 mod condition;
 mod draft;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 pub(crate) use bucket::Bucket;
+pub use check::{CheckEvent, CheckSummary, Problem, check};
 pub(crate) use condition::{Condition, Tag};
 pub(crate) use draft::{Draft, Written};
 pub(crate) use error::DiskError;

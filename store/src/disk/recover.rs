@@ -18,7 +18,7 @@ use super::bucket::{Bucket, Shared, Uploads};
 use super::commit::{Change, Committer};
 use super::error::DiskError;
 use super::files::{DRAFT, Files, remove};
-use super::index::{INDEX, Index, Tables, into_io};
+use super::index::{INDEX, Index, Tables};
 use super::migrate::migrate;
 use super::pins::Pins;
 use super::record::{BucketRecord, Part};
@@ -28,7 +28,7 @@ use super::upload::{StoredPart, Upload};
 /// The bucket's record in its directory.
 pub(super) const BUCKET_RECORD: &str = "bucket.json";
 /// What the file `format` says of the layout that this program reads and writes.
-const FORMAT: &str = "embedded-store 2";
+pub(super) const FORMAT: &str = "embedded-store 2";
 /// The layout before: a file for each record. It is brought over.
 const OLD_FORMAT: &str = "embedded-store 1";
 
@@ -121,7 +121,8 @@ impl Disk {
     }
 }
 
-fn lock(root: &Path) -> Result<File, StoreError> {
+/// Keeps other processes out of the directory.
+pub(super) fn lock(root: &Path) -> Result<File, StoreError> {
     let path = root.join("lock");
     let file = at(File::options().create(true).append(true).open(&path), "write", &path)?;
     match file.try_lock() {
@@ -132,10 +133,7 @@ fn lock(root: &Path) -> Result<File, StoreError> {
 }
 
 fn open_index(root: &Path, sync: bool) -> Result<Index, StoreError> {
-    let failed = |failure| StoreError::Index {
-        path: root.join(INDEX),
-        source: into_io(failure),
-    };
+    let failed = |failure| unusable(Index::failure_in(root, failure));
     let old = match format(root)? {
         Some(FORMAT) => return Index::open(root, sync).map_err(failed),
         Some(_) => true,
@@ -159,7 +157,7 @@ fn open_index(root: &Path, sync: bool) -> Result<Index, StoreError> {
 }
 
 /// What the directory's file `format` says, if it is one that this program knows; none in a new directory.
-fn format(root: &Path) -> Result<Option<&'static str>, StoreError> {
+pub(super) fn format(root: &Path) -> Result<Option<&'static str>, StoreError> {
     let path = root.join("format");
     match fs::read_to_string(&path) {
         Ok(text) => {
@@ -209,7 +207,8 @@ fn is_empty(bucket: &Path) -> Result<bool, StoreError> {
     Ok(entries(&bucket.join("data"))?.next().is_none() && entries(&bucket.join("uploads"))?.next().is_none())
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+/// The record in a file, if there is one that can be read.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::format_push_string, clippy::format_collect)]
 
+mod check;
 mod client;
 mod crash;
 mod faults;
