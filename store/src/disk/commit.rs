@@ -16,8 +16,9 @@ use tracing::{error, info};
 use super::condition::Condition;
 use super::error::DiskError;
 use super::files::Files;
-use super::index::{Index, Tables, into_io, parse};
+use super::index::{self, Index, Tables, into_io, parse};
 use super::record::{Content, Record, UploadRecord};
+use super::reserve::{self, Reserve};
 
 /// Most changes of one transaction. All of them wait for the slowest, and fail together if the disk does.
 const MAX_GROUP: usize = 256;
@@ -43,6 +44,16 @@ pub(super) enum Change {
     Close,
     /// The bucket's place in the index goes, with all in it.
     Forget,
+}
+
+impl Change {
+    /// Whether it needs room on the disk that it does not itself make.
+    fn takes_room(&self) -> bool {
+        match self {
+            Self::Put { .. } | Self::Open { .. } => true,
+            Self::Delete { .. } | Self::Abort { .. } | Self::Close | Self::Forget => false,
+        }
+    }
 }
 
 type Answer = Result<Option<Record>, DiskError>;
@@ -72,11 +83,11 @@ impl Pending {
 }
 
 impl Committer {
-    pub(super) fn start(index: Arc<Index>, files: Files) -> io::Result<Self> {
+    pub(super) fn start(index: Arc<Index>, files: Files, reserve: Reserve) -> io::Result<Self> {
         let (jobs, waiting) = channel();
         let thread = thread::Builder::new()
             .name("store-committer".to_owned())
-            .spawn(move || run(&index, &files, &waiting))?;
+            .spawn(move || run(&index, &files, reserve, &waiting))?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
             thread: Mutex::new(Some(thread)),
@@ -110,39 +121,71 @@ impl Committer {
 fn stopped() -> DiskError {
     DiskError::Io {
         doing: "change",
-        path: super::index::INDEX.into(),
+        path: index::INDEX.into(),
         source: io::Error::other("the store is stopping"),
     }
 }
 
-fn run(index: &Index, files: &Files, waiting: &Receiver<Job>) {
+fn run(index: &Index, files: &Files, mut reserve: Reserve, waiting: &Receiver<Job>) {
     while let Ok(first) = waiting.recv() {
         let mut group = vec![first];
         group.extend(waiting.try_iter().take(MAX_GROUP - 1));
-        match commit(index, files, &group) {
-            Ok(answers) => {
-                for (job, answer) in group.iter().zip(answers) {
-                    let _ = job.answer.send(answer); // Whoever asked may have gone.
-                }
+        if group.iter().any(|job| job.change.takes_room()) && !reserve.hold() {
+            group = refuse_what_takes_room(group);
+        }
+        let Some(failure) = answer(index, files, &group) else {
+            continue;
+        };
+        if is_full(&failure) {
+            reserve.release();
+            group = refuse_what_takes_room(group);
+            if answer(index, files, &group).is_none() {
+                continue;
             }
-            Err(failure) => {
-                error!(
-                    error = &failure as &dyn std::error::Error,
+        }
+        for job in group {
+            let _ = job.answer.send(Err(failure.again()));
+        }
+    }
+}
+
+fn refuse_what_takes_room(group: Vec<Job>) -> Vec<Job> {
+    let (refused, others) = group.into_iter().partition::<Vec<_>, _>(|job| job.change.takes_room());
+    for job in refused {
+        let source = io::ErrorKind::StorageFull.into();
+        let path = index::INDEX.into();
+        let doing = "add to";
+        let _ = job.answer.send(Err(DiskError::Io { doing, path, source }));
+    }
+    others
+}
+
+fn is_full(failure: &DiskError) -> bool {
+    matches!(failure, DiskError::Io { source, .. } if reserve::is_full(source.kind()))
+}
+
+/// Makes the changes and answers each; or says why none was made, and nobody is answered.
+fn answer(index: &Index, files: &Files, group: &[Job]) -> Option<DiskError> {
+    match commit(index, files, group) {
+        Ok(answers) => {
+            for (job, answer) in group.iter().zip(answers) {
+                let _ = job.answer.send(answer); // Whoever asked may have gone.
+            }
+            None
+        }
+        Err(failure) => {
+            // First: those who are told of the failure, and log it, may try again at once.
+            match index.reopen() {
+                Ok(()) => info!(
                     changes = group.len(),
-                    "changes could not be made"
-                );
-                // First: those who are told of the failure may try again at once.
-                match index.reopen() {
-                    Ok(()) => info!("the index is open again"),
-                    Err(failure) => error!(
-                        error = &into_io(failure) as &dyn std::error::Error,
-                        "the index cannot be opened again; restart the store"
-                    ),
-                }
-                for job in &group {
-                    let _ = job.answer.send(Err(failure.again()));
-                }
+                    "the index is open again after changes that failed"
+                ),
+                Err(failure) => error!(
+                    error = &into_io(failure) as &dyn std::error::Error,
+                    "the index cannot be opened again; restart the store"
+                ),
             }
+            Some(failure)
         }
     }
 }
@@ -252,4 +295,128 @@ fn make(transaction: &WriteTransaction, tables: &Tables, change: &Change) -> Res
 /// A record as it stands in a table.
 pub(super) fn json(record: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
     serde_json::to_vec(record).map_err(|wrong| redb::Error::Io(wrong.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use redb::{Database, StorageBackend};
+
+    use super::super::index::IndexFile;
+    use super::super::record::{Checksums, Meta, now};
+    use super::*;
+
+    /// Bytes that a file may have on a disk that is full but for the reserve.
+    static ROOM: AtomicU64 = AtomicU64::new(u64::MAX);
+    static RESERVE: OnceLock<PathBuf> = OnceLock::new();
+
+    /// The file on such a disk.
+    #[derive(Debug)]
+    struct FullDisk(IndexFile);
+
+    impl FullDisk {
+        fn open(path: &Path, sync: bool, new: bool) -> Result<Database, redb::Error> {
+            let file = IndexFile::open(path, sync, new)?;
+            Ok(Database::builder().create_with_backend(Self(file))?)
+        }
+
+        fn take(end: u64) -> io::Result<()> {
+            let reserved = RESERVE.get().is_some_and(|reserve| reserve.exists());
+            let room = ROOM.load(Ordering::Acquire);
+            if end <= room.saturating_add(if reserved { 0 } else { 4 << 20 }) {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        }
+    }
+
+    impl StorageBackend for FullDisk {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            Self::take(len)?;
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            Self::take(offset + data.len() as u64)?;
+            self.0.write(offset, data)
+        }
+    }
+
+    fn put(key: String) -> Change {
+        let record = Record {
+            content: Content::File(format!("data of {key}")),
+            key,
+            size: 0,
+            etag: String::new(),
+            modified: now(),
+            checksums: Checksums::new(),
+            meta: Meta {
+                content_type: Some("x".repeat(2000)),
+                ..Meta::default()
+            },
+        };
+        Change::Put {
+            record: Box::new(record),
+            condition: Condition::default(),
+            directory: None,
+        }
+    }
+
+    #[test]
+    fn on_a_full_disk_objects_can_be_read_and_deleted_and_then_there_is_room() {
+        let root = tempfile::tempdir().unwrap();
+        RESERVE.set(root.path().join("reserve")).unwrap();
+        let index = Arc::new(Index::open_by(FullDisk::open, root.path(), false, true).unwrap());
+        let files = Files::new(false).unwrap();
+        let committer = Committer::start(Arc::clone(&index), files, Reserve::open(root.path())).unwrap();
+        let tables = Arc::new(Tables::of("bucket"));
+        let change = |change| committer.change(&tables, change).wait();
+        for key in ["first", "second", "third", "kept"] {
+            change(put(key.to_owned())).unwrap();
+        }
+        ROOM.store(
+            std::fs::metadata(root.path().join(index::INDEX)).unwrap().len(),
+            Ordering::Release,
+        );
+
+        let refused = (0..10_000).find_map(|number| change(put(number.to_string())).err());
+        let refused = refused.expect("the disk never was full");
+        assert!(is_full(&refused), "{refused:?}");
+        assert!(index.object(&tables, "first").unwrap().is_some());
+        for key in ["first", "second", "third"] {
+            let condition = Condition::default();
+            let delete = Change::Delete {
+                key: key.to_owned(),
+                condition,
+            };
+            assert!(change(delete).unwrap().is_some(), "{key} was not there");
+            assert!(index.object(&tables, key).unwrap().is_none());
+        }
+        assert!(index.object(&tables, "kept").unwrap().is_some());
+
+        ROOM.store(u64::MAX, Ordering::Release);
+        change(put("last".to_owned())).unwrap();
+        assert!(root.path().join("reserve").exists());
+        committer.close();
+        index.close();
+        let index = Index::open(root.path(), false).unwrap();
+        assert!(index.object(&tables, "last").unwrap().is_some());
+        assert!(index.object(&tables, "first").unwrap().is_none());
+    }
 }

@@ -89,34 +89,37 @@ pub(super) enum Owner {
     Nobody,
 }
 
+/// Opens the file, with or without waiting for the disk later on, as a new one or one that is there.
+pub(super) type Open = fn(&Path, bool, bool) -> Result<Database, redb::Error>;
+
 /// The database, open until [`Index::close`].
 #[derive(Debug)]
 pub(super) struct Index {
     path: PathBuf,
     sync: bool,
+    open: Open,
     database: RwLock<Option<Database>>,
 }
 
 impl Index {
     /// Opens the database in `root`, which must be there. After a crash that takes until it is whole again.
     pub(super) fn open(root: &Path, sync: bool) -> Result<Self, redb::Error> {
-        let path = root.join(INDEX);
-        let database = open(&path, sync, false)?;
-        Ok(Self {
-            path,
-            sync,
-            database: RwLock::new(Some(database)),
-        })
+        Self::open_by(open, root, sync, false)
     }
 
     /// Makes an empty database in `root`.
     pub(super) fn create(root: &Path, sync: bool) -> Result<Self, redb::Error> {
+        Self::open_by(open, root, sync, true)
+    }
+
+    pub(super) fn open_by(open: Open, root: &Path, sync: bool, new: bool) -> Result<Self, redb::Error> {
         let path = root.join(INDEX);
-        let database = open(&path, sync, true)?;
+        let database = RwLock::new(Some(open(&path, sync, new)?));
         Ok(Self {
             path,
             sync,
-            database: RwLock::new(Some(database)),
+            open,
+            database,
         })
     }
 
@@ -129,7 +132,7 @@ impl Index {
     pub(super) fn reopen(&self) -> Result<(), redb::Error> {
         let mut database = self.database.write();
         if database.take().is_some() {
-            *database = Some(open(&self.path, self.sync, false)?);
+            *database = Some((self.open)(&self.path, self.sync, false)?);
         }
         Ok(())
     }
@@ -302,21 +305,28 @@ pub(super) fn into_io(failure: redb::Error) -> io::Error {
 }
 
 fn open(path: &Path, sync: bool, new: bool) -> Result<Database, redb::Error> {
-    let file = File::options().read(true).write(true).create_new(new).open(path)?;
-    // To the database an empty file is one to begin in. To us it is one that lost what was in it.
-    if !new && file.metadata()?.len() == 0 {
-        return Err(redb::Error::Corrupted("the file is empty".to_owned()));
-    }
+    let file = IndexFile::open(path, sync, new)?;
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    Ok(builder.create_with_backend(IndexFile { file, sync })?)
+    Ok(builder.create_with_backend(file)?)
 }
 
 /// The database's file. The store's own lock keeps other processes out.
 #[derive(Debug)]
-struct IndexFile {
+pub(super) struct IndexFile {
     file: File,
     sync: bool,
+}
+
+impl IndexFile {
+    pub(super) fn open(path: &Path, sync: bool, new: bool) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).create_new(new).open(path)?;
+        // To the database an empty file is one to begin in. To us it is one that lost what was in it.
+        if !new && file.metadata()?.len() == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty"));
+        }
+        Ok(Self { file, sync })
+    }
 }
 
 impl StorageBackend for IndexFile {

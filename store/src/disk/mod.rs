@@ -4,6 +4,7 @@
 //! DIR/format                      what layout this is
 //! DIR/lock                        held by the process that serves it
 //! DIR/index.redb                  the index: a record for every object and every open upload; names their data
+//! DIR/reserve                     room set aside, so that a full disk can be made emptier
 //! DIR/trash/                      deleted buckets on their way out
 //! DIR/buckets/NAME/bucket.json
 //!                  data/ID        bytes of an object put in one piece
@@ -26,6 +27,7 @@ mod object;
 mod pins;
 mod record;
 mod recover;
+mod reserve;
 #[cfg(test)]
 mod scale;
 mod sweep;

@@ -22,6 +22,7 @@ use super::index::{INDEX, Index, Tables};
 use super::migrate::migrate;
 use super::pins::Pins;
 use super::record::{BucketRecord, Part};
+use super::reserve::Reserve;
 use super::sweep::{Places, Sweeper};
 use super::upload::{StoredPart, Upload};
 
@@ -64,7 +65,7 @@ impl Disk {
             let dir = root.join(dir);
             at(fs::create_dir_all(&dir), "create the directory", &dir)?;
         }
-        let committer = Committer::start(Arc::clone(&index), files.clone());
+        let committer = Committer::start(Arc::clone(&index), files.clone(), Reserve::open(&root));
         let shared = Shared {
             pins: Arc::new(Pins::new(files.clone())),
             committer: Arc::new(at(committer, "start a thread for", &root)?),
