@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection ─ server ─▶ front ─ filter ─▶ s3s ─ access ─▶ api ─▶ disk
-//!                │         │       │        │               │       └ records and bytes, one rename at a time
+//!                │         │       │        │               │       └ records and bytes, one transaction at a time
 //!                │         │       │        │               └ S3's operations: input -> disk -> output
 //!                │         │       │        └ the protocol: routes, XML, SigV4, aws-chunked (a crate)
 //!                │         │       └ what s3s 0.14.1 lets through and S3 does not; SigV2

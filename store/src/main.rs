@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 /// An S3-compatible store in one process and one directory.
 ///
-/// Objects, multipart uploads and their records live in files below DIR, written so that a crash or a power cut leaves
+/// Objects, multipart uploads and an index of them live in files below DIR, written so that a crash or a power cut leaves
 /// every object old or new, and every upload open or completed. Requests are signed with AWS Signature Version 4 or 2, in
 /// headers or in presigned URLs; objects created with the canned ACL public-read can be read by anybody.
 #[derive(Debug, Parser)]
@@ -54,7 +54,7 @@ struct Serve {
     #[arg(long, value_name = "FILE", env = "STORE_CREDENTIALS_FILE")]
     credentials_file: Option<PathBuf>,
 
-    /// Answer before data are on the disk: faster, but a power cut can take what was answered 200.
+    /// Answer before data are on the disk: faster, but a power cut can take what was answered 200, or the whole index.
     #[arg(long)]
     no_sync: bool,
 }

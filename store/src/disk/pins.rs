@@ -99,3 +99,33 @@ impl Drop for Pin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn data_of_a_record_that_was_read_before_it_was_replaced_wait_for_the_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        fs::write(&data, "old").unwrap();
+        let pins = Arc::new(Pins::new(Files::new(false).unwrap()));
+        thread::scope(|scope| {
+            let looking = pins.looking();
+            let remover = scope.spawn(|| pins.condemn(data.clone()));
+            // The reader has the old record, and the remover is at it: it waits, or, if it were wrong, is done.
+            while pins.looking.try_read().is_some() && !remover.is_finished() {
+                thread::yield_now();
+            }
+            let pin = pins.hold(data.clone());
+            drop(looking);
+            remover.join().unwrap();
+            assert!(pins.held.lock()[pin.path()].doomed, "the data went, or stay for ever");
+            drop(pin);
+        });
+        assert!(!pins.is_held(&data));
+    }
+}

@@ -225,7 +225,9 @@ fn open_uploads_of(bucket: &Path, shared: &Shared, tables: &Arc<Tables>) -> Resu
         }
         let mut leftovers = Vec::new();
         let found = read_parts(&path, &mut leftovers)?;
-        leftovers.iter().for_each(|path| remove(path));
+        for path in leftovers {
+            remove(&path);
+        }
         let services = (shared.files.clone(), Arc::clone(&shared.pins));
         let upload = Upload::new(id.clone(), record, path, services, found);
         uploads.insert((upload.record.key.clone(), id), upload.into());
