@@ -13,7 +13,7 @@ use super::condition::Condition;
 use super::draft::{Draft, Written};
 use super::error::{DiskError, IoContext as _};
 use super::files::{Files, random_name};
-use super::index::{Index, Tables};
+use super::index::{Index, Owner, Tables};
 use super::list::{Listing, Page};
 use super::object::{Object, data_path};
 use super::pins::Pins;
@@ -118,9 +118,15 @@ impl Bucket {
             meta,
         };
         let directory = Some(self.path.join("data"));
+        let id = record.content.id().to_owned();
         let put = self.commit(record, condition, directory);
-        if matches!(put, Ok(_) | Err(DiskError::Io { .. })) {
-            // The record names the file now, or may: a commit that failed can be found done at the next start.
+        let named = match &put {
+            Ok(_) => true,
+            // A commit that failed may be found done all the same, now that the index is open again.
+            Err(DiskError::Io { .. }) => !matches!(self.shared.index.owner(&self.tables, &id), Ok(Owner::Nobody)),
+            Err(_) => false,
+        };
+        if named {
             written.keep();
         }
         put
@@ -143,7 +149,11 @@ impl Bucket {
             id: id.clone(),
             record: record.clone(),
         };
-        self.change(open)?;
+        if let Err(failure) = self.change(open) {
+            // Should the index name it after all, the next start finds that it is gone.
+            files.remove_later(path);
+            return Err(failure);
+        }
         let upload = Upload::new(id.clone(), record, path, (files.clone(), Arc::clone(pins)), Vec::new());
         let upload = Arc::new(upload);
         self.uploads.write().insert((key, id), Arc::clone(&upload));

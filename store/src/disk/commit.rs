@@ -384,7 +384,7 @@ mod tests {
         RESERVE.set(root.path().join("reserve")).unwrap();
         let index = Arc::new(Index::open_by(FullDisk::open, root.path(), false, true).unwrap());
         let files = Files::new(false).unwrap();
-        let committer = Committer::start(Arc::clone(&index), files, Reserve::open(root.path())).unwrap();
+        let committer = Committer::start(Arc::clone(&index), files, Reserve::open(root.path(), false)).unwrap();
         let tables = Arc::new(Tables::of("bucket"));
         let change = |change| committer.change(&tables, change).wait();
         for key in ["first", "second", "third", "kept"] {

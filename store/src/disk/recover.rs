@@ -65,7 +65,7 @@ impl Disk {
             let dir = root.join(dir);
             at(fs::create_dir_all(&dir), "create the directory", &dir)?;
         }
-        let committer = Committer::start(Arc::clone(&index), files.clone(), Reserve::open(&root));
+        let committer = Committer::start(Arc::clone(&index), files.clone(), Reserve::open(&root, sync));
         let shared = Shared {
             pins: Arc::new(Pins::new(files.clone())),
             committer: Arc::new(at(committer, "start a thread for", &root)?),
@@ -146,8 +146,8 @@ fn open_index(root: &Path, sync: bool) -> Result<Index, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         removed => at(removed, "remove", &path)?,
     }
-    // Synced in any case: when the format is written, all that it stands for is on the disk.
-    let index = Index::create(root, true).map_err(failed)?;
+    // What is brought over is synced in any case: the old records go once the format is written.
+    let index = Index::create(root, sync || old).map_err(failed)?;
     if old {
         migrate(&root.join("buckets"), &index)?;
     }

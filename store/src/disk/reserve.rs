@@ -15,15 +15,16 @@ const BYTES: u64 = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
+    sync: bool,
     held: bool,
 }
 
 impl Reserve {
     /// That of the store in `root`, made if it is not there and there is room.
-    pub(super) fn open(root: &Path) -> Self {
+    pub(super) fn open(root: &Path, sync: bool) -> Self {
         let path = root.join(RESERVE);
         let held = fs::metadata(&path).is_ok_and(|meta| meta.len() == BYTES);
-        let mut reserve = Self { path, held };
+        let mut reserve = Self { path, sync, held };
         reserve.hold();
         reserve
     }
@@ -53,7 +54,7 @@ impl Reserve {
             file.write_all(&zeros)?;
         }
         // Some file systems take for granted that there is room until they are asked.
-        file.sync_all()
+        if self.sync { file.sync_all() } else { Ok(()) }
     }
 
     fn remove(&self) {

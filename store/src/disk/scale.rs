@@ -142,6 +142,7 @@ fn a_million_objects() {
     for file in ["format", "index.redb", "buckets/uploads/bucket.json"] {
         fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
     }
+    drop((disk, bucket));
     let disk = timed("start after a crash", || {
         Disk::open(copy.path().to_owned(), true, 1).unwrap()
     });

@@ -66,6 +66,26 @@ async fn objects_and_open_uploads_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_made_again_after_its_end_has_nothing_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let credentials = Credentials::random().unwrap();
+    let (store, client) = start(dir.path(), &credentials).await;
+    client.put("key", b"body");
+    let id = client.create("open");
+    assert_eq!(client.ask("DELETE", "", &[], b"").status, 409, "it is not empty");
+    client.ask("DELETE", "key", &[], b"");
+    assert_eq!(client.ask("DELETE", "", &[], b"").status, 204);
+    assert_eq!(client.put("key", b"body").status, 404);
+    assert_eq!(client.ask("PUT", "", &[], b"").status, 200);
+    store.stop().await;
+    let (_store, client) = start(dir.path(), &credentials).await;
+    assert_eq!(client.get("key").status, 404);
+    assert_eq!(client.part("open", &id, 1, b"part").status, 404);
+    let uploads = client.ask("GET", "", &[("uploads", "")], b"").text();
+    assert_eq!(elements(&uploads, "UploadId"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_index_is_refused_and_nothing_is_touched() {
     let dir = tempfile::tempdir().unwrap();
     let credentials = Credentials::random().unwrap();
