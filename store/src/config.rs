@@ -142,7 +142,8 @@ pub struct StoreConfig {
     pub credentials: Credentials,
     /// Buckets that shall exist; created if absent.
     pub buckets: Vec<String>,
-    /// Whether data are on the disk before the answer says so. Without it a power cut can take what was answered 200.
+    /// Whether data are on the disk before the answer says so. Without it a power cut can take what was answered 200,
+    /// or damage the index so that the store is lost; the end of the process cannot.
     pub sync: bool,
     /// Least bytes of every part but the last; [`MIN_PART_SIZE`], or less for tests.
     pub min_part_size: u64,

@@ -59,6 +59,36 @@ pub enum StoreError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The index of all objects cannot be read or written.
+    #[error("the store's index {} cannot be used; nothing was changed. If the disk is full or refuses it, make room; if the file is damaged or gone, bring the whole directory back from a backup", path.display())]
+    Index {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
+    /// A record of the format before cannot be read, so that its object would be lost on the way to the index.
+    #[error("{} is the record of an object and cannot be read, so the directory stays as it was; bring the file back from a backup, or move it away to go on without the object", path.display())]
+    OldRecord {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
+    /// The data were written by an earlier version, and only serving brings them over.
+    #[error("{} holds data of the format before; serve it once, which brings it over, and stop it again", dir.display())]
+    OldFormat {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// There is no store in the directory.
+    #[error("{} is not the directory of a store: it has no file `format`", dir.display())]
+    NoStore {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A bucket asked for cannot have that name.
     #[error("{0:?} cannot be a bucket name: 3 to 63 of a-z, 0-9, - and ., beginning and ending with a letter or digit")]
     BucketName(String),

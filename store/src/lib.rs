@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection ─ server ─▶ front ─ filter ─▶ s3s ─ access ─▶ api ─▶ disk
-//!                │         │       │        │               │       └ records and bytes, one rename at a time
+//!                │         │       │        │               │       └ records and bytes, one transaction at a time
 //!                │         │       │        │               └ S3's operations: input -> disk -> output
 //!                │         │       │        └ the protocol: routes, XML, SigV4, aws-chunked (a crate)
 //!                │         │       └ what s3s 0.14.1 lets through and S3 does not; SigV2
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! [`Store::start`] serves a directory until [`Store::stop`]. Tests use [`DevStore`]: a temporary directory, a free port,
-//! and [`Fault`]s that strike where a test wants them.
+//! and [`Fault`]s that strike where a test wants them. [`check`] compares the data of a store that is stopped with its index.
 
 mod api;
 mod body;
@@ -28,6 +28,7 @@ mod server;
 mod sigv2;
 
 pub use config::{Credentials, DEFAULT_REGION, MIN_PART_SIZE, StoreConfig};
+pub use disk::{CheckEvent, CheckSummary, Problem, check};
 pub use error::StoreError;
 pub use fault::{DevStore, Fault, When};
 pub use server::Store;

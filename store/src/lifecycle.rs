@@ -145,8 +145,22 @@ fn expire(bucket: &Bucket, rules: &[LifecycleRule], now: OffsetDateTime) -> usiz
             max: 1000,
             ..Listing::default()
         };
-        let page = bucket.with_objects(|objects| listing.page(objects));
-        for object in page.items {
+        let page = match bucket.page(&listing) {
+            Ok(page) => page,
+            Err(error) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the rest of a bucket waits for the next round of lifecycle rules"
+                );
+                return expired;
+            }
+        };
+        for entry in page.items {
+            let concerned = |rule: &LifecycleRule| rule.enabled && entry.key.starts_with(rule.begins());
+            if !rules.iter().any(concerned) {
+                continue;
+            }
+            let Ok(object) = bucket.object(&entry.key) else { continue };
             let record = &object.record;
             if expiration(rules, record).is_none_or(|(end, _)| end > now) {
                 continue;

@@ -1,4 +1,6 @@
-//! `store serve DIR`: the store by itself, for development and small sites.
+//! `store serve DIR`: the store by itself, for development and small sites. `store check DIR`: what is wrong in it.
+
+mod check;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 /// An S3-compatible store in one process and one directory.
 ///
-/// Objects, multipart uploads and their records live in files below DIR, written so that a crash or a power cut leaves
+/// Objects, multipart uploads and an index of them live in files below DIR, written so that a crash or a power cut leaves
 /// every object old or new, and every upload open or completed. Requests are signed with AWS Signature Version 4 or 2, in
 /// headers or in presigned URLs; objects created with the canned ACL public-read can be read by anybody.
 #[derive(Debug, Parser)]
@@ -26,6 +28,9 @@ enum Command {
     /// Serve a directory until interrupted.
     #[command(after_long_help = SERVE_HELP)]
     Serve(Serve),
+    /// Compare all data in a directory with their records.
+    #[command(after_long_help = check::CHECK_HELP)]
+    Check(check::Check),
 }
 
 #[derive(Debug, Args)]
@@ -49,7 +54,7 @@ struct Serve {
     #[arg(long, value_name = "FILE", env = "STORE_CREDENTIALS_FILE")]
     credentials_file: Option<PathBuf>,
 
-    /// Answer before data are on the disk: faster, but a power cut can take what was answered 200.
+    /// Answer before data are on the disk: faster, but a power cut can take what was answered 200, or the whole index.
     #[arg(long)]
     no_sync: bool,
 }
@@ -74,14 +79,19 @@ Examples:
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Serve(serve) = Cli::parse().command;
+    let command = Cli::parse().command;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    match run(serve).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match command {
+        Command::Serve(serve) => run(serve).await.map(|()| true),
+        Command::Check(check) => tokio::task::block_in_place(|| check::run(&check)),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             tell_error(&error);
             ExitCode::FAILURE

@@ -6,7 +6,7 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Result, s3_error};
 
-use crate::disk::Acl;
+use crate::disk::{Acl, Amendment};
 
 use super::Api;
 use super::access::{ALL_USERS, AUTHENTICATED_USERS, grants, owner};
@@ -15,10 +15,10 @@ use super::meta::refuse_not_kept;
 use super::objects::check_version;
 
 impl Api {
-    pub(super) fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<GetObjectAclOutput> {
+    pub(super) async fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<GetObjectAclOutput> {
         let input = request.input;
         check_version(input.version_id.as_deref())?;
-        let object = self.readable(&input.bucket, &input.key, false)?;
+        let object = self.readable(&input.bucket, &input.key, false).await?;
         Ok(GetObjectAclOutput {
             grants: Some(grants(object.record.meta.acl)),
             owner: Some(owner()),
@@ -35,7 +35,7 @@ impl Api {
             input.acl.as_ref().map(ObjectCannedACL::as_str),
             input.access_control_policy,
         )?;
-        blocking(move || bucket.amend(&input.key, |meta| meta.acl = acl)).await?;
+        blocking(move || bucket.amend(input.key, Amendment::Acl(acl))).await?;
         Ok(PutObjectAclOutput::default())
     }
 
@@ -55,7 +55,7 @@ impl Api {
             input.acl.as_ref().map(BucketCannedACL::as_str),
             input.access_control_policy,
         )?;
-        blocking(move || bucket.change(|settings| settings.acl = acl)).await?;
+        blocking(move || bucket.change_settings(|settings| settings.acl = acl)).await?;
         Ok(PutBucketAclOutput::default())
     }
 }

@@ -14,13 +14,13 @@ use super::objects::check_version;
 use super::uploads::page_size;
 
 impl Api {
-    pub(super) fn get_object_attributes(
+    pub(super) async fn get_object_attributes(
         &self,
         request: S3Request<GetObjectAttributesInput>,
     ) -> S3Result<GetObjectAttributesOutput> {
         let input = request.input;
         check_version(input.version_id.as_deref())?;
-        let object = self.readable(&input.bucket, &input.key, false)?;
+        let object = self.readable(&input.bucket, &input.key, false).await?;
         let record = &object.record;
         // One header may hold them all.
         let asked = input

@@ -35,7 +35,7 @@ impl Api {
             modified_since: input.copy_source_if_modified_since.take(),
             unmodified_since: input.copy_source_if_unmodified_since.take(),
         };
-        let (from, source) = self.source(&input.copy_source, conditions)?;
+        let (from, source) = self.source(&input.copy_source, conditions).await?;
         let onto_itself = from == input.bucket && source.record.key == input.key;
         if onto_itself && !replace && !replace_tags && input.storage_class.is_none() {
             return Err(s3_error!(
@@ -117,7 +117,7 @@ impl Api {
             modified_since: input.copy_source_if_modified_since,
             unmodified_since: input.copy_source_if_unmodified_since,
         };
-        let (_, source) = self.source(&input.copy_source, conditions)?;
+        let (_, source) = self.source(&input.copy_source, conditions).await?;
         let range = match &input.copy_source_range {
             None => 0..source.record.size,
             Some(text) => copy_range(text, source.record.size)?,
@@ -153,7 +153,7 @@ impl Api {
     }
 
     /// The bucket's name and the object to copy from, if it is as the request wants it.
-    fn source(&self, source: &CopySource, conditions: ReadConditions) -> S3Result<(String, Arc<Object>)> {
+    async fn source(&self, source: &CopySource, conditions: ReadConditions) -> S3Result<(String, Arc<Object>)> {
         let CopySource::Bucket {
             bucket,
             key,
@@ -166,7 +166,8 @@ impl Api {
             ));
         };
         check_version(version_id.as_deref())?;
-        let object = self.bucket(bucket)?.object(key).map_err(to_s3)?;
+        let (found, wanted) = (self.bucket(bucket)?, key.to_string());
+        let object = blocking(move || found.object(&wanted)).await?;
         let failed = |failure: S3Error| match failure.code() {
             // Where a reader has what it needs, a copier has not.
             S3ErrorCode::NotModified => to_s3(DiskError::PreconditionFailed("x-amz-copy-source-If-None-Match")),

@@ -60,7 +60,7 @@ impl Api {
                 ));
             }
         }
-        blocking(move || bucket.change(|settings| settings.lifecycle = rules)).await?;
+        blocking(move || bucket.change_settings(|settings| settings.lifecycle = rules)).await?;
         Ok(PutBucketLifecycleConfigurationOutput::default())
     }
 
@@ -69,7 +69,7 @@ impl Api {
         request: S3Request<DeleteBucketLifecycleInput>,
     ) -> S3Result<DeleteBucketLifecycleOutput> {
         let bucket = self.bucket(&request.input.bucket)?;
-        blocking(move || bucket.change(|settings| settings.lifecycle.clear())).await?;
+        blocking(move || bucket.change_settings(|settings| settings.lifecycle.clear())).await?;
         Ok(DeleteBucketLifecycleOutput::default())
     }
 }

@@ -1,5 +1,7 @@
 //! Listings of objects and of open uploads, page by page.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -10,10 +12,11 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Result, s3_error};
 
-use crate::disk::{Listing, Object, Page, common_prefix};
+use crate::disk::{Bucket, Entry, Listing, Page, common_prefix};
 
 use super::Api;
 use super::access::owner;
+use super::error::blocking;
 use super::meta::{etag, signed, timestamp};
 use super::uploads::page_size;
 
@@ -54,13 +57,13 @@ impl Encoding {
         told.collect()
     }
 
-    fn objects(self, objects: &[std::sync::Arc<Object>], with_owner: bool) -> Vec<Listed> {
-        let told = objects.iter().map(|object| Listed {
-            e_tag: Some(etag(&object.record.etag)),
-            key: Some(self.text(&object.record.key)),
-            last_modified: Some(timestamp(object.record.modified)),
+    fn objects(self, entries: &[Entry], with_owner: bool) -> Vec<Listed> {
+        let told = entries.iter().map(|entry| Listed {
+            e_tag: Some(etag(&entry.etag)),
+            key: Some(self.text(&entry.key)),
+            last_modified: Some(timestamp(entry.modified)),
             owner: with_owner.then(owner),
-            size: Some(signed(object.record.size)),
+            size: Some(signed(entry.size)),
             storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
             ..Listed::default()
         });
@@ -69,7 +72,7 @@ impl Encoding {
 }
 
 impl Api {
-    pub(super) fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<ListObjectsOutput> {
+    pub(super) async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<ListObjectsOutput> {
         let input = request.input;
         let bucket = self.listable(&input.bucket, request.credentials.is_none())?;
         let encoding = Encoding::of(input.encoding_type.as_ref())?;
@@ -80,8 +83,8 @@ impl Api {
             after: input.marker.as_deref(),
             max: max.into(),
         };
-        let page = bucket.with_objects(|objects| listing.page(objects));
         let delimited = input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty());
+        let page = page_of(bucket, listing).await?;
         Ok(ListObjectsOutput {
             name: Some(input.bucket),
             is_truncated: Some(page.next.is_some()),
@@ -98,7 +101,10 @@ impl Api {
         })
     }
 
-    pub(super) fn list_objects_v2(&self, request: S3Request<ListObjectsV2Input>) -> S3Result<ListObjectsV2Output> {
+    pub(super) async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<ListObjectsV2Output> {
         let input = request.input;
         let bucket = self.listable(&input.bucket, request.credentials.is_none())?;
         let encoding = Encoding::of(input.encoding_type.as_ref())?;
@@ -110,7 +116,7 @@ impl Api {
             after: token.as_deref().or(input.start_after.as_deref()),
             max: max.into(),
         };
-        let page = bucket.with_objects(|objects| listing.page(objects));
+        let page = page_of(bucket, listing).await?;
         let count = i32::try_from(page.items.len() + page.prefixes.len()).unwrap_or(i32::MAX);
         Ok(ListObjectsV2Output {
             name: Some(input.bucket),
@@ -130,7 +136,7 @@ impl Api {
     }
 
     /// Each object's one version, under the id that S3 gives to those of a bucket that was never versioned.
-    pub(super) fn list_object_versions(
+    pub(super) async fn list_object_versions(
         &self,
         request: S3Request<ListObjectVersionsInput>,
     ) -> S3Result<ListObjectVersionsOutput> {
@@ -156,14 +162,14 @@ impl Api {
             after,
             max: max.into(),
         };
-        let page = bucket.with_objects(|objects| listing.page(objects));
+        let page = page_of(bucket, listing).await?;
         let versions = page.items.iter().map(|object| ObjectVersion {
-            e_tag: Some(etag(&object.record.etag)),
+            e_tag: Some(etag(&object.etag)),
             is_latest: Some(true),
-            key: Some(encoding.text(&object.record.key)),
-            last_modified: Some(timestamp(object.record.modified)),
+            key: Some(encoding.text(&object.key)),
+            last_modified: Some(timestamp(object.modified)),
             owner: Some(owner()),
-            size: Some(signed(object.record.size)),
+            size: Some(signed(object.size)),
             storage_class: Some(ObjectVersionStorageClass::from_static(
                 ObjectVersionStorageClass::STANDARD,
             )),
@@ -228,6 +234,22 @@ impl Api {
             ..ListMultipartUploadsOutput::default()
         })
     }
+}
+
+/// One page of objects, read from the disk.
+async fn page_of(bucket: Arc<Bucket>, listing: Listing<'_>) -> S3Result<Page<Entry>> {
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    let (prefix, delimiter) = (listing.prefix.to_owned(), owned(listing.delimiter));
+    let (after, max) = (owned(listing.after), listing.max);
+    blocking(move || {
+        bucket.page(&Listing {
+            prefix: &prefix,
+            delimiter: delimiter.as_deref(),
+            after: after.as_deref(),
+            max,
+        })
+    })
+    .await
 }
 
 /// One page of uploads. Several may be of one key: the marker is a key and an id (S3 API, ListMultipartUploads).

@@ -122,15 +122,8 @@ operations! {
         delete_bucket_website: DeleteBucketWebsiteInput => DeleteBucketWebsiteOutput;
         delete_public_access_block: DeletePublicAccessBlockInput => DeletePublicAccessBlockOutput;
 
-        list_objects: ListObjectsInput => ListObjectsOutput;
-        list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
-        list_object_versions: ListObjectVersionsInput => ListObjectVersionsOutput;
         list_multipart_uploads: ListMultipartUploadsInput => ListMultipartUploadsOutput;
 
-        head_object: HeadObjectInput => HeadObjectOutput;
-        get_object_acl: GetObjectAclInput => GetObjectAclOutput;
-        get_object_attributes: GetObjectAttributesInput => GetObjectAttributesOutput;
-        get_object_tagging: GetObjectTaggingInput => GetObjectTaggingOutput;
         list_parts: ListPartsInput => ListPartsOutput;
     }
     with the disk {
@@ -144,12 +137,20 @@ operations! {
         put_bucket_tagging: PutBucketTaggingInput => PutBucketTaggingOutput;
         delete_bucket_tagging: DeleteBucketTaggingInput => DeleteBucketTaggingOutput;
 
+        list_objects: ListObjectsInput => ListObjectsOutput;
+        list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
+        list_object_versions: ListObjectVersionsInput => ListObjectVersionsOutput;
+
         put_object: PutObjectInput => PutObjectOutput;
         get_object: GetObjectInput => GetObjectOutput;
         copy_object: CopyObjectInput => CopyObjectOutput;
         put_object_acl: PutObjectAclInput => PutObjectAclOutput;
         put_object_tagging: PutObjectTaggingInput => PutObjectTaggingOutput;
         delete_object_tagging: DeleteObjectTaggingInput => DeleteObjectTaggingOutput;
+        head_object: HeadObjectInput => HeadObjectOutput;
+        get_object_acl: GetObjectAclInput => GetObjectAclOutput;
+        get_object_attributes: GetObjectAttributesInput => GetObjectAttributesOutput;
+        get_object_tagging: GetObjectTaggingInput => GetObjectTaggingOutput;
         delete_object: DeleteObjectInput => DeleteObjectOutput;
         delete_objects: DeleteObjectsInput => DeleteObjectsOutput;
 

@@ -13,7 +13,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use time::OffsetDateTime;
 
-use crate::disk::{Acl, Condition, DiskError, Object, Reader};
+use crate::disk::{Acl, DiskError, Object, Reader};
 use crate::lifecycle;
 
 use super::Api;
@@ -67,7 +67,7 @@ impl Api {
             ));
         }
         check_version(input.version_id.as_deref())?;
-        let object = self.readable(&input.bucket, &input.key, anonymous)?;
+        let object = self.readable(&input.bucket, &input.key, anonymous).await?;
         let conditions = ReadConditions {
             matches: input.if_match,
             none_matches: input.if_none_match,
@@ -95,10 +95,12 @@ impl Api {
         Ok(output)
     }
 
-    pub(super) fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<HeadObjectOutput> {
+    pub(super) async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<HeadObjectOutput> {
         let input = request.input;
         check_version(input.version_id.as_deref())?;
-        let object = self.readable(&input.bucket, &input.key, request.credentials.is_none())?;
+        let object = self
+            .readable(&input.bucket, &input.key, request.credentials.is_none())
+            .await?;
         let conditions = ReadConditions {
             matches: input.if_match,
             none_matches: input.if_none_match,
@@ -141,9 +143,7 @@ impl Api {
         }
         let quiet = input.delete.quiet.unwrap_or_default();
         let deleted = blocking(move || {
-            for key in &keys {
-                bucket.delete(key, &Condition::default())?;
-            }
+            bucket.delete_all(&keys)?;
             Ok(keys)
         })
         .await?;
@@ -172,8 +172,14 @@ impl Api {
     }
 
     /// The object, if the caller may read it. Who may not is not told whether it is there.
-    pub(super) fn readable(&self, bucket: &str, key: &str, anonymous: bool) -> S3Result<Arc<Object>> {
-        let found = self.bucket(bucket).and_then(|bucket| bucket.object(key).map_err(to_s3));
+    pub(super) async fn readable(&self, bucket: &str, key: &str, anonymous: bool) -> S3Result<Arc<Object>> {
+        let found = match self.bucket(bucket) {
+            Ok(found) => {
+                let key = key.to_owned();
+                blocking(move || found.object(&key)).await
+            }
+            Err(failure) => Err(failure),
+        };
         if !anonymous {
             return found;
         }

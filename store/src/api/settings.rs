@@ -62,7 +62,7 @@ impl Api {
             ));
         }
         let rules = rules.into_iter().map(cors_rule).collect::<S3Result<Vec<_>>>()?;
-        blocking(move || bucket.change(|settings| settings.cors = rules)).await?;
+        blocking(move || bucket.change_settings(|settings| settings.cors = rules)).await?;
         Ok(PutBucketCorsOutput::default())
     }
 
@@ -71,7 +71,7 @@ impl Api {
         request: S3Request<DeleteBucketCorsInput>,
     ) -> S3Result<DeleteBucketCorsOutput> {
         let bucket = self.bucket(&request.input.bucket)?;
-        blocking(move || bucket.change(|settings| settings.cors.clear())).await?;
+        blocking(move || bucket.change_settings(|settings| settings.cors.clear())).await?;
         Ok(DeleteBucketCorsOutput::default())
     }
 

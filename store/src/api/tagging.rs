@@ -7,7 +7,7 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Result, s3_error};
 
-use crate::disk::Tags;
+use crate::disk::{Amendment, Tags};
 
 use super::Api;
 use super::error::blocking;
@@ -21,13 +21,13 @@ const MAX_KEY: usize = 128;
 const MAX_VALUE: usize = 256;
 
 impl Api {
-    pub(super) fn get_object_tagging(
+    pub(super) async fn get_object_tagging(
         &self,
         request: S3Request<GetObjectTaggingInput>,
     ) -> S3Result<GetObjectTaggingOutput> {
         let input = request.input;
         check_version(input.version_id.as_deref())?;
-        let object = self.readable(&input.bucket, &input.key, false)?;
+        let object = self.readable(&input.bucket, &input.key, false).await?;
         Ok(GetObjectTaggingOutput {
             tag_set: told(&object.record.meta.tags),
             version_id: None,
@@ -42,7 +42,7 @@ impl Api {
         check_version(input.version_id.as_deref())?;
         let bucket = self.bucket(&input.bucket)?;
         let tags = checked(input.tagging.tag_set, OF_OBJECT)?;
-        blocking(move || bucket.amend(&input.key, |meta| meta.tags = tags)).await?;
+        blocking(move || bucket.amend(input.key, Amendment::Tags(tags))).await?;
         Ok(PutObjectTaggingOutput::default())
     }
 
@@ -53,7 +53,7 @@ impl Api {
         let input = request.input;
         check_version(input.version_id.as_deref())?;
         let bucket = self.bucket(&input.bucket)?;
-        blocking(move || bucket.amend(&input.key, |meta| meta.tags.clear())).await?;
+        blocking(move || bucket.amend(input.key, Amendment::Tags(Tags::new()))).await?;
         Ok(DeleteObjectTaggingOutput::default())
     }
 
@@ -77,7 +77,7 @@ impl Api {
         let input = request.input;
         let bucket = self.bucket(&input.bucket)?;
         let tags = checked(input.tagging.tag_set, OF_BUCKET)?;
-        blocking(move || bucket.change(|settings| settings.tags = tags)).await?;
+        blocking(move || bucket.change_settings(|settings| settings.tags = tags)).await?;
         Ok(PutBucketTaggingOutput::default())
     }
 
@@ -86,7 +86,7 @@ impl Api {
         request: S3Request<DeleteBucketTaggingInput>,
     ) -> S3Result<DeleteBucketTaggingOutput> {
         let bucket = self.bucket(&request.input.bucket)?;
-        blocking(move || bucket.change(|settings| settings.tags.clear())).await?;
+        blocking(move || bucket.change_settings(|settings| settings.tags.clear())).await?;
         Ok(DeleteBucketTaggingOutput::default())
     }
 }

@@ -1,7 +1,6 @@
-//! A bucket: its objects by key and its open uploads, and the one place where an object comes or goes.
+//! A bucket: its objects by key and its open uploads, and what becomes of the data when they come or go.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,19 +9,20 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use s3s::checksum::ChecksumHasher;
 
 use super::checksum::{ChecksumKind, PlannedChecksum};
+use super::commit::{Amendment, Change, Committer};
 use super::condition::Condition;
 use super::draft::{Draft, Written};
 use super::error::{DiskError, IoContext as _};
 use super::files::{Files, random_name};
-use super::object::Object;
+use super::index::{Index, Owner, Tables};
+use super::list::{Listing, Page};
+use super::object::{Object, data_path};
+use super::pins::Pins;
 use super::record::{
-    BucketRecord, BucketSettings, Checksums, Content, Meta, Part, Record, UploadRecord, etag_of_parts, now, record_name,
+    BucketRecord, BucketSettings, Checksums, Content, Entry, Meta, Part, Record, UploadRecord, etag_of_parts, now,
 };
 use super::recover::BUCKET_RECORD;
-use super::upload::{ListedPart, UPLOAD_RECORD, Upload};
-
-/// Writers of different keys pass each other; of one key, one at a time goes from the check of its condition to the rename.
-const TURNS: usize = 64;
+use super::upload::{ListedPart, Upload};
 
 /// What a Complete says of the object as a whole.
 #[derive(Debug, Default)]
@@ -52,8 +52,6 @@ impl Whole {
     }
 }
 
-/// Objects by key.
-pub(crate) type Objects = BTreeMap<String, Arc<Object>>;
 /// Open uploads by key, then by id, which begins with the time: the order in which they are listed.
 pub(crate) type Uploads = BTreeMap<(String, String), Arc<Upload>>;
 
@@ -64,32 +62,36 @@ pub(crate) struct Bucket {
     pub(crate) created: i64,
     settings: Mutex<Arc<BucketSettings>>,
     path: PathBuf,
-    files: Files,
-    index: RwLock<Index>,
+    shared: Shared,
+    tables: Arc<Tables>,
     uploads: RwLock<Uploads>,
-    turns: Vec<Mutex<()>>,
 }
 
-#[derive(Debug, Default)]
-struct Index {
-    deleted: bool,
-    objects: Objects,
+/// What all buckets have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) files: Files,
+    pub(super) pins: Arc<Pins>,
+    pub(super) index: Arc<Index>,
+    pub(super) committer: Arc<Committer>,
 }
 
 impl Bucket {
-    /// The bucket in the directory `path`, with what was found there.
-    pub(super) fn new(record: BucketRecord, path: PathBuf, files: Files, objects: Objects, uploads: Uploads) -> Self {
+    /// The bucket in the directory `path`, with the uploads that are open.
+    pub(super) fn new(
+        record: BucketRecord,
+        path: PathBuf,
+        shared: Shared,
+        tables: Arc<Tables>,
+        uploads: Uploads,
+    ) -> Self {
         Self {
             created: record.created,
             settings: Mutex::new(Arc::new(record.settings)),
             path,
-            files,
-            index: RwLock::new(Index {
-                deleted: false,
-                objects,
-            }),
+            shared,
+            tables,
             uploads: RwLock::new(uploads),
-            turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
         }
     }
 
@@ -99,7 +101,7 @@ impl Bucket {
     }
 
     /// Changes what its owner has said of it.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut BucketSettings)) -> Result<(), DiskError> {
+    pub(crate) fn change_settings(&self, change: impl FnOnce(&mut BucketSettings)) -> Result<(), DiskError> {
         let mut current = self.settings.lock();
         let mut settings = BucketSettings::clone(&current);
         change(&mut settings);
@@ -107,19 +109,23 @@ impl Bucket {
             created: self.created,
             settings,
         };
-        self.files.publish(&self.path, BUCKET_RECORD, &record)?;
+        self.shared.files.publish(&self.path, BUCKET_RECORD, &record)?;
         *current = Arc::new(record.settings);
         Ok(())
     }
 
     /// The object at `key`.
     pub(crate) fn object(&self, key: &str) -> Result<Arc<Object>, DiskError> {
-        self.index.read().objects.get(key).cloned().ok_or(DiskError::NoSuchKey)
+        let _looking = self.shared.pins.looking();
+        match self.shared.index.object(&self.tables, key)? {
+            Some(record) => Ok(self.pinned(record)),
+            None => Err(DiskError::NoSuchKey),
+        }
     }
 
-    /// Runs `look` over the objects, in the order of their keys.
-    pub(crate) fn with_objects<T>(&self, look: impl FnOnce(&Objects) -> T) -> T {
-        look(&self.index.read().objects)
+    /// One page of its objects, in the order of their keys.
+    pub(crate) fn page(&self, listing: &Listing<'_>) -> Result<Page<Entry>, DiskError> {
+        self.shared.index.page(&self.tables, listing)
     }
 
     /// The open upload `id` of `key`.
@@ -137,7 +143,11 @@ impl Bucket {
     /// A place for the bytes of an object. They become one by [`Bucket::put`].
     pub(crate) fn draft(&self, others: ChecksumHasher) -> Result<Draft, DiskError> {
         let path = self.path.join("data").join(random_name()?);
-        Ok(Draft::new(self.files.clone(), path, others))
+        Ok(Draft::new(
+            self.shared.files.clone(),
+            self.shared.pins.hold(path),
+            others,
+        ))
     }
 
     /// Makes what was written the object at `key`, if the condition holds.
@@ -162,12 +172,19 @@ impl Bucket {
             checksums,
             meta,
         };
-        self.commit(record, condition, || {
-            self.files.sync_dir(&self.path.join("data"))?;
-            // From here on a record may name the file, even if the rename's own answer is an error.
+        let directory = Some(self.path.join("data"));
+        let id = record.content.id().to_owned();
+        let put = self.commit(record, condition, directory);
+        let named = match &put {
+            Ok(_) => true,
+            // A commit that failed may be found done all the same, now that the index is open again.
+            Err(DiskError::Io { .. }) => !matches!(self.shared.index.owner(&self.tables, &id), Ok(Owner::Nobody)),
+            Err(_) => false,
+        };
+        if named {
             written.keep();
-            Ok(())
-        })
+        }
+        put
     }
 
     /// The bytes of an object put in one piece, once more and without touching them, to be put again. Nothing of one made
@@ -177,16 +194,13 @@ impl Bucket {
             return Ok(None);
         };
         let path = self.path.join("data").join(random_name()?);
-        Written::linked(self.files.clone(), data, path, &object.record)
+        let pin = self.shared.pins.hold(path);
+        Written::linked(self.shared.files.clone(), data, pin, &object.record)
     }
 
-    /// Changes what was said about the object at `key`, but not its bytes nor its age.
-    pub(crate) fn amend(&self, key: &str, change: impl FnOnce(&mut Meta)) -> Result<Arc<Object>, DiskError> {
-        let name = record_name(key);
-        let _turn = self.turn(&name).map(Mutex::lock);
-        let mut record = self.object(key)?.record.clone();
-        change(&mut record.meta);
-        self.publish(record, &name)
+    /// Changes what is said about the object at `key`, but not its bytes nor its age.
+    pub(crate) fn amend(&self, key: String, amendment: Amendment) -> Result<(), DiskError> {
+        self.change(Change::Amend { key, amendment }).map(|_| ())
     }
 
     /// Opens an upload.
@@ -204,9 +218,21 @@ impl Bucket {
         };
         let id = format!("{:012x}{}", record.initiated, random_name()?);
         let path = self.path.join("uploads").join(&id);
-        self.files.create_dir(&path)?;
-        self.files.publish(&path, UPLOAD_RECORD, &record)?;
-        let upload = Arc::new(Upload::new(id.clone(), record, path, self.files.clone(), Vec::new()));
+        let Shared { files, pins, .. } = &self.shared;
+        // Until the index names the directory, this does.
+        let _pin = pins.hold(path.clone());
+        files.create_dir(&path)?;
+        let open = Change::Open {
+            id: id.clone(),
+            record: record.clone(),
+        };
+        if let Err(failure) = self.change(open) {
+            // Should the index name it after all, the next start finds that it is gone.
+            files.remove_later(path);
+            return Err(failure);
+        }
+        let upload = Upload::new(id.clone(), record, path, (files.clone(), Arc::clone(pins)), Vec::new());
+        let upload = Arc::new(upload);
         self.uploads.write().insert((key, id), Arc::clone(&upload));
         Ok(upload)
     }
@@ -224,7 +250,7 @@ impl Bucket {
     ) -> Result<Arc<Object>, DiskError> {
         let upload = match self.upload(key, id) {
             Ok(upload) => upload,
-            Err(error) => return self.completed(key, id, listed).ok_or(error),
+            Err(error) => return self.completed(key, id, listed)?.ok_or(error),
         };
         let completed = upload.complete(listed, min_part_size, |parts| {
             let size = parts.iter().map(|part| part.size).sum();
@@ -245,7 +271,7 @@ impl Bucket {
                 checksums,
                 meta: upload.record.meta.clone(),
             };
-            self.commit(record, condition, || Ok(()))
+            self.commit(record, condition, None)
         });
         match completed {
             Ok(object) => {
@@ -253,13 +279,16 @@ impl Bucket {
                 Ok(object)
             }
             // Another request completed it while this one waited for its turn.
-            Err(DiskError::NoSuchUpload) => self.completed(key, id, listed).ok_or(DiskError::NoSuchUpload),
+            Err(DiskError::NoSuchUpload) => self.completed(key, id, listed)?.ok_or(DiskError::NoSuchUpload),
             Err(error) => Err(error),
         }
     }
 
-    fn completed(&self, key: &str, id: &str, listed: &[ListedPart]) -> Option<Arc<Object>> {
-        let object = self.object(key).ok()?;
+    fn completed(&self, key: &str, id: &str, listed: &[ListedPart]) -> Result<Option<Arc<Object>>, DiskError> {
+        let object = match self.object(key) {
+            Err(DiskError::NoSuchKey) => return Ok(None),
+            object => object?,
+        };
         let same = |part: &Part, listed: &ListedPart| {
             part.number == listed.number && part.md5.to_hex().eq_ignore_ascii_case(&listed.etag)
         };
@@ -269,52 +298,64 @@ impl Bucket {
                     && parts.len() == listed.len()
                     && parts.iter().zip(listed).all(|(part, listed)| same(part, listed)) =>
             {
-                Some(object)
+                Ok(Some(object))
             }
-            Content::Parts { .. } | Content::File(_) => None,
+            Content::Parts { .. } | Content::File(_) => Ok(None),
         }
     }
 
     /// Gives up the upload `id` of `key`.
     pub(crate) fn abort_upload(&self, key: &str, id: &str) -> Result<(), DiskError> {
-        self.upload(key, id)?.abort()?;
+        let forget = || self.change(Change::Abort { id: id.to_owned() }).map(|_| ());
+        self.upload(key, id)?.abort(forget)?;
         self.uploads.write().remove(&(key.to_owned(), id.to_owned()));
         Ok(())
     }
 
     /// Removes the object at `key`; whether there was one, if the condition holds.
     pub(crate) fn delete(&self, key: &str, condition: &Condition) -> Result<bool, DiskError> {
-        let name = record_name(key);
-        let _turn = self.turn(&name).map(Mutex::lock);
-        let Ok(object) = self.object(key) else {
-            return Ok(false);
+        let delete = Change::Delete {
+            key: key.to_owned(),
+            condition: condition.clone(),
         };
-        condition.check(Some(&object))?;
-        let dir = self.path.join("objects");
-        let path = dir.join(&name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.context("remove", &path)?,
+        let before = self.change(delete)?;
+        Ok(before.is_some_and(|before| {
+            self.condemn(&before);
+            true
+        }))
+    }
+
+    /// Removes the objects at `keys`, waiting for the disk once and not for each.
+    pub(crate) fn delete_all(&self, keys: &[String]) -> Result<(), DiskError> {
+        let delete = |key: &String| Change::Delete {
+            key: key.clone(),
+            condition: Condition::default(),
+        };
+        let pending: Vec<_> = keys
+            .iter()
+            .map(|key| self.shared.committer.change(&self.tables, delete(key)))
+            .collect();
+        for deleted in pending {
+            if let Some(before) = deleted.wait()? {
+                self.condemn(&before);
+            }
         }
-        self.index.write().objects.remove(key);
-        object.replaced_by(None);
-        self.files.sync_dir(&dir)?;
-        Ok(true)
+        Ok(())
     }
 
     /// Refuses all that comes later, if there is no object.
     pub(super) fn close(&self) -> Result<(), DiskError> {
-        let mut index = self.index.write();
-        if !index.objects.is_empty() {
-            return Err(DiskError::BucketNotEmpty);
-        }
-        index.deleted = true;
-        Ok(())
+        self.change(Change::Close).map(|_| ())
     }
 
     /// Takes back [`Bucket::close`].
     pub(super) fn reopen(&self) {
-        self.index.write().deleted = false;
+        self.tables.set_closed(false);
+    }
+
+    /// Takes a closed bucket, with its open uploads, off the index.
+    pub(super) fn forget(&self) -> Result<(), DiskError> {
+        self.change(Change::Forget).map(|_| ())
     }
 
     /// The directory.
@@ -327,38 +368,35 @@ impl Bucket {
         &self,
         record: Record,
         condition: &Condition,
-        prepare: impl FnOnce() -> Result<(), DiskError>,
+        directory: Option<PathBuf>,
     ) -> Result<Arc<Object>, DiskError> {
-        let name = record_name(&record.key);
-        let _turn = self.turn(&name).map(Mutex::lock);
-        condition.check(self.object(&record.key).ok().as_deref())?;
-        if self.index.read().deleted {
-            return Err(DiskError::NoSuchBucket);
-        }
-        prepare()?;
-        self.publish(record, &name)
-    }
-
-    /// Writes the record and shows it, in the turn of its key.
-    fn publish(&self, record: Record, name: &str) -> Result<Arc<Object>, DiskError> {
-        let published = self.files.publish(&self.path.join("objects"), name, &record);
-        let mut index = self.index.write();
-        if index.deleted {
-            return Err(DiskError::NoSuchBucket);
-        }
-        published?;
-        let object = Arc::new(Object::new(record, &self.path, self.files.clone()));
-        let key = object.record.key.clone();
-        if let Some(before) = index.objects.insert(key, Arc::clone(&object)) {
-            before.replaced_by(Some(&object));
+        // Before anybody can see it, so that it cannot be replaced and gone before it is told.
+        let object = self.pinned(record);
+        let put = Change::Put {
+            record: Box::new(object.record.clone()),
+            condition: condition.clone(),
+            directory,
+        };
+        if let Some(before) = self.change(put)?
+            // Completing an upload again writes a record for the same data.
+            && before.content.id() != object.record.content.id()
+        {
+            self.condemn(&before);
         }
         Ok(object)
     }
 
-    fn turn(&self, name: &str) -> Option<&Mutex<()>> {
-        let number = name
-            .bytes()
-            .fold(0, |sum: usize, byte| sum.wrapping_mul(31) + usize::from(byte));
-        self.turns.get(number % TURNS)
+    fn change(&self, change: Change) -> Result<Option<Record>, DiskError> {
+        self.shared.committer.change(&self.tables, change).wait()
+    }
+
+    /// The object that `record` tells of; its data stay as long as somebody has it.
+    fn pinned(&self, record: Record) -> Arc<Object> {
+        let pin = self.shared.pins.hold(data_path(&self.path, &record.content));
+        Arc::new(Object::new(record, pin))
+    }
+
+    fn condemn(&self, before: &Record) {
+        self.shared.pins.condemn(data_path(&self.path, &before.content));
     }
 }

@@ -1,7 +1,7 @@
 //! `If-Match` and `If-None-Match` of a request that writes (RFC 9110 section 13.1).
 
 use super::error::DiskError;
-use super::object::Object;
+use super::record::Record;
 
 /// What must hold of the object there before another takes its place.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +29,8 @@ impl Tag {
 
 impl Condition {
     /// Checks it against what is there now.
-    pub(super) fn check(&self, current: Option<&Object>) -> Result<(), DiskError> {
-        let etag = current.map(|object| object.record.etag.as_str());
+    pub(super) fn check(&self, current: Option<&Record>) -> Result<(), DiskError> {
+        let etag = current.map(|record| record.etag.as_str());
         match (&self.if_match, etag) {
             (Some(_), None) => return Err(DiskError::NoSuchKey),
             (Some(tag), Some(etag)) if !tag.names(etag) => return Err(DiskError::PreconditionFailed("If-Match")),

@@ -1,8 +1,8 @@
 //! Bytes on their way in: written and hashed in one pass, gone again unless something comes of them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
@@ -11,6 +11,7 @@ use shared::Md5Digest;
 
 use super::error::{DiskError, IoContext as _};
 use super::files::Files;
+use super::pins::Pin;
 use super::record::Record;
 
 /// A file being written. Dropped, it takes the file with it.
@@ -44,17 +45,17 @@ pub(crate) struct Written {
 
 #[derive(Debug)]
 struct DraftFile {
-    path: PathBuf,
+    pin: Pin,
     files: Files,
     kept: bool,
 }
 
 impl Draft {
-    /// A file at `path`, made when the first bytes arrive; hashed with MD5 and with what `others` asks for.
-    pub(super) fn new(files: Files, path: PathBuf, others: ChecksumHasher) -> Self {
+    /// A file where `pin` says, made when the first bytes arrive; hashed with MD5 and with what `others` asks for.
+    pub(super) fn new(files: Files, pin: Pin, others: ChecksumHasher) -> Self {
         Self {
             file: DraftFile {
-                path,
+                pin,
                 files,
                 kept: false,
             },
@@ -70,7 +71,7 @@ impl Draft {
     /// Hashes and writes what arrived.
     pub(crate) fn write(&mut self, chunks: &[Bytes]) -> Result<(), DiskError> {
         let Self {
-            file: DraftFile { path, .. },
+            file: DraftFile { pin, .. },
             open,
             hashes,
             size,
@@ -78,7 +79,7 @@ impl Draft {
         let mut write = || -> io::Result<()> {
             let file = match open {
                 Some(file) => file,
-                None => open.insert(File::create_new(&*path)?),
+                None => open.insert(File::create_new(pin.path())?),
             };
             for chunk in chunks {
                 hashes.md5.update(chunk);
@@ -88,14 +89,14 @@ impl Draft {
             }
             Ok(())
         };
-        write().context("write", path)
+        write().context("write", pin.path())
     }
 
     /// Waits for the disk and gives the hashes.
     pub(crate) fn finish(mut self) -> Result<Written, DiskError> {
         self.write(&[])?; // An empty body is a file too.
         if let Some(open) = &self.open {
-            self.file.files.sync_data(open).context("sync", &self.file.path)?;
+            self.file.files.sync_data(open).context("sync", self.file.pin.path())?;
         }
         Ok(Written {
             file: self.file,
@@ -107,18 +108,19 @@ impl Draft {
 }
 
 impl Written {
-    /// The file `data` of the object that `record` tells of, by a second name; nothing if it has as many as it may.
-    pub(super) fn linked(files: Files, data: &Path, path: PathBuf, record: &Record) -> Result<Option<Self>, DiskError> {
+    /// The file `data` of the object that `record` tells of, by a second name, which `pin` pins; nothing if it has as many
+    /// as it may.
+    pub(super) fn linked(files: Files, data: &Path, pin: Pin, record: &Record) -> Result<Option<Self>, DiskError> {
         let Some(md5) = Md5Digest::from_hex(&record.etag) else {
             return Ok(None);
         };
-        match fs::hard_link(data, &path) {
+        match fs::hard_link(data, pin.path()) {
             Err(error) if error.kind() == io::ErrorKind::TooManyLinks => return Ok(None),
-            linked => linked.context("link", &path)?,
+            linked => linked.context("link", pin.path())?,
         }
         Ok(Some(Self {
             file: DraftFile {
-                path,
+                pin,
                 files,
                 kept: false,
             },
@@ -130,7 +132,7 @@ impl Written {
 
     /// Where the bytes are now.
     pub(super) fn path(&self) -> &Path {
-        &self.file.path
+        self.file.pin.path()
     }
 
     /// Something names the file now, or may after a crash: it stays.
@@ -141,8 +143,8 @@ impl Written {
 
 impl Drop for DraftFile {
     fn drop(&mut self) {
-        if !self.kept && fs::exists(&self.path).unwrap_or(true) {
-            self.files.remove_later(std::mem::take(&mut self.path));
+        if !self.kept {
+            self.pin.condemn();
         }
     }
 }

@@ -41,6 +41,24 @@ pub(crate) enum DiskError {
     },
 }
 
+impl DiskError {
+    /// The same failure for one more of those who shared it.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Io { doing, path, source } => Self::Io {
+                doing,
+                path: path.clone(),
+                source: io::Error::new(source.kind(), source.to_string()),
+            },
+            other => Self::Io {
+                doing: "change",
+                path: PathBuf::from("the index"),
+                source: io::Error::other(other.to_string()),
+            },
+        }
+    }
+}
+
 /// Says what was tried on which path when the system refuses.
 pub(crate) trait IoContext<T> {
     fn context(self, doing: &'static str, path: &Path) -> Result<T, DiskError>;

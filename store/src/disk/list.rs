@@ -1,6 +1,5 @@
 //! One page of a listing: keys in order, those that share a prefix up to the delimiter told once.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// What to list.
@@ -25,6 +24,16 @@ pub(crate) struct Page<T> {
     pub(crate) next: Option<String>,
 }
 
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            prefixes: Vec::new(),
+            next: None,
+        }
+    }
+}
+
 /// The beginning of `key` up to the first delimiter after the prefix.
 pub(crate) fn common_prefix<'a>(key: &'a str, prefix: &str, delimiter: Option<&str>) -> Option<&'a str> {
     let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty())?;
@@ -33,35 +42,39 @@ pub(crate) fn common_prefix<'a>(key: &'a str, prefix: &str, delimiter: Option<&s
 }
 
 impl Listing<'_> {
-    /// The page, in time that grows with the page, not with the map.
-    pub(crate) fn page<T: Clone>(&self, map: &BTreeMap<String, T>) -> Page<T> {
-        let mut page = Page {
-            items: Vec::new(),
-            prefixes: Vec::new(),
-            next: None,
-        };
+    /// The page, in time that grows with the page and not with what there is. `rows` gives keys in order from a bound on,
+    /// each with something that `item` makes an entry of, if the key is told.
+    pub(super) fn page<T, R, I, E>(
+        &self,
+        mut rows: impl FnMut(Bound<&str>) -> Result<I, E>,
+        mut item: impl FnMut(R) -> Result<T, E>,
+    ) -> Result<Page<T>, E>
+    where
+        I: Iterator<Item = Result<(String, R), E>>,
+    {
+        let mut page = Page::default();
         let mut last = String::new();
         let mut from = match self.after {
             Some(after) if after >= self.prefix => Bound::Excluded(after.to_owned()),
             Some(_) | None => Bound::Included(self.prefix.to_owned()),
         };
         'seek: loop {
-            let start = from.as_ref().map(String::as_str);
-            for (key, item) in map.range::<str, _>((start, Bound::Unbounded)) {
+            for row in rows(from.as_ref().map(String::as_str))? {
+                let (key, row) = row?;
                 if !key.starts_with(self.prefix) {
                     break 'seek;
                 }
-                let group = common_prefix(key, self.prefix, self.delimiter);
+                let group = common_prefix(&key, self.prefix, self.delimiter);
                 let told = group.is_some_and(|group| self.after == Some(group) || group == last);
                 if !told {
                     if page.items.len() + page.prefixes.len() == self.max {
                         page.next = (self.max > 0).then_some(last);
                         break 'seek;
                     }
-                    group.unwrap_or(key).clone_into(&mut last);
+                    group.unwrap_or(&key).clone_into(&mut last);
                     match group {
                         Some(group) => page.prefixes.push(group.to_owned()),
-                        None => page.items.push(item.clone()),
+                        None => page.items.push(item(row)?),
                     }
                 }
                 if let Some(group) = group {
@@ -75,15 +88,26 @@ impl Listing<'_> {
             }
             break;
         }
-        page
+        Ok(page)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    fn page(listing: &Listing<'_>, keys: &BTreeMap<String, String>) -> Page<String> {
+        let rows = |from: Bound<&str>| {
+            let range = keys.range::<str, _>((from, Bound::Unbounded));
+            Ok::<_, Infallible>(range.map(|(key, item)| Ok((key.clone(), item))))
+        };
+        listing.page(rows, |item| Ok(item.clone())).unwrap()
+    }
 
     /// All pages, as a client walks them, each of at most `max` entries.
     fn walk(keys: &BTreeMap<String, String>, prefix: &str, delimiter: Option<&str>, max: usize) -> Vec<String> {
@@ -95,7 +119,7 @@ mod tests {
                 after: after.as_deref(),
                 max,
             };
-            let page = listing.page(keys);
+            let page = page(&listing, keys);
             assert!(page.items.len() + page.prefixes.len() <= max);
             all.extend(page.items);
             all.extend(page.prefixes);
@@ -126,7 +150,7 @@ mod tests {
 
     #[test]
     fn no_entries_asked_for_are_none_and_no_next_page() {
-        let page = Listing::default().page(&keys(&["a", "b"]));
+        let page = page(&Listing::default(), &keys(&["a", "b"]));
         assert!(page.items.is_empty() && page.next.is_none());
     }
 

@@ -1,28 +1,37 @@
-//! Buckets, objects and uploads in one directory, where all that a reader sees comes and goes by one rename.
+//! Buckets, objects and uploads in one directory, where all that a reader sees comes and goes by one transaction.
 //!
 //! ```text
 //! DIR/format                      what layout this is
 //! DIR/lock                        held by the process that serves it
+//! DIR/index.redb                  the index: a record for every object and every open upload; names their data
+//! DIR/reserve                     room set aside, so that a full disk can be made emptier
 //! DIR/trash/                      deleted buckets on their way out
 //! DIR/buckets/NAME/bucket.json
-//!                  objects/HASH   record of the object whose key has this SHA-256; names its data
 //!                  data/ID        bytes of an object put in one piece
-//!                  uploads/ID/    parts of an upload, NUMBER.SEQ.MD5; with upload.json while it is open.
-//!                                 Completing writes a record that names these very files, and removes upload.json
+//!                  uploads/ID/    parts of an upload, NUMBER.SEQ.MD5. Completing makes an object of these very files
 //! ```
 //!
-//! Records are small and all in memory, sorted by key; bytes are only ever read from the disk. Everything here blocks.
+//! Of objects nothing is kept in memory but what is being read; of uploads, those that are open. Everything here blocks.
 
 mod bucket;
+mod check;
 mod checksum;
+mod commit;
 mod condition;
 mod draft;
 mod error;
 mod files;
+mod index;
 mod list;
+mod migrate;
 mod object;
+mod pins;
 mod record;
 mod recover;
+mod reserve;
+#[cfg(test)]
+mod scale;
+mod sweep;
 mod upload;
 
 use std::collections::BTreeMap;
@@ -33,32 +42,46 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 pub(crate) use bucket::{Bucket, Whole};
+pub use check::{CheckEvent, CheckSummary, Problem, check};
 pub(crate) use checksum::{Algorithm, ChecksumKind, PlannedChecksum, hasher};
+pub(crate) use commit::Amendment;
 pub(crate) use condition::{Condition, Tag};
 pub(crate) use draft::{Draft, Written};
 pub(crate) use error::DiskError;
 pub(crate) use files::random_name;
 pub(crate) use list::{Listing, Page, common_prefix};
 pub(crate) use object::{Object, Reader};
-pub(crate) use record::{Acl, BucketSettings, Checksums, CorsRule, Meta, Record, Tags, now};
+pub(crate) use record::{Acl, BucketSettings, Checksums, CorsRule, Entry, Meta, Record, Tags, now};
 pub(crate) use upload::ListedPart;
 
 #[cfg(test)]
 pub(crate) use record::Content;
 
+use bucket::Shared;
 use error::IoContext as _;
-use files::Files;
+use index::Tables;
 use record::BucketRecord;
+use sweep::Sweeper;
 
 /// Everything under one directory.
 #[derive(Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
-    files: Files,
+    shared: Shared,
     buckets: RwLock<BTreeMap<String, Arc<Bucket>>>,
     min_part_size: u64,
+    sweeper: Sweeper,
     /// Locked as long as it is open.
     _lock: File,
+}
+
+impl Drop for Disk {
+    /// A request that nobody waits for may still hold a bucket. Whoever opens the directory next finds the index closed.
+    fn drop(&mut self) {
+        self.sweeper.stop();
+        self.shared.committer.close();
+        self.shared.index.close();
+    }
 }
 
 impl Disk {
@@ -92,16 +115,13 @@ impl Disk {
             created: now(),
             settings,
         };
-        for dir in [
-            path.clone(),
-            path.join("objects"),
-            path.join("data"),
-            path.join("uploads"),
-        ] {
-            self.files.create_dir(&dir)?;
+        let Shared { files, .. } = &self.shared;
+        for dir in [path.clone(), path.join("data"), path.join("uploads")] {
+            files.create_dir(&dir)?;
         }
-        self.files.publish(&path, recover::BUCKET_RECORD, &record)?;
-        let bucket = Bucket::new(record, path, self.files.clone(), BTreeMap::new(), BTreeMap::new());
+        files.publish(&path, recover::BUCKET_RECORD, &record)?;
+        let tables = Arc::new(Tables::of(name));
+        let bucket = Bucket::new(record, path, self.shared.clone(), tables, BTreeMap::new());
         buckets.insert(name.to_owned(), Arc::new(bucket));
         Ok(true)
     }
@@ -110,16 +130,21 @@ impl Disk {
     pub(crate) fn delete_bucket(&self, name: &str) -> Result<(), DiskError> {
         let mut buckets = self.buckets.write();
         let bucket = buckets.get(name).cloned().ok_or(DiskError::NoSuchBucket)?;
-        bucket.close()?;
         let trash = self.root.join("trash").join(files::random_name()?);
-        if let Err(error) = fs::rename(bucket.path(), &trash).context("move to the trash", bucket.path()) {
+        let moved = bucket
+            .close()
+            .and_then(|()| fs::rename(bucket.path(), &trash).context("move to the trash", bucket.path()));
+        if let Err(error) = moved {
             bucket.reopen();
             return Err(error);
         }
         buckets.remove(name);
+        let Shared { files, .. } = &self.shared;
+        files.sync_dir(&self.root.join("buckets"))?;
+        // Before another bucket can have the name. Cut off here, the next start does it.
+        bucket.forget()?;
         drop(buckets);
-        self.files.sync_dir(&self.root.join("buckets"))?;
-        self.files.remove_later(trash);
+        files.remove_later(trash);
         Ok(())
     }
 }

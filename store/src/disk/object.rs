@@ -5,13 +5,12 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use shared::PartNumber;
 
 use super::error::{DiskError, IoContext as _};
-use super::files::Files;
+use super::pins::Pin;
 use super::record::{Content, Part, Record};
 
 /// Bytes that a reader takes from the disk at once.
@@ -21,21 +20,13 @@ const READ_SIZE: u64 = 512 * 1024;
 #[derive(Debug)]
 pub(crate) struct Object {
     pub(crate) record: Record,
-    data: PathBuf,
-    files: Files,
-    doomed: AtomicBool,
+    data: Pin,
 }
 
 impl Object {
-    /// The object that `record` tells of, in the bucket at `bucket`.
-    pub(super) fn new(record: Record, bucket: &Path, files: Files) -> Self {
-        let data = data_path(bucket, &record.content);
-        Self {
-            record,
-            data,
-            files,
-            doomed: AtomicBool::new(false),
-        }
+    /// The object that `record` tells of, with its data pinned.
+    pub(super) fn new(record: Record, data: Pin) -> Self {
+        Self { record, data }
     }
 
     /// The one file of an object put in one piece.
@@ -45,10 +36,7 @@ impl Object {
 
     /// The parts that it was completed from; none if it was put in one piece.
     pub(crate) fn parts(&self) -> &[Part] {
-        match &self.record.content {
-            Content::File(_) => &[],
-            Content::Parts { parts, .. } => parts,
-        }
+        parts(&self.record)
     }
 
     /// The bytes of part `number`. An object put in one piece is its own part 1.
@@ -66,21 +54,13 @@ impl Object {
         }
         None
     }
-
-    /// Another version took its place, or none: its data go when the last reader does.
-    pub(super) fn replaced_by(&self, next: Option<&Self>) {
-        // Completing an upload again writes a record for the same data.
-        if next.is_none_or(|next| next.data != self.data) {
-            self.doomed.store(true, Ordering::Release);
-        }
-    }
 }
 
-impl Drop for Object {
-    fn drop(&mut self) {
-        if *self.doomed.get_mut() {
-            self.files.remove_later(std::mem::take(&mut self.data));
-        }
+/// The parts that the object was completed from; none if it was put in one piece.
+pub(super) fn parts(record: &Record) -> &[Part] {
+    match &record.content {
+        Content::File(_) => &[],
+        Content::Parts { parts, .. } => parts,
     }
 }
 
@@ -142,7 +122,7 @@ impl Reader {
 
     /// The file that holds the byte at `position`, ready to read it, and where in the object it ends.
     fn file_at(&self, position: u64) -> Result<(File, PathBuf, u64), DiskError> {
-        let mut path = self.object.data.clone();
+        let mut path = self.object.data.path().to_owned();
         let (mut start, mut end) = (0, self.object.record.size);
         if !self.object.parts().is_empty() {
             end = 0;

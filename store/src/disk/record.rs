@@ -1,4 +1,4 @@
-//! What is written about an object or an upload: one JSON record each, which names the data.
+//! What is written about an object or an upload: one JSON record each in the index, which names the data.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -128,6 +128,25 @@ pub(crate) struct Record {
     pub(crate) meta: Meta,
 }
 
+impl Content {
+    /// The name of the file in `data/`, or of the directory in `uploads/`.
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::File(id) | Self::Parts { upload: id, .. } => id,
+        }
+    }
+}
+
+/// What a listing tells of an object: the record without where its bytes are, which may be long.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) size: u64,
+    pub(crate) etag: String,
+    /// Milliseconds since 1970.
+    pub(crate) modified: i64,
+}
+
 /// An upload as it was created; the parts are told by the files beside it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct UploadRecord {
@@ -177,7 +196,7 @@ pub(crate) struct CorsRule {
     pub(crate) max_age_seconds: Option<i32>,
 }
 
-/// The record's file name: any key is legal, and none becomes a path.
+/// The name that a record's file had in format 1, before there was an index.
 pub(super) fn record_name(key: &str) -> String {
     let mut name = String::with_capacity(64);
     push_hex(&Sha256::digest(key.as_bytes()), &mut name);

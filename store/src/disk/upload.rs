@@ -2,22 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use s3s::checksum::ChecksumHasher;
 use shared::PartNumber;
-use tracing::warn;
 
 use super::checksum::PlannedChecksum;
 use super::draft::{Draft, Written};
 use super::error::{DiskError, IoContext as _};
 use super::files::{DRAFT, Files, random_name};
+use super::pins::Pins;
 use super::record::{Checksums, Part, UploadRecord, now};
-
-/// The record's name in the upload's directory. While it is there, the upload is open.
-pub(super) const UPLOAD_RECORD: &str = "upload.json";
 
 /// One multipart upload, of one key of one bucket.
 #[derive(Debug)]
@@ -26,6 +23,7 @@ pub(crate) struct Upload {
     pub(crate) record: UploadRecord,
     path: PathBuf,
     files: Files,
+    pins: Arc<Pins>,
     state: Mutex<State>,
 }
 
@@ -55,7 +53,13 @@ pub(crate) struct ListedPart {
 
 impl Upload {
     /// The upload in the directory `path`, with the parts found there.
-    pub(super) fn new(id: String, record: UploadRecord, path: PathBuf, files: Files, found: Vec<StoredPart>) -> Self {
+    pub(super) fn new(
+        id: String,
+        record: UploadRecord,
+        path: PathBuf,
+        (files, pins): (Files, Arc<Pins>),
+        found: Vec<StoredPart>,
+    ) -> Self {
         let next_seq = found.iter().map(|stored| stored.part.seq + 1).max().unwrap_or_default();
         let mut parts = BTreeMap::<PartNumber, StoredPart>::new();
         for stored in found {
@@ -71,6 +75,7 @@ impl Upload {
             record,
             path,
             files,
+            pins,
             state: Mutex::new(State {
                 open: true,
                 next_seq,
@@ -92,7 +97,7 @@ impl Upload {
             return Err(DiskError::NoSuchUpload);
         }
         let path = self.path.join(format!("{DRAFT}{}", random_name()?));
-        Ok(Draft::new(self.files.clone(), path, others))
+        Ok(Draft::new(self.files.clone(), self.pins.hold(path), others))
     }
 
     /// Makes what was written the part `number`, in place of an earlier one.
@@ -164,35 +169,20 @@ impl Upload {
                 self.files.remove_later(self.path.join(stored.part.file_name()));
             }
         }
-        // The object is there. If this is cut off, the next start finds the object's record and does it. Not left for
-        // later: were the object deleted in between, a start would take the upload for open.
-        if let Err(error) = self.forget() {
-            warn!(upload = %self.id, error = &error as &dyn std::error::Error, "a completed upload's record stays until the next start");
-        }
         Ok(published)
     }
 
-    /// Gives the upload up, with all its parts.
-    pub(super) fn abort(&self) -> Result<(), DiskError> {
+    /// Gives the upload up, with all its parts, once `forget` has taken it off the index.
+    pub(super) fn abort(&self, forget: impl FnOnce() -> Result<(), DiskError>) -> Result<(), DiskError> {
         let mut state = self.state.lock();
         if !state.open {
             return Err(DiskError::NoSuchUpload);
         }
-        self.forget()?;
+        forget()?;
         state.open = false;
         drop(state);
         self.files.remove_later(self.path.clone());
         Ok(())
-    }
-
-    /// Removes the record that says the upload is open.
-    fn forget(&self) -> Result<(), DiskError> {
-        let record = self.path.join(UPLOAD_RECORD);
-        match fs::remove_file(&record) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.context("remove", &record)?,
-        }
-        self.files.sync_dir(&self.path)
     }
 }
 

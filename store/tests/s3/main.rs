@@ -5,11 +5,14 @@
 #![allow(clippy::format_push_string, clippy::format_collect)]
 
 mod acls;
+mod check;
 mod checksums;
 mod client;
 mod copies;
+mod crash;
 mod faults;
 mod objects;
+mod races;
 mod restart;
 mod settings;
 mod signatures;

@@ -1,0 +1,137 @@
+//! Requests at once on one key, and on many: each gets its own answer, and nobody sees half of another's.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use md5::{Digest as _, Md5};
+use store::DevStore;
+
+use crate::client::{Client, elements, hex};
+
+const WRITERS: u8 = 8;
+
+/// A version that is one byte over and over, so that two in one body would show.
+fn version(of: u8) -> Vec<u8> {
+    vec![of; 100_000 + usize::from(of)]
+}
+
+/// Reads `key` until `done`; every body has to be of one version, and to be what its ETag and length say.
+fn read_until(done: &AtomicBool, client: &Client, key: &str, etag: impl Fn(&[u8]) -> String) -> usize {
+    let mut reads = 0;
+    while !done.load(Ordering::Acquire) || reads == 0 {
+        let answer = client.get(key);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let first = answer.body[0];
+        assert!(
+            answer.body == version(first),
+            "bytes of two versions, or not all of one"
+        );
+        assert_eq!(answer.etag(), etag(&answer.body));
+        reads += 1;
+    }
+    reads
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_a_key_that_is_written_all_the_time_see_whole_versions() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("key", &version(0));
+    let done = AtomicBool::new(false);
+    let etag = |body: &[u8]| format!("\"{}\"", hex(&Md5::digest(body)));
+    thread::scope(|scope| {
+        let writers = [1, 101].map(|from| {
+            let client = &client;
+            scope.spawn(move || {
+                for number in from..from + 60 {
+                    assert_eq!(client.put("key", &version(number)).status, 200);
+                }
+            })
+        });
+        let readers = [(), ()].map(|()| scope.spawn(|| read_until(&done, &client, "key", etag)));
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, Ordering::Release);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_an_object_in_parts_that_is_replaced_see_whole_versions() {
+    let store = DevStore::start_with(|config| config.min_part_size = 1).await.unwrap();
+    let client = Client::of(&store);
+    let replace = |number: u8| {
+        let (body, id) = (version(number), client.create("key"));
+        let halves = body.split_at(50_000);
+        let etags = [(1, halves.0), (2, halves.1)].map(|(part, half)| client.part("key", &id, part, half).etag());
+        let listed = [(1, &*etags[0]), (2, &*etags[1])];
+        assert_eq!(client.complete("key", &id, &listed).status, 200);
+    };
+    let etag = |body: &[u8]| {
+        let halves = body.split_at(50_000);
+        let md5s = [Md5::digest(halves.0), Md5::digest(halves.1)].concat();
+        format!("\"{}-2\"", hex(&Md5::digest(md5s)))
+    };
+    replace(0);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let readers = [(), ()].map(|()| scope.spawn(|| read_until(&done, &client, "key", etag)));
+        (1..40).for_each(replace);
+        done.store(true, Ordering::Release);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_create_a_key_at_once_one_does() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    for key in ["a", "b", "c", "d"] {
+        let create = |writer: u8| {
+            let headers = [("if-none-match", "*")];
+            let target = client.v4("PUT", key, &[], &[]);
+            (writer, client.send("PUT", &target, &headers, &version(writer)).status)
+        };
+        let answers: Vec<_> = thread::scope(|scope| {
+            let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || create(writer))).collect();
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        let created: Vec<_> = answers.iter().filter(|(_, status)| *status == 200).collect();
+        assert_eq!(created.len(), 1, "{answers:?}");
+        assert!(
+            answers.iter().all(|(_, status)| [200, 412].contains(status)),
+            "{answers:?}"
+        );
+        assert!(client.get(key).body == version(created[0].0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_of_many_keys_at_once_all_find_theirs() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let key = |writer: u8, number: u8| format!("{writer}/{number}");
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let client = &client;
+            scope.spawn(move || {
+                for number in 0..10 {
+                    assert_eq!(client.put(&key(writer, number), &version(number)).status, 200);
+                }
+                assert_eq!(client.ask("DELETE", &key(writer, 0), &[], b"").status, 204);
+            });
+        }
+    });
+    let listed = elements(&client.ask("GET", "", &[], b"").text(), "Key");
+    let mut expected: Vec<_> = (0..WRITERS)
+        .flat_map(|writer| (1..10).map(move |number| key(writer, number)))
+        .collect();
+    expected.sort();
+    assert_eq!(listed, expected);
+    assert!(client.get(&key(3, 7)).body == version(7));
+}
