@@ -160,7 +160,9 @@ fn expire(bucket: &Bucket, rules: &[LifecycleRule], now: OffsetDateTime) -> usiz
             if !rules.iter().any(concerned) {
                 continue;
             }
-            let Ok(object) = bucket.object(&entry.key) else { continue };
+            let Ok(object) = bucket.object(&entry.key) else {
+                continue;
+            };
             let record = &object.record;
             if expiration(rules, record).is_none_or(|(end, _)| end > now) {
                 continue;

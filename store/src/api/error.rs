@@ -50,9 +50,11 @@ fn said(failure: &DiskError) -> String {
         DiskError::NoSuchBucket => "The specified bucket does not exist".to_owned(),
         DiskError::BucketNotEmpty => "The bucket you tried to delete is not empty".to_owned(),
         DiskError::NoSuchKey => "The specified key does not exist.".to_owned(),
-        DiskError::NoSuchUpload => "The specified upload does not exist. The upload ID may be invalid, or the upload may have been \
+        DiskError::NoSuchUpload => {
+            "The specified upload does not exist. The upload ID may be invalid, or the upload may have been \
                                     aborted or completed."
-            .to_owned(),
+                .to_owned()
+        }
         DiskError::InvalidPart(_) => format!(
             "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity \
              tag may not match the part's entity tag. ({failure})"
@@ -67,9 +69,9 @@ fn said(failure: &DiskError) -> String {
             format!("At least one of the pre-conditions you specified did not hold ({failure})")
         }
         DiskError::BadDigest => "The Content-MD5 you specified did not match what we received.".to_owned(),
-        DiskError::IncompleteBody { .. } => format!(
-            "You did not provide the number of bytes specified by the Content-Length HTTP header ({failure})"
-        ),
+        DiskError::IncompleteBody { .. } => {
+            format!("You did not provide the number of bytes specified by the Content-Length HTTP header ({failure})")
+        }
         DiskError::BadChecksum(_) | DiskError::WrongObjectSize { .. } | DiskError::Io { .. } => failure.to_string(),
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes on their way in: written and hashed in one pass, gone again unless something comes of them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 

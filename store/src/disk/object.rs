@@ -31,7 +31,7 @@ impl Object {
 
     /// The one file of an object put in one piece.
     pub(super) fn data_file(&self) -> Option<&Path> {
-        matches!(self.record.content, Content::File(_)).then_some(&*self.data)
+        matches!(self.record.content, Content::File(_)).then(|| self.data.path())
     }
 
     /// The parts that it was completed from; none if it was put in one piece.

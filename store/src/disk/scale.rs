@@ -23,7 +23,7 @@ fn key(number: u32) -> String {
 fn fill(root: &Path) {
     let tables = Tables::of("uploads");
     let disk = Disk::open(root.to_owned(), true, 1).unwrap();
-    disk.create_bucket("uploads").unwrap();
+    disk.create_bucket("uploads", BucketSettings::default()).unwrap();
     drop(disk);
     let index = Index::open(root, true).unwrap();
     let numbers: Vec<_> = (0..objects()).collect();
@@ -41,6 +41,7 @@ fn fill(root: &Path) {
                             u128::from(*number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
                         );
                         let record = Record {
+                            checksum_kind: None,
                             key: key.clone(),
                             size: 4096,
                             etag: id.clone(),

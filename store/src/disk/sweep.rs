@@ -165,12 +165,12 @@ mod tests {
     use s3s::checksum::ChecksumHasher;
     use shared::PartNumber;
 
-    use super::super::{Bucket, Checksums, Condition, Disk, Draft, ListedPart, Meta, Reader};
+    use super::super::{Bucket, BucketSettings, Checksums, Condition, Disk, Draft, ListedPart, Meta, Reader, Whole};
     use super::*;
 
     fn open(root: &Path) -> (Disk, Arc<Bucket>) {
         let disk = Disk::open(root.to_owned(), false, 1).unwrap();
-        disk.create_bucket("bucket").unwrap();
+        disk.create_bucket("bucket", BucketSettings::default()).unwrap();
         let bucket = disk.bucket("bucket").unwrap();
         (disk, bucket)
     }
@@ -190,7 +190,7 @@ mod tests {
 
     /// An upload of two parts, of which only the second is listed if it is completed.
     fn upload(bucket: &Bucket, key: &str, completed: bool) -> String {
-        let upload = bucket.create_upload(key.to_owned(), Meta::default()).unwrap();
+        let upload = bucket.create_upload(key.to_owned(), Meta::default(), None).unwrap();
         for number in [1_u64, 2] {
             let mut draft = upload.draft(ChecksumHasher::default()).unwrap();
             draft.write(&[Bytes::from_static(b"part")]).unwrap();
@@ -198,12 +198,13 @@ mod tests {
         }
         if completed {
             let listed = [ListedPart {
+                checksums: Checksums::new(),
                 number: PartNumber::try_from(2).unwrap(),
                 etag: upload.parts_after(1, 1).unwrap().0.remove(0).part.md5.to_hex(),
             }];
             let condition = Condition::default();
             bucket
-                .complete_upload(key, &upload.id, &listed, None, 1, &condition)
+                .complete_upload(key, &upload.id, &listed, &Whole::default(), 1, &condition)
                 .unwrap();
         }
         upload.id.clone()
