@@ -3,11 +3,13 @@
 //! The holder of a presigned URL chooses the headers that were not signed. If one of them is `x-amz-copy-source` or
 //! `x-amz-acl`, the store would do it in the signer's name; so what names an action must be signed.
 
+use std::sync::Arc;
+
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use time::OffsetDateTime;
 
-use crate::config::Credentials;
+use crate::keys::Keys;
 use crate::sigv2;
 
 /// Longest life of a presigned URL, seconds (SigV4, "X-Amz-Expires").
@@ -49,7 +51,7 @@ pub(crate) const fn refuse(status: StatusCode, code: &'static str, message: &'st
 /// What the store expects of signatures.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
-    pub(crate) credentials: Credentials,
+    pub(crate) keys: Arc<Keys>,
     pub(crate) region: String,
 }
 
@@ -87,12 +89,12 @@ impl Expected {
             }
             Signature::V2Header { key, signature } => {
                 check_v2_date(&head.headers, now)?;
-                sigv2::verify(&self.credentials, head, &query, key, signature)?
+                sigv2::verify(&self.keys, head, &query, key, signature)?
             }
             Signature::V2Query => {
                 let key = one(&query, "AWSAccessKeyId").unwrap_or_default();
                 let signature = one(&query, "Signature").unwrap_or_default();
-                sigv2::verify(&self.credentials, head, &query, key, signature)?
+                sigv2::verify(&self.keys, head, &query, key, signature)?
             }
         };
         if let Some(uri) = respelt {

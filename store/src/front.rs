@@ -17,13 +17,13 @@ use time::OffsetDateTime;
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, debug, error};
 
-use crate::api::{Access, Api, Keys, valid_bucket_name};
+use crate::api::{Access, Api, valid_bucket_name};
 use crate::body::Home;
-use crate::config::Credentials;
 use crate::cors;
 use crate::disk::{CorsRule, Disk};
 use crate::fault::{Fault, Faults};
 use crate::filter::{Expected, Refusal, refuse};
+use crate::keys::Keys;
 use crate::range;
 use crate::sigv2::bucket_of_host;
 
@@ -52,18 +52,20 @@ impl fmt::Display for Cut {
 impl std::error::Error for Cut {}
 
 impl Front {
-    /// Serves `disk` to the holder of `credentials`.
-    pub(crate) fn new(disk: Arc<Disk>, credentials: Credentials, region: String, faults: Option<Arc<Faults>>) -> Self {
+    /// Serves `disk` to the holders of `keys`.
+    pub(crate) fn new(disk: Arc<Disk>, keys: Keys, region: String, faults: Option<Arc<Faults>>) -> Self {
         let mut config = S3Config::default();
         config.xml_max_body_size = MAX_XML;
         config.post_object_max_file_size = 0; // The filter refuses forms.
+        let keys = Arc::new(keys);
+        let access = Access(Arc::clone(&keys));
         let mut builder = S3ServiceBuilder::new(Api {
             disk: Arc::clone(&disk),
             region: region.clone(),
         });
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        builder.set_auth(Keys(credentials.clone()));
-        builder.set_access(Access);
+        builder.set_auth(access.clone());
+        builder.set_access(access);
         builder.set_host(Hosts);
         builder.set_validation(Names);
         let mut seed = [0; 8];
@@ -71,7 +73,7 @@ impl Front {
         let _ = getrandom::fill(&mut seed);
         Self {
             service: builder.build(),
-            expected: Expected { credentials, region },
+            expected: Expected { keys, region },
             disk,
             faults,
             requests: AtomicU64::new(u64::from_le_bytes(seed)),

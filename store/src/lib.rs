@@ -22,12 +22,15 @@ mod error;
 pub mod fault;
 mod filter;
 mod front;
+mod key_file;
+mod keys;
 mod lifecycle;
 mod range;
 mod server;
 mod sigv2;
 
-pub use config::{Credentials, DEFAULT_REGION, MIN_PART_SIZE, StoreConfig};
+pub use config::{DEFAULT_REGION, MIN_PART_SIZE, StoreConfig};
 pub use error::StoreError;
 pub use fault::{DevStore, Fault, When};
+pub use keys::{AccessKey, Credentials, Keys, Rights};
 pub use server::Store;

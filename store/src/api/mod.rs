@@ -53,7 +53,7 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 
 use crate::disk::{Acl, Bucket, Disk};
 
-pub(crate) use access::{Access, Keys};
+pub(crate) use access::Access;
 pub(crate) use buckets::valid_bucket_name;
 
 /// The store as the protocol layer sees it.

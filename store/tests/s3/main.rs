@@ -11,6 +11,7 @@ mod copies;
 mod faults;
 mod objects;
 mod restart;
+mod rights;
 mod settings;
 mod signatures;
 mod uploads;
