@@ -6,7 +6,7 @@
 //!                │         │       │        │               └ S3's operations: input -> disk -> output
 //!                │         │       │        └ the protocol: routes, XML, SigV4, aws-chunked (a crate)
 //!                │         │       └ what s3s 0.14.1 lets through and S3 does not; SigV2
-//!                │         └ request ids, refusals that the client gets to read, the log line
+//!                │         └ request ids, refusals that the client gets to read, the log line; HTML forms go past s3s
 //!                └ listens, bounds, stops; [`DevStore`] puts faults here
 //! ```
 //!
@@ -21,6 +21,7 @@ mod disk;
 mod error;
 pub mod fault;
 mod filter;
+mod form;
 mod front;
 mod key_file;
 mod keys;

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 ///
 /// Objects, multipart uploads and their records live in files below DIR, written so that a crash or a power cut leaves
 /// every object old or new, and every upload open or completed. Requests are signed with AWS Signature Version 4 or 2, in
-/// headers or in presigned URLs; objects created with the canned ACL public-read can be read by anybody.
+/// headers, in presigned URLs or in HTML forms; objects created with the canned ACL public-read can be read by anybody.
 // Without `Debug`, which would show the secret.
 #[derive(Parser)]
 #[command(name = "store", version, max_term_width = 100)]

@@ -104,7 +104,8 @@ pub(crate) fn verify(
     }
 }
 
-fn sign(secret: &str, text: &str) -> String {
+/// What the holder of `secret` signs `text` with.
+pub(crate) fn sign(secret: &str, text: &str) -> String {
     // A key of any length is a key to HMAC; an error cannot come, and if it did no signature would fit.
     let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(secret.as_bytes()) else {
         return String::new();

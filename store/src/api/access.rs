@@ -72,7 +72,7 @@ impl Access {
 }
 
 /// Refuses what `access_key` may not do with the bucket or object.
-fn check_rights(
+pub(crate) fn check_rights(
     access_key: &AccessKey,
     operation: &str,
     bucket: Option<&str>,

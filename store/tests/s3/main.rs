@@ -9,6 +9,8 @@ mod checksums;
 mod client;
 mod copies;
 mod faults;
+mod form;
+mod forms;
 mod objects;
 mod restart;
 mod rights;
