@@ -240,7 +240,8 @@ async fn print_env(config: &Config) -> Result<(), Box<dyn Error>> {
                 )
                 .into());
             }
-            let credentials = store::Credentials::load_or_create(&file)?;
+            let keys = store::Keys::load_or_create(&file)?;
+            let credentials = keys.owner();
             export("AWS_ENDPOINT_URL_S3", &format!("http://{listen}"));
             export("AWS_REGION", DEFAULT_REGION);
             export("AWS_ACCESS_KEY_ID", &credentials.access_key_id);

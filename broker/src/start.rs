@@ -206,17 +206,17 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
     let defaults = || aws_config::defaults(BehaviorVersion::latest());
     let (embedded, sdk, endpoint) = match &config.store {
         StoreChoice::Embedded { listen } => {
-            let credentials = store::Credentials::load_or_create(&credentials_file(&config.data_dir))?;
+            let keys = store::Keys::load_or_create(&credentials_file(&config.data_dir))?;
             let fixed = provider(&Credentials {
-                access_key_id: credentials.access_key_id.clone(),
-                secret_access_key: credentials.secret_access_key.clone(),
+                access_key_id: keys.owner().access_key_id.clone(),
+                secret_access_key: keys.owner().secret_access_key.clone(),
                 session_token: None,
             });
             let store = Store::start(StoreConfig {
                 dir: config.data_dir.join("store"),
                 listen: *listen,
                 region: DEFAULT_REGION.to_owned(),
-                credentials,
+                keys,
                 buckets: vec![config.bucket.clone()],
                 sync: true,
                 min_part_size: shared::plan::MIN_PART_SIZE,
@@ -297,7 +297,7 @@ fn bucket_id(config: &Config, found: &Found) -> String {
     digits.collect()
 }
 
-/// Where the embedded store's key is kept.
+/// Where the embedded store's keys are kept.
 pub fn credentials_file(data_dir: &Path) -> PathBuf {
     data_dir.join("store-credentials")
 }

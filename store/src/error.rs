@@ -96,11 +96,16 @@ pub enum StoreError {
     #[error("{0:?} cannot be a region: letters, digits and -, such as us-east-1")]
     Region(String),
     /// The credentials file does not hold credentials.
-    #[error("{} holds no credentials; expected JSON with access_key_id (3 to 128 of A-Z, a-z, 0-9) and secret_access_key (8 or more of those and / + = _ - .)", path.display())]
+    #[error("{} does not hold credentials: {flaw}; `store serve --help` shows what it may hold", path.display())]
     Credentials {
         /// The file.
         path: PathBuf,
+        /// What is wrong with which entry, without its value.
+        flaw: String,
     },
+    /// The key pair of the settings is not one.
+    #[error("the access key cannot be used: {0}")]
+    AccessKey(&'static str),
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random(#[source] getrandom::Error),

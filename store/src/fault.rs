@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tracing::warn;
 
-use crate::config::{Credentials, StoreConfig};
+use crate::config::StoreConfig;
 use crate::disk::Disk;
 use crate::error::StoreError;
+use crate::keys::Credentials;
 use crate::server::Store;
 
 /// What goes wrong with a request.
@@ -239,7 +240,7 @@ impl DevStore {
         config.buckets = vec![Self::BUCKET.to_owned()];
         config.sync = false;
         change(&mut config);
-        let (credentials, region) = (config.credentials.clone(), config.region.clone());
+        let (credentials, region) = (config.keys.owner().clone(), config.region.clone());
         let faults = Arc::new(Faults::default());
         Ok(Self {
             store: Store::start_with(config, Some(Arc::clone(&faults))).await?,

@@ -3,11 +3,13 @@
 //! The holder of a presigned URL chooses the headers that were not signed. If one of them is `x-amz-copy-source` or
 //! `x-amz-acl`, the store would do it in the signer's name; so what names an action must be signed.
 
+use std::sync::Arc;
+
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use time::OffsetDateTime;
 
-use crate::config::Credentials;
+use crate::keys::Keys;
 use crate::sigv2;
 
 /// Longest life of a presigned URL, seconds (SigV4, "X-Amz-Expires").
@@ -49,7 +51,7 @@ pub(crate) const fn refuse(status: StatusCode, code: &'static str, message: &'st
 /// What the store expects of signatures.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
-    pub(crate) credentials: Credentials,
+    pub(crate) keys: Arc<Keys>,
     pub(crate) region: String,
 }
 
@@ -76,23 +78,23 @@ impl Expected {
     /// Checks the head of a request, and spells its path as the protocol layer needs it.
     pub(crate) fn check(&self, head: &mut Parts, now: OffsetDateTime) -> Result<(), Refusal> {
         check_form(head)?;
-        refuse_forms(head)?;
         let query = parse_query(&head.uri)?;
-        check_length(&head.method, &head.uri, &head.headers)?;
+        check_length(head)?;
         let respelt = match signature(&head.headers, &query)? {
             Signature::Unsigned => None,
+            _ if is_post_form(head) => return Err(signed_twice()),
             Signature::V4 { scope, signed_headers } => {
                 self.check_v4(scope, signed_headers, &head.headers, &query)?;
                 None
             }
             Signature::V2Header { key, signature } => {
                 check_v2_date(&head.headers, now)?;
-                sigv2::verify(&self.credentials, head, &query, key, signature)?
+                sigv2::verify(&self.keys, head, &query, key, signature)?
             }
             Signature::V2Query => {
                 let key = one(&query, "AWSAccessKeyId").unwrap_or_default();
                 let signature = one(&query, "Signature").unwrap_or_default();
-                sigv2::verify(&self.credentials, head, &query, key, signature)?
+                sigv2::verify(&self.keys, head, &query, key, signature)?
             }
         };
         if let Some(uri) = respelt {
@@ -160,21 +162,13 @@ impl Expected {
     }
 }
 
-/// The protocol layer reads a posted form into memory before it looks at its signature. Not before there is a use for it.
-fn refuse_forms(head: &Parts) -> Result<(), Refusal> {
+/// Whether an HTML form is posted, which is signed by fields of its own (S3 API, "POST Object").
+pub(crate) fn is_post_form(head: &Parts) -> bool {
     let kind = head
         .headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
-    if head.method == Method::POST && kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("multipart/form-data"))
-    {
-        return Err(refuse(
-            StatusCode::NOT_IMPLEMENTED,
-            "NotImplemented",
-            "this store does not take uploads by HTML forms; use a presigned PUT",
-        ));
-    }
-    Ok(())
+    head.method == Method::POST && kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("multipart/form-data"))
 }
 
 /// Refuses what could be read in two ways.
@@ -215,12 +209,17 @@ fn parse_query(uri: &Uri) -> Result<Query, Refusal> {
     Ok(query)
 }
 
-fn check_length(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_length(head: &Parts) -> Result<(), Refusal> {
+    let Parts {
+        method, uri, headers, ..
+    } = head;
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let to_object = uri.path().trim_start_matches('/').contains('/');
-    if method == Method::PUT && length.is_none() && (to_object || headers.contains_key(header::TRANSFER_ENCODING)) {
+    let carries_object =
+        method == Method::PUT && (to_object || headers.contains_key(header::TRANSFER_ENCODING)) || is_post_form(head);
+    if carries_object && length.is_none() {
         return Err(refuse(
             StatusCode::LENGTH_REQUIRED,
             "MissingContentLength",
@@ -248,11 +247,7 @@ fn signature<'a>(headers: &'a HeaderMap, query: &'a Query) -> Result<Signature<'
         one(query, "Signature").is_some(),
     );
     if u8::from(authorization.is_some()) + u8::from(v4) + u8::from(v2) > 1 {
-        return Err(refuse(
-            StatusCode::BAD_REQUEST,
-            "InvalidArgument",
-            "the request is signed in more than one way",
-        ));
+        return Err(signed_twice());
     }
     if v2 {
         return Ok(Signature::V2Query);
@@ -281,6 +276,14 @@ fn signature<'a>(headers: &'a HeaderMap, query: &'a Query) -> Result<Signature<'
             "the Authorization header is neither SigV4 (AWS4-HMAC-SHA256) nor SigV2 (AWS)",
         )),
     }
+}
+
+const fn signed_twice() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "InvalidArgument",
+        "the request is signed in more than one way",
+    )
 }
 
 /// A request signed with V2 headers would work for ever if its date did not count (SigV2, "Time stamp requirement").

@@ -17,13 +17,14 @@ use time::OffsetDateTime;
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, debug, error};
 
-use crate::api::{Access, Api, Keys, valid_bucket_name};
+use crate::api::{Access, Api, valid_bucket_name};
 use crate::body::Home;
-use crate::config::Credentials;
 use crate::cors;
 use crate::disk::{CorsRule, Disk};
 use crate::fault::{Fault, Faults};
-use crate::filter::{Expected, Refusal, refuse};
+use crate::filter::{Expected, Refusal, is_post_form, refuse};
+use crate::form::Forms;
+use crate::keys::Keys;
 use crate::range;
 use crate::sigv2::bucket_of_host;
 
@@ -33,6 +34,7 @@ const MAX_XML: usize = 8 << 20;
 /// All that stands between a connection and the disk.
 pub(crate) struct Front {
     service: S3Service,
+    forms: Forms,
     expected: Expected,
     disk: Arc<Disk>,
     faults: Option<Arc<Faults>>,
@@ -52,18 +54,21 @@ impl fmt::Display for Cut {
 impl std::error::Error for Cut {}
 
 impl Front {
-    /// Serves `disk` to the holder of `credentials`.
-    pub(crate) fn new(disk: Arc<Disk>, credentials: Credentials, region: String, faults: Option<Arc<Faults>>) -> Self {
+    /// Serves `disk` to the holders of `keys`.
+    pub(crate) fn new(disk: Arc<Disk>, keys: Keys, region: String, faults: Option<Arc<Faults>>) -> Self {
         let mut config = S3Config::default();
         config.xml_max_body_size = MAX_XML;
-        config.post_object_max_file_size = 0; // The filter refuses forms.
-        let mut builder = S3ServiceBuilder::new(Api {
+        config.post_object_max_file_size = 0; // Forms do not get this far.
+        let keys = Arc::new(keys);
+        let access = Access(Arc::clone(&keys));
+        let api = Api {
             disk: Arc::clone(&disk),
             region: region.clone(),
-        });
+        };
+        let mut builder = S3ServiceBuilder::new(api.clone());
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        builder.set_auth(Keys(credentials.clone()));
-        builder.set_access(Access);
+        builder.set_auth(access.clone());
+        builder.set_access(access.clone());
         builder.set_host(Hosts);
         builder.set_validation(Names);
         let mut seed = [0; 8];
@@ -71,7 +76,8 @@ impl Front {
         let _ = getrandom::fill(&mut seed);
         Self {
             service: builder.build(),
-            expected: Expected { credentials, region },
+            forms: Forms::new(api, access, region.clone()),
+            expected: Expected { keys, region },
             disk,
             faults,
             requests: AtomicU64::new(u64::from_le_bytes(seed)),
@@ -118,6 +124,7 @@ impl Front {
                         drop(body);
                         refused(&refusal)
                     }
+                    Ok(()) if is_post_form(&head) => self.forms.take(&head, body, OffsetDateTime::now_utc()).await,
                     Ok(()) => self.call(Request::from_parts(head, Body::http_body(body))).await,
                 };
                 answer.headers_mut().extend(shown);
@@ -178,7 +185,7 @@ impl Front {
     }
 }
 
-const INTERNAL_ERROR: Refusal = refuse(
+pub(crate) const INTERNAL_ERROR: Refusal = refuse(
     StatusCode::INTERNAL_SERVER_ERROR,
     "InternalError",
     "We encountered an internal error. Please try again.",
@@ -242,7 +249,7 @@ fn preflighted(rules: &[CorsRule], head: &Parts) -> Response<Body> {
     }
 }
 
-fn refused(refusal: &Refusal) -> Response<Body> {
+pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
     let Refusal { code, message, .. } = refusal;
     let region = refusal.region.as_ref();
     let region = region

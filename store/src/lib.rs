@@ -6,7 +6,7 @@
 //!                │         │       │        │               └ S3's operations: input -> disk -> output
 //!                │         │       │        └ the protocol: routes, XML, SigV4, aws-chunked (a crate)
 //!                │         │       └ what s3s 0.14.1 lets through and S3 does not; SigV2
-//!                │         └ request ids, refusals that the client gets to read, the log line
+//!                │         └ request ids, refusals that the client gets to read, the log line; HTML forms go past s3s
 //!                └ listens, bounds, stops; [`DevStore`] puts faults here
 //! ```
 //!
@@ -21,14 +21,18 @@ mod disk;
 mod error;
 pub mod fault;
 mod filter;
+mod form;
 mod front;
+mod key_file;
+mod keys;
 mod lifecycle;
 mod range;
 mod server;
 mod sigv2;
 
-pub use config::{Credentials, DEFAULT_REGION, MIN_PART_SIZE, StoreConfig};
+pub use config::{DEFAULT_REGION, MIN_PART_SIZE, StoreConfig};
 pub use disk::{CheckEvent, CheckSummary, Problem, check};
 pub use error::StoreError;
 pub use fault::{DevStore, Fault, When};
+pub use keys::{AccessKey, Credentials, Keys, Rights};
 pub use server::Store;

@@ -8,22 +8,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use store::{Credentials, DEFAULT_REGION, Store, StoreConfig, StoreError};
+use store::{Credentials, DEFAULT_REGION, Keys, Store, StoreConfig, StoreError};
 use tracing_subscriber::EnvFilter;
 
 /// An S3-compatible store in one process and one directory.
 ///
 /// Objects, multipart uploads and an index of them live in files below DIR, written so that a crash or a power cut leaves
 /// every object old or new, and every upload open or completed. Requests are signed with AWS Signature Version 4 or 2, in
-/// headers or in presigned URLs; objects created with the canned ACL public-read can be read by anybody.
-#[derive(Debug, Parser)]
+/// headers, in presigned URLs or in HTML forms; objects created with the canned ACL public-read can be read by anybody.
+// Without `Debug`, which would show the secret.
+#[derive(Parser)]
 #[command(name = "store", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Serve a directory until interrupted.
     #[command(after_long_help = SERVE_HELP)]
@@ -33,7 +34,7 @@ enum Command {
     Check(check::Check),
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 struct Serve {
     /// Directory of the data; created if absent. One process at a time may serve it.
     dir: PathBuf,
@@ -50,9 +51,29 @@ struct Serve {
     #[arg(long = "bucket", value_name = "NAME")]
     buckets: Vec<String>,
 
-    /// JSON file with access_key_id and secret_access_key; made with random ones if absent [default: DIR/credentials.json]
+    /// JSON file of the keys, as below; made with one random pair if absent [default: DIR/credentials.json]
     #[arg(long, value_name = "FILE", env = "STORE_CREDENTIALS_FILE")]
     credentials_file: Option<PathBuf>,
+
+    /// The one key, rather than a file of them; may do everything.
+    #[arg(
+        long,
+        value_name = "ID",
+        env = "STORE_ACCESS_KEY_ID",
+        requires = "secret_key",
+        conflicts_with = "credentials_file"
+    )]
+    access_key: Option<String>,
+
+    /// Secret of --access-key; a flag shows in process lists, so prefer the environment or the file.
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "STORE_SECRET_ACCESS_KEY",
+        hide_env_values = true,
+        requires = "access_key"
+    )]
+    secret_key: Option<String>,
 
     /// Answer before data are on the disk: faster, but a power cut can take what was answered 200, or the whole index.
     #[arg(long)]
@@ -60,9 +81,18 @@ struct Serve {
 }
 
 const SERVE_HELP: &str = "\
+Credentials file:
+  One pair, which may do everything:
+    {\"access_key_id\": \"...\", \"secret_access_key\": \"...\"}
+  or a list of such objects. The first is the one that may do everything; the others may have besides
+    rights   full, read-only (get, head, list) or write-only (put objects and uploads: no reads, copies, lists, deletes)
+    buckets  list of the buckets it is for; all, if left out
+    prefix   what the keys of its objects begin with
+  An id has 3 to 128 of A-Z, a-z and 0-9, a secret 8 or more of those and / + = _ - .
+
 Output:
   On standard output, once requests are served: the lines that let any S3 tool reach the store, ready for a shell's
-  eval. They hold the secret key. The log goes to standard error; RUST_LOG sets what it tells (default: info).
+  eval. They hold the secret of the first key. The log goes to standard error; RUST_LOG sets what it tells (default: info).
 
 Signals:
   SIGINT and SIGTERM stop the store; requests under way get ten seconds.
@@ -100,19 +130,22 @@ async fn main() -> ExitCode {
 }
 
 async fn run(serve: Serve) -> Result<(), StoreError> {
-    let file = serve
-        .credentials_file
-        .unwrap_or_else(|| serve.dir.join("credentials.json"));
-    let credentials = Credentials::load_or_create(&file)?;
+    let keys = if let (Some(id), Some(secret)) = (serve.access_key, serve.secret_key) {
+        Credentials::new(id, secret)?.into()
+    } else {
+        let file = serve.credentials_file;
+        Keys::load_or_create(&file.unwrap_or_else(|| serve.dir.join("credentials.json")))?
+    };
+    let owner = keys.owner().clone();
     let config = StoreConfig {
         listen: serve.listen,
         region: serve.region.clone(),
         buckets: serve.buckets,
         sync: !serve.no_sync,
-        ..StoreConfig::new(serve.dir, credentials.clone())
+        ..StoreConfig::new(serve.dir, keys)
     };
     let store = Store::start(config).await?;
-    tell_environment(&store.endpoint(), &serve.region, &credentials);
+    tell_environment(&store.endpoint(), &serve.region, &owner);
     stop_signal().await;
     tracing::info!("stopping");
     store.stop().await;

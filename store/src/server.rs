@@ -55,7 +55,7 @@ impl Store {
             dir,
             listen,
             region,
-            credentials,
+            keys,
             buckets,
             sync,
             min_part_size,
@@ -98,7 +98,7 @@ impl Store {
         let disk = Arc::new(disk);
         let (stop, stopping) = watch::channel(false);
         let sweeping = tokio::spawn(sweep_by_the_hour(Arc::clone(&disk), stopping.clone()));
-        let front = Arc::new(Front::new(disk, credentials, region, faults));
+        let front = Arc::new(Front::new(disk, keys, region, faults));
         info!(%address, "the store listens");
         Ok(Self {
             address,

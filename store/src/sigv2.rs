@@ -12,8 +12,8 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use crate::config::Credentials;
 use crate::filter::{Query, Refusal, one, refuse};
+use crate::keys::Keys;
 
 /// Query parameters that belong to the resource, in the order in which they are signed.
 const SUB_RESOURCES: [&str; 35] = [
@@ -71,22 +71,22 @@ pub(crate) fn parse_date(text: &str) -> Option<OffsetDateTime> {
 
 /// Checks a signature; where it fits the other spelling of a bucket's path, `/bucket` or `/bucket/`, the URI so spelt.
 pub(crate) fn verify(
-    credentials: &Credentials,
+    keys: &Keys,
     head: &Parts,
     query: &Query,
     key: &str,
     signature: &str,
 ) -> Result<Option<Uri>, Refusal> {
-    if !bool::from(key.as_bytes().ct_eq(credentials.access_key_id.as_bytes())) {
+    let Some(key) = keys.find(key) else {
         return Err(refuse(
             StatusCode::FORBIDDEN,
             "InvalidAccessKeyId",
             "this store does not know the access key id",
         ));
-    }
+    };
     let fits = |path: &str| {
         let signed = string_to_sign(head.method.as_str(), path, &head.headers, query);
-        let expected = sign(&credentials.secret_access_key, &signed);
+        let expected = sign(&key.credentials.secret_access_key, &signed);
         bool::from(expected.as_bytes().ct_eq(signature.as_bytes()))
     };
     let path = head.uri.path();
@@ -104,7 +104,8 @@ pub(crate) fn verify(
     }
 }
 
-fn sign(secret: &str, text: &str) -> String {
+/// What the holder of `secret` signs `text` with.
+pub(crate) fn sign(secret: &str, text: &str) -> String {
     // A key of any length is a key to HMAC; an error cannot come, and if it did no signature would fit.
     let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(secret.as_bytes()) else {
         return String::new();

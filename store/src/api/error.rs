@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use http::StatusCode;
-use s3s::{S3Error, S3ErrorCode};
+use s3s::{S3Error, S3ErrorCode, StdError};
 use tracing::error;
 
 use crate::disk::DiskError;
@@ -92,8 +92,13 @@ fn from_system(kind: ErrorKind) -> S3Error {
     )
 }
 
-/// A body that stopped or was not what its signature said: the stream tells it as text only.
-pub(super) fn from_stream(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> S3Error {
+/// A body that stopped or was not what its signature said: the protocol layer's stream tells it as text only, a form's
+/// in S3's words.
+pub(super) fn from_stream(failure: StdError) -> S3Error {
+    let failure = match failure.downcast::<S3Error>() {
+        Ok(told) => return *told,
+        Err(failure) => failure,
+    };
     let mut text = failure.to_string();
     let mut cause = failure.source();
     while let Some(next) = cause {

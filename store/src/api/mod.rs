@@ -53,11 +53,12 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 
 use crate::disk::{Acl, Bucket, Disk};
 
-pub(crate) use access::{Access, Keys};
+pub(crate) use access::{Access, check_rights};
 pub(crate) use buckets::valid_bucket_name;
+pub(crate) use receive::STALL;
 
 /// The store as the protocol layer sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) disk: Arc<Disk>,
     pub(crate) region: String,

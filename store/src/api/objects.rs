@@ -28,7 +28,7 @@ use super::receive::{Declared, receive};
 const MAX_DELETED: usize = 1000;
 
 impl Api {
-    pub(super) async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<PutObjectOutput> {
+    pub(crate) async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<PutObjectOutput> {
         let mut input = request.input;
         let bucket = self.bucket(&input.bucket)?;
         check_key(&input.key)?;

@@ -19,7 +19,7 @@ use super::error::{blocking, from_stream};
 /// Bytes handed to the disk at once. Two such batches are in memory for each body: one arriving, one being written.
 const BATCH: usize = 512 * 1024;
 /// How long a body may stand still.
-const STALL: Duration = Duration::from_mins(1);
+pub(crate) const STALL: Duration = Duration::from_mins(1);
 
 /// What the request says of its body.
 #[derive(Debug, Default)]
@@ -142,7 +142,7 @@ pub(super) async fn receive<T: Send + 'static>(
             .await
             .map_err(|_| s3_error!(RequestTimeout, "no byte of the body arrived for a minute"))?;
         let Some(chunk) = next else { break };
-        let chunk = chunk.map_err(|failure| from_stream(&*failure))?;
+        let chunk = chunk.map_err(from_stream)?;
         batched += chunk.len();
         received += chunk.len() as u64;
         batch.push(chunk);

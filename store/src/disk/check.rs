@@ -6,15 +6,15 @@ use std::path::Path;
 
 use md5::{Digest as _, Md5};
 use s3s::checksum::ChecksumHasher;
-use s3s::dto::Checksum;
 use serde::Serialize;
 use shared::Md5Digest;
 
 use crate::error::StoreError;
 
+use super::checksum::{Algorithm, ChecksumKind, hasher};
 use super::index::{Index, Owner, Tables};
 use super::object::{data_path, parts};
-use super::record::{BucketRecord, Checksums, Content, Part, Record, etag_of_parts};
+use super::record::{BucketRecord, Content, Part, Record, etag_of_parts};
 use super::recover::{BUCKET_RECORD, FORMAT, entries, format, lock, read, unusable};
 
 /// Bytes read at once.
@@ -168,7 +168,9 @@ impl<F: FnMut(CheckEvent)> Check<F> {
             _ => self.problem("the index does not know its data for those of this object"),
         }
         let data = data_path(dir, &record.content);
-        let mut hasher = hasher_of(&record.checksums);
+        let recorded = |algorithm: &Algorithm| record.checksums.contains_key(algorithm.header());
+        let algorithms: Vec<_> = Algorithm::ALL.into_iter().filter(recorded).collect();
+        let mut hasher = hasher(&algorithms);
         let size = match &record.content {
             Content::File(_) => {
                 let Some((size, md5)) = self.hash(&data, &mut hasher) else {
@@ -202,10 +204,11 @@ impl<F: FnMut(CheckEvent)> Check<F> {
             self.problem("its ETag is not that of its parts");
         }
         let computed = hasher.finalize();
-        for (name, value) in &record.checksums {
-            // One with a number behind it is of the parts' checksums, not of the bytes.
-            if !value.contains('-') && checksum(&computed, name).is_some_and(|computed| computed != value) {
-                self.problem(&format!("{name} of its bytes is not the one recorded"));
+        // What is of the parts' checksums is not of the bytes.
+        let of_bytes = record.checksum_kind != Some(ChecksumKind::Composite);
+        for algorithm in algorithms.into_iter().filter(|_| of_bytes) {
+            if algorithm.computed(&computed) != record.checksums.get(algorithm.header()) {
+                self.problem(&format!("{} of its bytes is not the one recorded", algorithm.header()));
             }
         }
         Ok(())
@@ -275,30 +278,5 @@ impl<F: FnMut(CheckEvent)> Check<F> {
             problem: what.to_owned(),
             ..self.place.clone()
         }));
-    }
-}
-
-/// Computes the checksums that are recorded.
-fn hasher_of(recorded: &Checksums) -> ChecksumHasher {
-    use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
-    let wants = |name: &str| recorded.contains_key(name);
-    ChecksumHasher {
-        crc32: wants("x-amz-checksum-crc32").then(Crc32::new),
-        crc32c: wants("x-amz-checksum-crc32c").then(Crc32c::new),
-        crc64nvme: wants("x-amz-checksum-crc64nvme").then(Crc64Nvme::new),
-        sha1: wants("x-amz-checksum-sha1").then(Sha1::new),
-        sha256: wants("x-amz-checksum-sha256").then(Sha256::new),
-    }
-}
-
-/// The computed checksum of this name; none if it is of an algorithm that is not known here.
-fn checksum<'a>(computed: &'a Checksum, name: &str) -> Option<&'a String> {
-    match name {
-        "x-amz-checksum-crc32" => computed.checksum_crc32.as_ref(),
-        "x-amz-checksum-crc32c" => computed.checksum_crc32c.as_ref(),
-        "x-amz-checksum-crc64nvme" => computed.checksum_crc64nvme.as_ref(),
-        "x-amz-checksum-sha1" => computed.checksum_sha1.as_ref(),
-        "x-amz-checksum-sha256" => computed.checksum_sha256.as_ref(),
-        _ => None,
     }
 }

@@ -88,13 +88,13 @@ pub(crate) fn escape(text: &str, keep: &str) -> String {
     text.bytes().map(escaped).collect()
 }
 
-fn hmac256(key: &[u8], text: &str) -> Vec<u8> {
+pub(crate) fn hmac256(key: &[u8], text: &str) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().to_vec()
 }
 
-fn hmac1(key: &str, text: &str) -> String {
+pub(crate) fn hmac1(key: &str, text: &str) -> String {
     let mut mac = Hmac::<Sha1>::new_from_slice(key.as_bytes()).unwrap();
     mac.update(text.as_bytes());
     BASE64.encode(mac.finalize().into_bytes())
