@@ -81,7 +81,7 @@ pub(crate) fn verify(
         return Err(refuse(
             StatusCode::FORBIDDEN,
             "InvalidAccessKeyId",
-            "this store does not know the access key id",
+            "The AWS Access Key Id you provided does not exist in our records.",
         ));
     };
     let fits = |path: &str| {
@@ -99,7 +99,7 @@ pub(crate) fn verify(
         None => Err(refuse(
             StatusCode::FORBIDDEN,
             "SignatureDoesNotMatch",
-            "the signature is not the one computed from the request and the secret key",
+            "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
         )),
     }
 }

@@ -72,19 +72,18 @@ impl Api {
                 Some(_) => bucket.duplicate(&source)?,
                 None => None,
             };
-            let (written, checksums) = match (linked, kept) {
-                (Some(written), Some(kept)) => (written, kept),
-                _ => {
-                    let algorithms: Vec<_> = match algorithm {
-                        Some(algorithm) => vec![algorithm],
-                        None => of_record(&source.record.checksums),
-                    };
-                    let draft = bucket.draft(hasher(&algorithms))?;
-                    let all = 0..source.record.size;
-                    let written = copied(&source, all, draft)?;
-                    let checksums = told(&algorithms, &written);
-                    (written, checksums)
-                }
+            let (written, checksums) = if let (Some(written), Some(kept)) = (linked, kept) {
+                (written, kept)
+            } else {
+                let algorithms: Vec<_> = match algorithm {
+                    Some(algorithm) => vec![algorithm],
+                    None => of_record(&source.record.checksums),
+                };
+                let draft = bucket.draft(hasher(&algorithms))?;
+                let all = 0..source.record.size;
+                let written = copied(&source, all, draft)?;
+                let checksums = told(&algorithms, &written);
+                (written, checksums)
             };
             bucket.put(key, meta, checksums, written, &Condition::default())
         })

@@ -253,6 +253,5 @@ fn filter_told(filter: &Filter) -> LifecycleRuleFilter {
         // A filter of nothing is for all: S3 tells it as an empty prefix.
         prefix: filter.prefix.clone().or_else(|| (filter.len() == 0).then(String::new)),
         tag: tags.next(),
-        ..LifecycleRuleFilter::default()
     }
 }

@@ -99,7 +99,7 @@ fn signer_v2<'a>(fields: &Fields, access: &'a Access) -> S3Result<&'a AccessKey>
 fn does_not_match() -> s3s::S3Error {
     s3_error!(
         SignatureDoesNotMatch,
-        "the signature is not the one computed from the policy and the secret key"
+        "The request signature we calculated does not match the signature you provided. Check your key and signing method."
     )
 }
 

@@ -110,7 +110,7 @@ async fn an_object_of_parts_is_copied_in_one_piece_and_in_pieces() {
     let client = Client::of(&store);
     let all = bytes(PART + 10, 1);
     let id = client.create("source");
-    let etags = [&all[..PART], &all[PART..]].map(|part| part.to_vec());
+    let etags = [&all[..PART], &all[PART..]].map(<[u8]>::to_vec);
     let etags: Vec<_> = (1..)
         .zip(&etags)
         .map(|(number, part)| client.part("source", &id, number, part).etag())

@@ -240,3 +240,22 @@ async fn ambiguous_requests_are_refused() {
     }
     assert_eq!(client.get("key").status, 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authorization_that_is_none_is_refused_as_s3_does_it() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    for (authorization, status, code) in [
+        ("", 403, "AccessDenied"),
+        ("AWS nonsense", 400, "InvalidArgument"),
+        ("Basic dTpw", 400, "InvalidArgument"),
+        ("AWS4-HMAC-SHA256 nonsense", 400, "AuthorizationHeaderMalformed"),
+    ] {
+        let answer = client.send("GET", "/uploads", &[("authorization", authorization)], b"");
+        assert_eq!(
+            (answer.status, answer.element("Code").as_str()),
+            (status, code),
+            "{authorization:?}"
+        );
+    }
+}
