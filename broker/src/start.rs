@@ -197,6 +197,8 @@ struct Found {
     own_key: SharedCredentialsProvider,
     region: String,
     endpoint: Option<String>,
+    /// What tells the store from others.
+    place: String,
     public_endpoint: Endpoint,
     profile: Profile,
     addressing: crate::sign::Addressing,
@@ -204,7 +206,7 @@ struct Found {
 
 async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartError> {
     let defaults = || aws_config::defaults(BehaviorVersion::latest());
-    let (embedded, sdk, endpoint) = match &config.store {
+    let (embedded, sdk, endpoint, place) = match &config.store {
         StoreChoice::Embedded { listen } => {
             let keys = store::Keys::load_or_create(&credentials_file(&config.data_dir))?;
             let fixed = provider(&Credentials {
@@ -212,6 +214,8 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
                 secret_access_key: keys.owner().secret_access_key.clone(),
                 session_token: None,
             });
+            // Made at random with the directory: it is another one where that was emptied.
+            let place = keys.owner().access_key_id.clone();
             let store = Store::start(StoreConfig {
                 dir: config.data_dir.join("store"),
                 listen: *listen,
@@ -229,7 +233,7 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
                 .load()
                 .await;
             let endpoint = store.endpoint();
-            (Some(store), sdk, Some(endpoint))
+            (Some(store), sdk, Some(endpoint), Some(place))
         }
         StoreChoice::External { endpoint, credentials } => {
             let mut loader = defaults();
@@ -245,7 +249,7 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
                 Some(_) => sdk,
                 None => sdk.into_builder().region(Region::from_static(DEFAULT_REGION)).build(),
             };
-            (None, sdk, endpoint)
+            (None, sdk, endpoint.clone(), endpoint)
         }
     };
     let region = sdk.region().map_or(DEFAULT_REGION, AsRef::as_ref).to_owned();
@@ -272,24 +276,21 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
         own_key,
         region,
         endpoint,
+        place: place.unwrap_or_default(),
         profile,
     };
     Ok((embedded, found))
 }
 
 /// What tells the bucket from all others without telling where it is: 16 hexadecimal digits. The embedded store, which may
-/// listen elsewhere tomorrow, is known by its directory.
+/// listen elsewhere tomorrow, is known by the key that was made with its directory.
 fn bucket_id(config: &Config, found: &Found) -> String {
-    let place = match &config.store {
-        StoreChoice::Embedded { .. } => {
-            let directory = config.data_dir.canonicalize();
-            let directory = directory.unwrap_or_else(|_| config.data_dir.clone());
-            directory.as_os_str().as_encoded_bytes().to_vec()
-        }
-        StoreChoice::External { .. } => found.endpoint.clone().unwrap_or_default().into_bytes(),
-    };
     let mut hash = Sha256::new();
-    for text in [&*place, found.region.as_bytes(), config.bucket.as_bytes()] {
+    for text in [
+        found.place.as_bytes(),
+        found.region.as_bytes(),
+        config.bucket.as_bytes(),
+    ] {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime, Time};
 use tracing::{debug, info, warn};
 
-use crate::disk::{Bucket, Condition, Disk, Listing, Record, Tag, Tags};
+use crate::disk::{Bucket, Condition, Disk, Listing, Record, Tags};
 
 /// One rule of a bucket.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
@@ -120,15 +120,18 @@ pub(crate) fn expiration<'a>(rules: &'a [LifecycleRule], record: &Record) -> Opt
     ends.min_by_key(|(end, _)| *end)
 }
 
-/// One round over all buckets: removes what has had its time. Blocks.
-pub(crate) fn sweep(disk: &Disk, now: OffsetDateTime) {
+/// One round over all buckets: removes what has had its time, until it is told to stop. Blocks.
+pub(crate) fn sweep(disk: &Disk, now: OffsetDateTime, stopping: impl Fn() -> bool) {
     for (name, _) in disk.buckets() {
+        if stopping() {
+            return;
+        }
         let Ok(bucket) = disk.bucket(&name) else { continue };
         let rules = bucket.settings().lifecycle.clone();
         if rules.is_empty() {
             continue;
         }
-        let (objects, uploads) = (expire(&bucket, &rules, now), abort(&bucket, &rules, now));
+        let (objects, uploads) = (expire(&bucket, &rules, now, &stopping), abort(&bucket, &rules, now));
         if objects + uploads > 0 {
             info!(bucket = name, objects, uploads, "expired by lifecycle rules");
         } else {
@@ -137,7 +140,7 @@ pub(crate) fn sweep(disk: &Disk, now: OffsetDateTime) {
     }
 }
 
-fn expire(bucket: &Bucket, rules: &[LifecycleRule], now: OffsetDateTime) -> usize {
+fn expire(bucket: &Bucket, rules: &[LifecycleRule], now: OffsetDateTime, stopping: &impl Fn() -> bool) -> usize {
     let (mut expired, mut after) = (0, None::<String>);
     loop {
         let listing = Listing {
@@ -167,11 +170,11 @@ fn expire(bucket: &Bucket, rules: &[LifecycleRule], now: OffsetDateTime) -> usiz
             if expiration(rules, record).is_none_or(|(end, _)| end > now) {
                 continue;
             }
-            // Not one that has taken its place meanwhile.
-            let this = Condition {
-                if_match: Some(Tag::Is(record.etag.clone())),
-                if_none_match: None,
-            };
+            if stopping() {
+                return expired;
+            }
+            // Not one that has taken its place meanwhile, and be it of the same bytes.
+            let this = Condition::of(record);
             match bucket.delete(&record.key, &this) {
                 Ok(_) => expired += 1,
                 Err(error) => warn!(

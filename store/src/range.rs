@@ -17,7 +17,7 @@ fn is_one_range(text: &str) -> bool {
     let number = |text: &str| {
         text.bytes()
             .all(|byte| byte.is_ascii_digit())
-            .then(|| text.parse::<u64>().ok())
+            .then(|| text.parse::<i64>().ok())
     };
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return false;

@@ -161,8 +161,10 @@ async fn sweep_by_the_hour(disk: Arc<Disk>, mut stopping: watch::Receiver<bool>)
             _ = stopping.wait_for(|stop| *stop) => return,
             _ = hours.tick() => {}
         }
-        let disk = Arc::clone(&disk);
-        let round = tokio::task::spawn_blocking(move || lifecycle::sweep(&disk, OffsetDateTime::now_utc()));
+        let (disk, watched) = (Arc::clone(&disk), stopping.clone());
+        let round = tokio::task::spawn_blocking(move || {
+            lifecycle::sweep(&disk, OffsetDateTime::now_utc(), || *watched.borrow())
+        });
         if let Err(stopped) = round.await {
             warn!(error = %stopped, "a round of lifecycle rules stopped early");
         }

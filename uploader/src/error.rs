@@ -353,6 +353,7 @@ impl UploadError {
             | Self::OriginUnreachable { .. }
             | Self::OriginCut { .. }
             | Self::OtherBytes { .. }
+            | Self::Gone(_)
             | Self::PartsMissing(_) => ErrorKind::Temporary,
             Self::Refused { problem, .. } => match problem.status {
                 401 | 403 => ErrorKind::Auth,
@@ -367,7 +368,6 @@ impl UploadError {
             | Self::Damaged { .. }
             | Self::OriginRefused { .. }
             | Self::OriginUnusable { .. }
-            | Self::Gone(_)
             | Self::NotDownloaded { .. }
             | Self::WrongBytes { .. }
             | Self::TargetExists { .. }

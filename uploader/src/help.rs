@@ -31,8 +31,8 @@ Exit status:
   4    a file, or what a link leads to, changed while it was being sent, or an
        object while it was being downloaded; nothing was made of it
   75   broker, store or a link's host could not be reached, had too much to do,
-       or no room, or another upload of the same name got into an object: run
-       the same command again later
+       or no room; or the upload was ended by somebody else, or another one of
+       the same name got into an object: run the same command again later
   130  interrupted; the same command continues
 With several files that fail in different ways it is 1. One that fails does not stop the others.
 

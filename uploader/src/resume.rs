@@ -129,7 +129,7 @@ impl File<'_> {
     }
 
     /// Has an earlier run's upload removed, of which nothing can be used: its parts take room that somebody pays for. No other
-    /// run sends to it, since this one holds its journal.
+    /// run here sends to it, since this one holds its journal.
     async fn give_up(&self, earlier: Begun) {
         let ended = match self.engine.broker.abort(&earlier.upload_id, self.progress).await {
             Ok(()) => true,

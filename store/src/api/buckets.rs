@@ -90,7 +90,15 @@ impl Api {
         };
         let (disk, name) = (Arc::clone(&self.disk), input.bucket.clone());
         // Its owner may create a bucket again, as in us-east-1 (S3 API, CreateBucket).
-        blocking(move || disk.create_bucket(&name, settings)).await?;
+        // That sets its ACL anew, and nothing else.
+        blocking(move || {
+            let acl = settings.acl;
+            if !disk.create_bucket(&name, settings)? {
+                disk.bucket(&name)?.change_settings(|settings| settings.acl = acl)?;
+            }
+            Ok(())
+        })
+        .await?;
         Ok(CreateBucketOutput {
             location: Some(format!("/{}", input.bucket)),
         })

@@ -3,18 +3,20 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName};
 use s3s::dto::{
-    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, MetadataDirective,
+    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETagCondition, MetadataDirective,
     TaggingDirective, UploadPartCopyInput, UploadPartCopyOutput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use shared::GIB;
 
-use crate::disk::{Algorithm, Checksums, Condition, DiskError, Draft, Object, Reader, Written, hasher, now};
+use crate::disk::{Algorithm, Checksums, Condition, DiskError, Draft, Object, Reader, Tag, Written, hasher, now};
 
 use super::Api;
 use super::error::{blocking, to_s3};
-use super::meta::{check_key, checksum_named, etag, refuse_not_kept, said, tell_checksums, timestamp};
+use super::meta::{check_key, checksum_named, etag, refuse_not_kept, said, tag, tell_checksums, timestamp};
 use super::objects::{ReadConditions, check_version};
 use super::uploads::part_number;
 
@@ -65,6 +67,11 @@ impl Api {
         } else {
             source.record.meta.tags.clone()
         };
+        let condition = Condition {
+            if_match: written_tag(&request.headers, &IF_MATCH)?,
+            if_none_match: written_tag(&request.headers, &IF_NONE_MATCH)?,
+            is: None,
+        };
         let key = input.key;
         let object = blocking(move || {
             let kept = (algorithm.is_none() && source.parts().is_empty()).then(|| source.record.checksums.clone());
@@ -85,7 +92,7 @@ impl Api {
                 let checksums = told(&algorithms, &written);
                 (written, checksums)
             };
-            bucket.put(key, meta, checksums, written, &Condition::default())
+            bucket.put(key, meta, checksums, written, &condition)
         })
         .await?;
         let mut result = CopyObjectResult {
@@ -175,6 +182,17 @@ impl Api {
         conditions.check(&object).map_err(failed)?;
         Ok((bucket.to_string(), object))
     }
+}
+
+/// A condition on what is at the target, which the protocol layer does not know for copies.
+fn written_tag(headers: &HeaderMap, name: &HeaderName) -> S3Result<Option<Tag>> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let parsed = ETagCondition::parse_http_header(value.as_bytes());
+    parsed
+        .map(|condition| Some(tag(condition)))
+        .map_err(|_| s3_error!(InvalidArgument, "{name} is neither an ETag nor *"))
 }
 
 /// Whether what the source has is replaced by what the request says; copied is what happens unasked.

@@ -35,7 +35,7 @@ pub(super) fn to_s3(failure: DiskError) -> S3Error {
         DiskError::InvalidPart(_) => S3ErrorCode::InvalidPart,
         DiskError::InvalidPartOrder => S3ErrorCode::InvalidPartOrder,
         DiskError::PartTooSmall { .. } => S3ErrorCode::EntityTooSmall,
-        DiskError::WrongObjectSize { .. } => S3ErrorCode::InvalidRequest,
+        DiskError::WrongObjectSize { .. } | DiskError::ChecksumNotPlanned(_) => S3ErrorCode::InvalidRequest,
         DiskError::PreconditionFailed(_) => S3ErrorCode::PreconditionFailed,
         DiskError::BadDigest | DiskError::BadChecksum(_) => S3ErrorCode::BadDigest,
         DiskError::IncompleteBody { .. } => S3ErrorCode::IncompleteBody,
@@ -72,7 +72,10 @@ fn said(failure: &DiskError) -> String {
         DiskError::IncompleteBody { .. } => {
             format!("You did not provide the number of bytes specified by the Content-Length HTTP header ({failure})")
         }
-        DiskError::BadChecksum(_) | DiskError::WrongObjectSize { .. } | DiskError::Io { .. } => failure.to_string(),
+        DiskError::BadChecksum(_)
+        | DiskError::ChecksumNotPlanned(_)
+        | DiskError::WrongObjectSize { .. }
+        | DiskError::Io { .. } => failure.to_string(),
     }
 }
 

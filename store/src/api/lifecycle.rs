@@ -126,7 +126,11 @@ fn rule(told: Told) -> S3Result<LifecycleRule> {
             "'Days' for Expiration action must be a positive integer"
         ));
     }
-    if date.is_some_and(|date| date.to_offset(time::UtcOffset::UTC).time() != Time::MIDNIGHT) {
+    let at_midnight = |date: OffsetDateTime| {
+        let date = date.checked_to_offset(time::UtcOffset::UTC);
+        date.is_some_and(|date| date.time() == Time::MIDNIGHT)
+    };
+    if date.is_some_and(|date| !at_midnight(date)) {
         return Err(s3_error!(InvalidArgument, "'Date' must be at midnight GMT"));
     }
     let abort = told
@@ -170,10 +174,11 @@ fn filter(told: LifecycleRuleFilter) -> S3Result<Filter> {
         + usize::from(told.tag.is_some())
         + usize::from(told.object_size_greater_than.is_some())
         + usize::from(told.object_size_less_than.is_some());
-    if outside + usize::from(told.and.is_some()) > 1 {
+    let in_and = told.and.is_some();
+    if outside + usize::from(in_and) > 1 {
         return Err(malformed());
     }
-    Ok(match told.and {
+    let filter = match told.and {
         Some(and) => Filter {
             prefix: and.prefix,
             tags: tags(and.tags.unwrap_or_default())?,
@@ -186,11 +191,20 @@ fn filter(told: LifecycleRuleFilter) -> S3Result<Filter> {
             larger_than: told.object_size_greater_than,
             smaller_than: told.object_size_less_than,
         },
-    })
+    };
+    let negative = |size: Option<i64>| size.is_some_and(|size| size < 0);
+    // An `And` of less than two is one that somebody forgot to fill in: taken for all objects, it would end them all.
+    if (in_and && filter.len() < 2) || negative(filter.larger_than) || negative(filter.smaller_than) {
+        return Err(malformed());
+    }
+    Ok(filter)
 }
 
 fn tags(told: Vec<Tag>) -> S3Result<Tags> {
     let count = told.len();
+    if told.iter().any(|tag| tag.key.as_ref().is_none_or(String::is_empty)) {
+        return Err(malformed());
+    }
     let tags: Tags = told
         .into_iter()
         .map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()))

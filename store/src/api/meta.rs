@@ -18,18 +18,15 @@ const MAX_USER_METADATA: usize = 2048;
 /// Longest key, in bytes (S3 User Guide, "Naming Amazon S3 objects").
 const MAX_KEY: usize = 1024;
 
-/// Headers that ask for what this store does not do. Refused, since dropping one would be a promise broken in silence.
-const NOT_KEPT: [&str; 11] = [
+/// How headers begin that ask for what this store does not do. Refused, since dropping one would be a promise broken in silence.
+const NOT_KEPT: [&str; 8] = [
     "x-amz-bucket-object-lock-enabled",
+    "x-amz-copy-source-server-side-encryption",
     "x-amz-grant-full-control",
     "x-amz-grant-read",
-    "x-amz-grant-read-acp",
     "x-amz-grant-write",
-    "x-amz-grant-write-acp",
-    "x-amz-object-lock-legal-hold",
-    "x-amz-object-lock-mode",
+    "x-amz-object-lock-",
     "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-customer-algorithm",
     "x-amz-write-offset-bytes",
 ];
 
@@ -117,8 +114,12 @@ fn without_aws_chunked(coding: &str) -> Option<String> {
 /// Refuses what is asked for and would not be done.
 pub(super) fn refuse_not_kept(headers: &HeaderMap) -> S3Result<()> {
     // Some clients also say what they do not ask for.
-    let asked = |name: &&&str| headers.get(**name).is_some_and(|value| value != "false");
-    match NOT_KEPT.iter().find(asked) {
+    let asked = headers
+        .iter()
+        .filter(|(_, value)| *value != "false")
+        .map(|(name, _)| name.as_str());
+    let is_kept = |name: &&str| !NOT_KEPT.iter().any(|start| name.starts_with(start));
+    match asked.into_iter().find(|name| !is_kept(name)) {
         Some(name) => Err(s3_error!(
             NotImplemented,
             "this store does not implement {name}; leave it out"
@@ -141,6 +142,7 @@ pub(super) fn condition(if_match: Option<ETagCondition>, if_none_match: Option<E
     Condition {
         if_match: if_match.map(tag),
         if_none_match: if_none_match.map(tag),
+        is: None,
     }
 }
 

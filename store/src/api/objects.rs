@@ -60,7 +60,15 @@ impl Api {
     pub(super) async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<GetObjectOutput> {
         let input = request.input;
         let anonymous = request.credentials.is_none();
-        if anonymous && request.uri.query().is_some_and(|query| query.contains("response-")) {
+        let chosen = [
+            input.response_cache_control.is_some(),
+            input.response_content_disposition.is_some(),
+            input.response_content_encoding.is_some(),
+            input.response_content_language.is_some(),
+            input.response_content_type.is_some(),
+            input.response_expires.is_some(),
+        ];
+        if anonymous && chosen.contains(&true) {
             return Err(s3_error!(
                 InvalidRequest,
                 "only a signed request may choose the answer's headers"
@@ -134,25 +142,34 @@ impl Api {
     pub(super) async fn delete_objects(&self, request: S3Request<DeleteObjectsInput>) -> S3Result<DeleteObjectsOutput> {
         let input = request.input;
         let bucket = self.bucket(&input.bucket)?;
-        let keys: Vec<_> = input.delete.objects.into_iter().map(|object| object.key).collect();
-        if keys.len() > MAX_DELETED {
+        let objects = input.delete.objects;
+        if objects.len() > MAX_DELETED {
             return Err(s3_error!(
                 MalformedXML,
                 "at most {MAX_DELETED} keys can be deleted at once"
             ));
         }
-        let quiet = input.delete.quiet.unwrap_or_default();
-        let deleted = blocking(move || {
-            bucket.delete_all(&keys)?;
-            Ok(keys)
-        })
-        .await?;
-        let told = deleted.into_iter().filter(|_| !quiet).map(|key| DeletedObject {
-            key: Some(key),
-            ..DeletedObject::default()
-        });
+        let (mut wanted, mut failed) = (Vec::with_capacity(objects.len()), Vec::new());
+        for object in objects {
+            match check_version(object.version_id.as_deref()) {
+                Ok(()) => wanted.push((object.key, condition(object.e_tag.map(ETagCondition::ETag), None))),
+                Err(error) => failed.push(failure(object.key, object.version_id, &error)),
+            }
+        }
+        let deleted = blocking(move || bucket.delete_all(wanted)).await?;
+        let mut told = Vec::with_capacity(deleted.len());
+        for (key, deleted) in deleted {
+            match deleted {
+                Ok(()) => told.push(DeletedObject {
+                    key: Some(key),
+                    ..DeletedObject::default()
+                }),
+                Err(error) => failed.push(failure(key, None, &to_s3(error))),
+            }
+        }
         Ok(DeleteObjectsOutput {
-            deleted: Some(told.collect()),
+            deleted: (!input.delete.quiet.unwrap_or_default()).then_some(told),
+            errors: (!failed.is_empty()).then_some(failed),
             ..DeleteObjectsOutput::default()
         })
     }
@@ -188,6 +205,16 @@ impl Api {
             Err(error) if *error.code() == S3ErrorCode::NoSuchKey && self.listable(bucket, true).is_ok() => Err(error),
             Ok(_) | Err(_) => Err(not_signed()),
         }
+    }
+}
+
+/// One of many that was not deleted.
+fn failure(key: String, version_id: Option<String>, error: &S3Error) -> s3s::dto::Error {
+    s3s::dto::Error {
+        code: Some(error.code().as_str().to_owned()),
+        key: Some(key),
+        message: error.message().map(str::to_owned),
+        version_id,
     }
 }
 

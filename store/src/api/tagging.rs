@@ -117,6 +117,13 @@ fn checked(given: Vec<Tag>, most: usize) -> S3Result<Tags> {
     let mut tags = Tags::new();
     for Tag { key, value } in given {
         let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
+        if key
+            .chars()
+            .chain(value.chars())
+            .any(|character| character.is_control() || character == '\u{fffd}')
+        {
+            return Err(s3_error!(InvalidTag, "a tag holds a character that is none"));
+        }
         if key.is_empty() || key.chars().count() > MAX_KEY {
             return Err(s3_error!(InvalidTag, "The TagKey you have provided is invalid"));
         }

@@ -36,21 +36,30 @@ pub(crate) struct Whole {
 impl Whole {
     /// The object's checksums, if they are as declared.
     fn checksums_of(&self, planned: Option<PlannedChecksum>, parts: &[Part]) -> Result<Checksums, DiskError> {
-        let Some(planned) = planned else {
+        let header = planned.map(|planned| planned.algorithm.header());
+        // What the upload was not created for cannot be held against anything.
+        if let Some(other) = self.checksums.keys().find(|declared| Some(declared.as_str()) != header) {
+            return Err(DiskError::ChecksumNotPlanned(other.clone()));
+        }
+        let (Some(planned), Some(header)) = (planned, header) else {
             return Ok(Checksums::new());
         };
-        let header = planned.algorithm.header();
         let value = planned.of_object(parts);
         // Of a composite one, the number of parts is told by some and left out by others.
         let same = |declared: &str, value: &str| {
             declared == value || value.split_once('-').is_some_and(|(bare, _)| bare == declared)
         };
         match (self.checksums.get(header), value) {
-            (Some(declared), Some(value)) if !same(declared, &value) => Err(DiskError::BadChecksum(header)),
+            (Some(declared), value) if !value.as_ref().is_some_and(|value| same(declared, value)) => {
+                Err(DiskError::BadChecksum(header))
+            }
             (_, value) => Ok(value.map(|value| (header.to_owned(), value)).into_iter().collect()),
         }
     }
 }
+
+/// A key of many, and whether its object is gone.
+pub(crate) type Deleted = (String, Result<(), DiskError>);
 
 /// Open uploads by key, then by id, which begins with the time: the order in which they are listed.
 pub(crate) type Uploads = BTreeMap<(String, String), Arc<Upload>>;
@@ -325,22 +334,33 @@ impl Bucket {
         }))
     }
 
-    /// Removes the objects at `keys`, waiting for the disk once and not for each.
-    pub(crate) fn delete_all(&self, keys: &[String]) -> Result<(), DiskError> {
-        let delete = |key: &String| Change::Delete {
-            key: key.clone(),
-            condition: Condition::default(),
-        };
-        let pending: Vec<_> = keys
-            .iter()
-            .map(|key| self.shared.committer.change(&self.tables, delete(key)))
+    /// Removes the objects at these keys for which the condition holds, waiting for the disk once and not for each. Answers
+    /// each; it fails as a whole if the disk does.
+    pub(crate) fn delete_all(&self, wanted: Vec<(String, Condition)>) -> Result<Vec<Deleted>, DiskError> {
+        let pending: Vec<_> = wanted
+            .into_iter()
+            .map(|(key, condition)| {
+                let delete = Change::Delete {
+                    key: key.clone(),
+                    condition,
+                };
+                (key, self.shared.committer.change(&self.tables, delete))
+            })
             .collect();
-        for deleted in pending {
-            if let Some(before) = deleted.wait()? {
-                self.condemn(&before);
-            }
+        let mut deleted = Vec::with_capacity(pending.len());
+        for (key, pending) in pending {
+            deleted.push(match pending.wait() {
+                Ok(before) => {
+                    if let Some(before) = before {
+                        self.condemn(&before);
+                    }
+                    (key, Ok(()))
+                }
+                Err(failure @ DiskError::Io { .. }) => return Err(failure),
+                Err(refusal) => (key, Err(refusal)),
+            });
         }
-        Ok(())
+        Ok(deleted)
     }
 
     /// Refuses all that comes later, if there is no object.

@@ -8,6 +8,8 @@ use super::record::Record;
 pub(crate) struct Condition {
     pub(crate) if_match: Option<Tag>,
     pub(crate) if_none_match: Option<Tag>,
+    /// The very version: what was said of it, and when it came.
+    pub(crate) is: Option<Box<Record>>,
 }
 
 /// Any version, or the one with this ETag, without quotes.
@@ -28,6 +30,14 @@ impl Tag {
 }
 
 impl Condition {
+    /// That what is there is still this, and not another of the same bytes.
+    pub(crate) fn of(record: &Record) -> Self {
+        Self {
+            is: Some(Box::new(record.clone())),
+            ..Self::default()
+        }
+    }
+
     /// Checks it against what is there now.
     pub(super) fn check(&self, current: Option<&Record>) -> Result<(), DiskError> {
         let etag = current.map(|record| record.etag.as_str());
@@ -35,6 +45,14 @@ impl Condition {
             (Some(_), None) => return Err(DiskError::NoSuchKey),
             (Some(tag), Some(etag)) if !tag.names(etag) => return Err(DiskError::PreconditionFailed("If-Match")),
             (Some(_) | None, _) => {}
+        }
+        if let Some(is) = &self.is {
+            let same = |current: &Record| {
+                current.content.id() == is.content.id() && current.modified == is.modified && current.meta == is.meta
+            };
+            if !current.is_some_and(same) {
+                return Err(DiskError::PreconditionFailed("to be the same version"));
+            }
         }
         match (&self.if_none_match, etag) {
             (Some(tag), Some(etag)) if tag.names(etag) => Err(DiskError::PreconditionFailed("If-None-Match")),

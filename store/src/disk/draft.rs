@@ -108,15 +108,19 @@ impl Draft {
 }
 
 impl Written {
-    /// The file `data` of the object that `record` tells of, by a second name, which `pin` pins; nothing if it has as many
-    /// as it may.
+    /// The file `data` of the object that `record` tells of, by a second name, which `pin` pins; nothing where that
+    /// cannot be had.
     pub(super) fn linked(files: Files, data: &Path, pin: Pin, record: &Record) -> Result<Option<Self>, DiskError> {
         let Some(md5) = Md5Digest::from_hex(&record.etag) else {
             return Ok(None);
         };
         match fs::hard_link(data, pin.path()) {
-            Err(error) if error.kind() == io::ErrorKind::TooManyLinks => return Ok(None),
-            linked => linked.context("link", pin.path())?,
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StorageFull) => {
+                return Err(error).context("link", pin.path());
+            }
+            // As many names as it may have, or a file system without: the bytes can still be read and written.
+            Err(_) => return Ok(None),
         }
         Ok(Some(Self {
             file: DraftFile {

@@ -195,7 +195,10 @@ impl State {
     ) -> Result<Vec<Part>, DiskError> {
         let as_told = |part: &Part, listed: &ListedPart| {
             let told = planned.and_then(|planned| listed.checksums.get(planned.algorithm.header()));
-            part.md5.to_hex().eq_ignore_ascii_case(&listed.etag) && (told.is_none() || told == part.checksum.as_ref())
+            let planned_only = listed.checksums.len() == usize::from(told.is_some());
+            part.md5.to_hex().eq_ignore_ascii_case(&listed.etag)
+                && planned_only
+                && (told.is_none() || told == part.checksum.as_ref())
         };
         if !listed.is_sorted_by(|one, next| one.number < next.number) {
             return Err(DiskError::InvalidPartOrder);
