@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::FileExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -131,8 +132,12 @@ impl Index {
     /// Opens the file once more: after a failure to write, a full disk for one, the database refuses all else.
     pub(super) fn reopen(&self) -> Result<(), redb::Error> {
         let mut database = self.database.write();
-        if database.take().is_some() {
-            *database = Some((self.open)(&self.path, self.sync, false)?);
+        if let Some(failed) = database.take() {
+            let again = whole(|| {
+                drop(failed);
+                (self.open)(&self.path, self.sync, false)
+            })?;
+            *database = Some(again);
         }
         Ok(())
     }
@@ -140,7 +145,7 @@ impl Index {
     /// Runs `work` with the database, which cannot be closed meanwhile.
     pub(super) fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, DiskError> {
         match &*self.database.read() {
-            Some(database) => work(database),
+            Some(database) => whole(|| work(database)),
             None => Err(redb::Error::DatabaseClosed),
         }
         .map_err(|failure| self.failed("use the index", failure))
@@ -267,7 +272,7 @@ impl Index {
     /// Holds every page of the database against its checksum; whether all are as they were written.
     pub(super) fn check_pages(&self) -> Result<bool, DiskError> {
         match &mut *self.database.write() {
-            Some(database) => database.check_integrity().map_err(redb::Error::from),
+            Some(database) => whole(|| Ok(database.check_integrity()?)),
             None => Err(redb::Error::DatabaseClosed),
         }
         .map_err(|failure| self.failed("check", failure))
@@ -306,9 +311,17 @@ pub(super) fn into_io(failure: redb::Error) -> io::Error {
 
 fn open(path: &Path, sync: bool, new: bool) -> Result<Database, redb::Error> {
     let file = IndexFile::open(path, sync, new)?;
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    Ok(builder.create_with_backend(file)?)
+    whole(|| {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        Ok(builder.create_with_backend(file)?)
+    })
+}
+
+/// Runs `work`, in which the database may come upon damage: it tells most of that as an error, and some by a panic.
+fn whole<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    let damaged = |_| redb::Error::Corrupted("the database is not as it was written".to_owned());
+    catch_unwind(AssertUnwindSafe(work)).map_err(damaged).flatten()
 }
 
 /// The database's file. The store's own lock keeps other processes out.
@@ -349,5 +362,70 @@ impl StorageBackend for IndexFile {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{Checksums, Content, Meta};
+    use super::*;
+
+    const OBJECTS: usize = 200;
+
+    fn fill(index: &Index, tables: &Tables) {
+        let filled = index.with(|database| {
+            for number in 0..OBJECTS {
+                let record = Record {
+                    key: format!("key {number:03}"),
+                    size: 0,
+                    etag: "etag".to_owned(),
+                    modified: 0,
+                    content: Content::File(format!("id {number}")),
+                    checksums: Checksums::new(),
+                    meta: Meta::default(),
+                };
+                let mut transaction = database.begin_write()?;
+                transaction.set_quick_repair(true);
+                let json = serde_json::to_vec(&record).unwrap();
+                transaction.open_table(tables.objects())?.insert(&*record.key, &*json)?;
+                transaction.commit()?;
+            }
+            Ok(())
+        });
+        filled.unwrap();
+    }
+
+    #[test]
+    fn damage_anywhere_is_an_error_and_never_a_listing_that_lacks_something() {
+        let root = tempfile::tempdir().unwrap();
+        let tables = Tables::of("bucket");
+        let index = Index::create(root.path(), false).unwrap();
+        fill(&index, &tables);
+        // As a process that dies leaves it: what the file says of itself is not taken for granted then.
+        let whole = std::fs::read(root.path().join(INDEX)).unwrap();
+        let (mut refused, mut unread) = (0, 0);
+        for (place, start) in (0..whole.len() - 16).step_by(whole.len() / 150).enumerate() {
+            let damaged = tempfile::tempdir().unwrap();
+            let mut bytes = whole.clone();
+            bytes
+                .iter_mut()
+                .skip(start + place % 50)
+                .take(16)
+                .for_each(|byte| *byte ^= 0x5A);
+            std::fs::write(damaged.path().join(INDEX), bytes).unwrap();
+            let Ok(index) = Index::open(damaged.path(), false) else {
+                refused += 1;
+                continue;
+            };
+            let listing = Listing {
+                max: 1000,
+                ..Listing::default()
+            };
+            match index.page(&tables, &listing) {
+                Ok(page) => assert_eq!(page.items.len(), OBJECTS, "damaged from byte {start}"),
+                Err(_) => unread += 1,
+            }
+        }
+        assert!(refused + unread > 0, "nothing was hit");
     }
 }
