@@ -254,6 +254,7 @@ pub(crate) struct Get {
     pub(crate) key: ObjectKey,
 
     /// File to write, or a directory to put it into [default: the last segment of the key, in this directory]
+    #[arg(value_parser = target_file)]
     pub(crate) target: Option<PathBuf>,
 
     /// Take the place of a file that is there
@@ -277,6 +278,14 @@ pub(crate) struct Ls {
     /// List what is in folders too, rather than the folders
     #[arg(long, short)]
     pub(crate) recursive: bool,
+}
+
+/// `-` is standard output to people, and what has been written there cannot be taken back if it proves wrong.
+fn target_file(text: &str) -> Result<PathBuf, String> {
+    if text == "-" {
+        return Err("downloads go to files, so that nothing is left of one that proves wrong; name a file (./- if it is to have that name)".into());
+    }
+    Ok(text.into())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -48,11 +48,16 @@ impl Limiter {
 
     /// Waits for leave to send one more part.
     pub(crate) async fn acquire(self: &Arc<Self>) -> Permit {
+        self.acquire_within(|| usize::MAX).await
+    }
+
+    /// The same, with no more than so many on their way.
+    pub(crate) async fn acquire_within(self: &Arc<Self>, most: impl Fn() -> usize) -> Permit {
         loop {
             let freed = self.freed.notified();
             {
                 let mut state = self.state();
-                if state.in_flight < state.now {
+                if state.in_flight < state.now.min(most().max(1)) {
                     state.in_flight += 1;
                     return Permit(self.clone());
                 }

@@ -36,7 +36,7 @@ pub(crate) async fn list(common: &Common, ls: &Ls, screen: &Screen) -> Result<()
         }
         for object in &page.objects {
             let (size, at, key) = (HumanBytes(object.size).to_string(), object.last_modified, &object.key);
-            let day = format!("{} {:02}:{:02}:{:02}", at.date(), at.hour(), at.minute(), at.second());
+            let day = format!("{} {:02}:{:02}:{:02}Z", at.date(), at.hour(), at.minute(), at.second());
             screen
                 .entry(object, &format!("{size:>11}  {day}  {key}"))
                 .map_err(unwritable)?;
@@ -68,7 +68,7 @@ pub(crate) async fn uploads(common: &Common, screen: &Screen) -> Result<(), Uplo
                 .size
                 .map_or("unknown".to_owned(), |size| HumanBytes(size).to_string());
             let (id, at, name) = (&upload.upload_id, upload.expires_at, &upload.name);
-            let until = format!("until {} {:02}:{:02}", at.date(), at.hour(), at.minute());
+            let until = format!("until {} {:02}:{:02}Z", at.date(), at.hour(), at.minute());
             screen
                 .entry(upload, &format!("{id}  {size:>11}  {until}  {name}"))
                 .map_err(unwritable)?;

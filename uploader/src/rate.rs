@@ -97,6 +97,14 @@ impl Rate {
         self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for leave to send all of so many bytes, which then go at once.
+    pub(crate) async fn leave_all(&self, bytes: u64) {
+        let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
+        while left > 0 && self.limit().is_some() {
+            left -= self.leave(left).await.min(left);
+        }
+    }
+
     /// Waits for leave to send some bytes, at most `most`; how many.
     async fn leave(&self, most: usize) -> usize {
         let _turn = self.turn.lock().await;

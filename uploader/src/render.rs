@@ -226,7 +226,7 @@ impl Progress for Render {
                 let text = match ends_at {
                     None => "is aborted, and its parts are removed".to_owned(),
                     Some(at) => {
-                        let day = format!("{} {:02}:{:02}", at.date(), at.hour(), at.minute());
+                        let day = format!("{} {:02}:{:02}Z", at.date(), at.hour(), at.minute());
                         format!("could not be aborted; it expires at {day} UTC, or by `uploader abort {upload_id}`")
                     }
                 };

@@ -141,10 +141,11 @@ impl Screen {
         self.total.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the bars away.
+    /// Takes the bars away for good, whatever is still under way.
     pub(crate) fn clear(&self) {
         // What cannot be drawn on cannot be cleared.
         let _ = self.bars.clear();
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
     /// A line on standard error, above the bars if there are any.

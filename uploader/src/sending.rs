@@ -123,6 +123,13 @@ impl Sending {
         exit_code_of_all(&self.codes)
     }
 
+    /// Most bytes of a file that goes with others. Under a limit it goes at once when its time has come, where a body of its
+    /// own would go share by share: a quarter of a second's worth does no harm.
+    fn largest_small(&self) -> u64 {
+        let limit = self.uploader.limit_rate();
+        limit.map_or(MAX_SMALL, |limit| MAX_SMALL.min(limit.get() / 4))
+    }
+
     /// Whether one more small file can wait.
     fn has_room(&self) -> bool {
         self.small.len() < MAX_TOGETHER && self.small_bytes < BYTES_TOGETHER
@@ -131,14 +138,6 @@ impl Sending {
     /// Sends the small files that wait, if not too many are under way.
     fn send_small(&mut self) {
         if self.small.is_empty() || self.groups >= GROUPS || self.hopeless {
-            return;
-        }
-        if self.uploader.limit_rate().is_some() {
-            // There was no limit when they came.
-            self.small_bytes = 0;
-            for (file, render) in std::mem::take(&mut self.small) {
-                self.send_one(Given::Path(file.path), file.options, render, file.progress);
-            }
             return;
         }
         self.groups += 1;
@@ -194,10 +193,7 @@ impl Sending {
         };
         let size = given.weight();
         match given {
-            // Under a limit every body has to wait for its turn, byte by byte.
-            Given::Path(path)
-                if size <= MAX_SMALL && self.screen.detail != Detail::Whole && self.uploader.limit_rate().is_none() =>
-            {
+            Given::Path(path) if size <= self.largest_small() && self.screen.detail != Detail::Whole => {
                 self.small_bytes += size;
                 self.small.push((
                     SmallFile {

@@ -218,6 +218,7 @@ async fn send(engine: &Engine, file: Admitted, progress: &dyn Progress) -> Optio
     let (method, url, headers) = usable(&request)?;
     let mut spent = None;
     for attempt in 1.. {
+        engine.rate.leave_all(size).await;
         let sending = engine
             .store
             .request(method.clone(), url.clone())

@@ -60,6 +60,7 @@ impl Sum {
             (self.unchanged, "unchanged"),
             (self.left_out.count(), "left out"),
             (self.failed, "FAILED"),
+            (self.untried, "not tried"),
         ] {
             if count > 0 {
                 told.push(format!("{} {what}", HumanCount(count)));

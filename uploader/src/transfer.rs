@@ -1,6 +1,7 @@
 //! One file through every stage: a window is hashed and signed while the one before it is sent.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -280,10 +281,17 @@ impl Upload {
             };
             let Some(window) = window else { break };
             for (part, url) in window {
+                let bytes = part.range.end - part.range.start;
+                let most = || {
+                    self.engine
+                        .rate
+                        .limit()
+                        .map_or(usize::MAX, |rate| parts_at_once(rate, bytes))
+                };
                 let permit = loop {
                     tokio::select! {
                         Some(done) = under_way.join_next() => part_done(done)?,
-                        permit = self.engine.limiter.acquire() => break permit,
+                        permit = self.engine.limiter.acquire_within(most) => break permit,
                     }
                 };
                 let upload = self.clone();
@@ -312,4 +320,13 @@ fn part_done(done: Result<Result<(), UploadError>, JoinError>) -> Result<(), Upl
             "a part's task ended early: {error}"
         )))
     })
+}
+
+/// How many parts of so many bytes are worth sending at once at this rate: as many as are done within a few seconds. More
+/// would all be under way for long, and an interruption would lose them all.
+fn parts_at_once(rate: NonZeroU64, bytes: u64) -> usize {
+    const SECONDS: u64 = 4;
+    usize::try_from(rate.get().saturating_mul(SECONDS) / bytes.max(1))
+        .unwrap_or(usize::MAX)
+        .max(1)
 }

@@ -9,7 +9,7 @@ use super::{Ledger, LedgerError, Session, millis};
 use crate::principal::Principal;
 
 impl Ledger {
-    /// At most `limit` of this principal's uploads that are open or being completed, in the order of their ids, after this one.
+    /// At most `limit` of this principal's uploads in parts that are open or being completed, in the order of their ids, after this one.
     ///
     /// # Errors
     /// The database did not answer, or a row is not readable.
@@ -21,7 +21,8 @@ impl Ledger {
         now: OffsetDateTime,
     ) -> Result<Vec<Session>, LedgerError> {
         let rows = sqlx::query(
-            "SELECT * FROM uploads WHERE owner = $1 AND state IN ('open', 'completing') AND id > $2 \
+            // Of those that go up whole nothing is at the store before they are done: there is nothing to continue or abort.
+            "SELECT * FROM uploads WHERE owner = $1 AND state IN ('open', 'completing') AND id > $2 AND put_md5 IS NULL \
              AND (state = 'completing' OR expires_at > $3) ORDER BY id LIMIT $4",
         )
         .bind(owner.name())
