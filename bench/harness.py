@@ -9,7 +9,9 @@ import dataclasses
 import json
 import os
 import pathlib
+import random
 import shlex
+import shutil
 import signal
 import socket
 import statistics
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 import clients
@@ -47,7 +50,7 @@ def prepare(arguments):
         clients.install()
         sys.exit()
     if not arguments.no_build:
-        packages = ["-p", "bench", "-p", "broker", "-p", "uploader"]
+        packages = ["-p", "bench", "-p", "broker", "-p", "uploader", "-p", "store"]
         subprocess.run(["cargo", "build", "--release", *packages], cwd=ROOT, check=True)
 
 
@@ -155,7 +158,7 @@ def broker(data, store_environment, *options):
     with open(f"{data}.log", "w+") as log:
         environment = {**os.environ, **store_environment}
         with running(command, env=environment, cwd=data.parent, stdout=log, stderr=log) as process:
-            wait_until_alive(url, process, log)
+            wait_until_answers(url + "/healthz", process, log)
             yield Broker(url, process.pid)
 
 
@@ -185,23 +188,29 @@ def broker_for(sink, data, profile):
         yield started
 
 
-def wait_until_alive(url, process, log):
+def wait_until_answers(url, process, log):
+    """Until the server that was started answers, were it with a refusal."""
     for _ in range(300):
         if process.poll() is not None:
             break
         try:
-            urllib.request.urlopen(url + "/healthz", timeout=2).close()
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except urllib.error.HTTPError:
             return
         except OSError:
             time.sleep(0.1)
     log.seek(0)
-    sys.exit("the broker did not start:\n" + log.read())
+    sys.exit(f"{process.args[0]} did not start:\n{log.read()}")
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below the ports that the system hands out to connections: one of those could take it between look and use."""
+    for _ in range(100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(10_000, 30_000)))
+            return probe.getsockname()[1]
+    sys.exit("no free port of 127.0.0.1 was found below 30000")
 
 
 @dataclasses.dataclass
@@ -298,9 +307,9 @@ def arrivals(sink, source):
     return check
 
 
-def print_table(results, columns):
+def print_table(results, columns, of="client"):
     """Medians, a row for each client. A column is a title and a function of a run, or of a client's runs and ours."""
-    print("| client | " + " | ".join(title for title, _ in columns) + " |")
+    print(f"| {of} | " + " | ".join(title for title, _ in columns) + " |")
     print("| --- |" + " --- |" * len(columns))
     for name, runs in results.items():
         print(f"| {name} | " + " | ".join(cell(runs) for _, cell in columns) + " |", flush=True)

@@ -10,7 +10,6 @@ does that, so it has to be there (--install).
 
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,20 +40,11 @@ def main():
             if store == "embedded":
                 with harness.embedded_broker(scratch / "broker") as (broker, reached):
                     compare("embedded", reached, broker, arguments)
-            elif is_installed(store):
+            elif harness.is_installed(store):
                 again = [sys.executable, __file__, *sys.argv[1:], "--no-build", "--in-environment"]
                 subprocess.run([ROOT / "tests/stores/with.sh", store, scratch / store, "0", *again], check=True)
             else:
                 harness.say(f"{store}: not installed, left out (tests/stores/README.md)")
-
-
-def is_installed(store):
-    """As tests/stores/ looks for it."""
-    if store == "ceph":
-        return shutil.which("radosgw") is not None
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    built = list(cache.glob("s3-stores/garage-*/bin/garage"))
-    return bool(built or os.environ.get("GARAGE_BIN") or shutil.which("garage"))
 
 
 def external(arguments, scratch):
