@@ -163,7 +163,7 @@ async fn sweep_by_the_hour(disk: Arc<Disk>, mut stopping: watch::Receiver<bool>)
         }
         let (disk, watched) = (Arc::clone(&disk), stopping.clone());
         let round = tokio::task::spawn_blocking(move || {
-            lifecycle::sweep(&disk, OffsetDateTime::now_utc(), || *watched.borrow())
+            lifecycle::sweep(&disk, OffsetDateTime::now_utc(), || *watched.borrow());
         });
         if let Err(stopped) = round.await {
             warn!(error = %stopped, "a round of lifecycle rules stopped early");

@@ -376,6 +376,7 @@ mod tests {
         let filled = index.with(|database| {
             for number in 0..OBJECTS {
                 let record = Record {
+                    checksum_kind: None,
                     key: format!("key {number:03}"),
                     size: 0,
                     etag: "etag".to_owned(),
