@@ -213,6 +213,15 @@ def free_port():
     sys.exit("no free port of 127.0.0.1 was found below 30000")
 
 
+def is_installed(store):
+    """Whether garage or ceph is there, as tests/stores/ looks for it."""
+    if store == "ceph":
+        return shutil.which("radosgw") is not None
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+    built = list(cache.glob("s3-stores/garage-*/bin/garage"))
+    return bool(built or os.environ.get("GARAGE_BIN") or shutil.which("garage"))
+
+
 @dataclasses.dataclass
 class Run:
     """What one run of a client took. CPU and memory are the kernel's accounting of it and of the children it waited for."""

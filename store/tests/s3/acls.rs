@@ -96,3 +96,18 @@ async fn a_public_bucket_is_listed_by_anybody_and_its_private_objects_are_not_re
         2
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_made_again_has_the_acl_that_was_asked_for_then() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("key", b"bytes");
+    client.call("PUT", "", &[("acl", "")], &[("x-amz-acl", "public-read")], b"");
+    assert_eq!(anonymous(&client, "/uploads").status, 200);
+    assert_eq!(
+        client.call("PUT", "", &[], &[("x-amz-acl", "private")], b"").status,
+        200
+    );
+    assert_eq!(anonymous(&client, "/uploads").status, 403);
+    assert_eq!(client.get("key").body, b"bytes");
+}

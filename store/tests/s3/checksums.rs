@@ -139,3 +139,42 @@ async fn a_part_has_the_checksum_that_its_upload_was_created_for() {
         assert_eq!(refused(&answer), (400, "InvalidRequest".into()), "{algorithm} {kind}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checksum_that_could_not_be_held_against_anything_is_refused() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    for (created, declared, code) in [
+        (None, ("x-amz-checksum-crc32", "AAAAAA=="), "InvalidRequest"),
+        (
+            Some("CRC32"),
+            ("x-amz-checksum-crc64nvme", "AAAAAAAAAAA="),
+            "InvalidRequest",
+        ),
+        (Some("CRC32"), ("x-amz-checksum-crc32", "AAAAAA=="), "BadDigest"),
+    ] {
+        let asked: Vec<_> = created
+            .into_iter()
+            .map(|name| ("x-amz-checksum-algorithm", name))
+            .collect();
+        let id = client
+            .call("POST", "key", &[("uploads", "")], &asked, b"")
+            .element("UploadId");
+        let etag = client.part("key", &id, 1, NINE).etag();
+        let xml = format!(
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+        );
+        let answer = client.call("POST", "key", &[("uploadId", &id)], &[declared], xml.as_bytes());
+        assert_eq!(
+            answer.element("Code"),
+            code,
+            "{created:?} {declared:?}: {}",
+            answer.text()
+        );
+        assert_eq!(
+            client.complete("key", &id, &[(1, &etag)]).status,
+            200,
+            "the upload is not open any more"
+        );
+    }
+}

@@ -160,3 +160,21 @@ async fn an_object_of_parts_is_copied_in_one_piece_and_in_pieces() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_hold_of_the_target_is_checked_too() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("source", b"new");
+    let etag = client.put("target", b"precious").etag();
+    let from = ("x-amz-copy-source", "uploads/source");
+    for (header, value, expected) in [
+        ("if-none-match", "*", 412),
+        ("if-match", "\"other\"", 412),
+        ("if-match", etag.as_str(), 200),
+    ] {
+        let answer = client.call("PUT", "target", &[], &[from, (header, value)], b"");
+        assert_eq!(answer.status, expected, "{header}: {value}");
+        assert_eq!(client.get("target").body == b"precious", expected == 412);
+    }
+}

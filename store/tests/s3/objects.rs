@@ -234,3 +234,79 @@ async fn a_bucket_goes_when_it_is_empty_and_not_before() {
     assert_eq!(client.part("other", &id, 1, b"late").element("Code"), "NoSuchBucket");
     assert_eq!(client.ask("HEAD", "", &[], b"").status, 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_keys_each_is_deleted_only_as_it_was_meant() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    for key in ["version", "other", "same", "plain"] {
+        client.put(key, b"bytes");
+    }
+    let etag = client.ask("HEAD", "same", &[], b"").etag();
+    let xml = format!(
+        "<Delete><Object><Key>version</Key><VersionId>1</VersionId></Object>\
+         <Object><Key>other</Key><ETag>\"0\"</ETag></Object>\
+         <Object><Key>same</Key><ETag>{etag}</ETag></Object><Object><Key>plain</Key><VersionId>null</VersionId></Object></Delete>"
+    );
+    let answer = client.ask("POST", "", &[("delete", "")], xml.as_bytes()).text();
+    assert_eq!(
+        elements(&answer, "Code"),
+        ["InvalidArgument", "PreconditionFailed"],
+        "{answer}"
+    );
+    assert_eq!(
+        elements(&client.ask("GET", "", &[], b"").text(), "Key"),
+        ["other", "version"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_signature_nobody_chooses_how_an_object_is_shown() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.call(
+        "PUT",
+        "key",
+        &[],
+        &[("x-amz-acl", "public-read"), ("content-type", "text/plain")],
+        b"<b>",
+    );
+    assert_eq!(client.send("GET", "/uploads/key", &[], b"").status, 200);
+    for query in ["response-content-type=text/html", "%72esponse-content-type=text/html"] {
+        let answer = client.send("GET", &format!("/uploads/key?{query}"), &[], b"");
+        assert_eq!(answer.status, 400, "{query}: {:?}", answer.header("content-type"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_asked_for_is_dropped_in_silence() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("source", b"bytes");
+    for header in [
+        ("x-amz-server-side-encryption-customer-key", "eA=="),
+        ("x-amz-server-side-encryption-aws-kms-key-id", "key"),
+        ("x-amz-object-lock-retain-until-date", "2030-01-01T00:00:00Z"),
+        ("x-amz-grant-read-acp", "id=\"owner\""),
+    ] {
+        assert_eq!(
+            client.call("PUT", "key", &[], &[header], b"").element("Code"),
+            "NotImplemented",
+            "{header:?}"
+        );
+    }
+    let copy = [
+        ("x-amz-copy-source", "uploads/source"),
+        ("x-amz-copy-source-server-side-encryption-customer-algorithm", "AES256"),
+    ];
+    assert_eq!(
+        client.call("PUT", "key", &[], &copy, b"").element("Code"),
+        "NotImplemented"
+    );
+    assert_eq!(
+        client
+            .call("PUT", "key", &[], &[("x-amz-bucket-object-lock-enabled", "false")], b"")
+            .status,
+        200
+    );
+}

@@ -54,6 +54,8 @@ async fn tags_are_kept_replaced_and_removed() {
         let answer = client.ask("PUT", "key", &[("tagging", "")], tagging(&wrong).as_bytes());
         assert_eq!(refused(&answer), (400, "InvalidTag".into()), "{wrong:?}");
     }
+    let unseen = client.call("PUT", "other", &[], &[("x-amz-tagging", "a=%00")], b"");
+    assert_eq!(refused(&unseen), (400, "InvalidTag".into()));
     assert_eq!(
         refused(&client.ask("GET", "", &[("tagging", "")], b"")),
         (404, "NoSuchTagSet".into())
@@ -298,6 +300,21 @@ async fn a_bucket_has_the_lifecycle_that_it_was_told_and_refuses_what_it_would_n
         (
             rule("<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>"),
             "NotImplemented",
+        ),
+        (
+            rule("<Expiration><Date>9999-12-31T23:30:00-01:00</Date></Expiration>"),
+            "InvalidArgument",
+        ),
+        (
+            rule(expire).replace("<Filter/>", "<Filter><And></And></Filter>"),
+            "MalformedXML",
+        ),
+        (
+            rule(expire).replace(
+                "<Filter/>",
+                "<Filter><ObjectSizeGreaterThan>-1</ObjectSizeGreaterThan></Filter>",
+            ),
+            "MalformedXML",
         ),
         (rule(expire).replace("Enabled", "enabled"), "MalformedXML"),
         (rule(expire).replace("<Filter/>", ""), "MalformedXML"),

@@ -1,4 +1,4 @@
-"""The requests that Cyberduck makes by its profile for version 2 signatures, in path style, sent as they were recorded.
+"""The requests that Cyberduck makes by its profile for version 2 signatures, in path style, sent raw, as that profile is known to send them.
 
 Cyberduck needs a desktop; what it needs of a store is these requests, and what it reads in their answers.
 """
