@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use shared::PartSizes;
 use shared::api::Me;
 use tokio::sync::mpsc;
-use uploader::{Bound, Limit, Planned, PutOptions, UploadError, Uploader};
+use uploader::{Bound, Limit, MAX_TOGETHER, Planned, PutOptions, UploadError, Uploader};
 
 use crate::cli::Put;
 use crate::commands::exit_code;
 use crate::find::{Given, Next};
 use crate::render::Render;
-use crate::screen::{Screen, counted, title, visible};
-use crate::sending::exit_code_of_all;
+use crate::screen::{Detail, Screen, counted, title, visible};
+use crate::sending::{BYTES_TOGETHER, exit_code_of_all, largest_small};
 use crate::sum::LeftOut;
 
 /// What all files would take; nothing where a stream is among them, which ends when it ends.
@@ -35,17 +35,34 @@ struct Total {
     failed: u64,
     #[serde(rename = "skipped")]
     left_out: LeftOut,
+    /// Files that would go together, and their bytes.
+    #[serde(skip)]
+    together: (u64, u64),
 }
 
 impl Total {
-    fn add(&mut self, planned: &Planned, bound: &Bound) {
+    /// Adds a file; one that would go together with others takes no requests to the broker of its own.
+    fn add(&mut self, planned: &Planned, together: bool, bound: &Bound) {
         let sum = |total: &mut Option<u64>, more: Option<u64>| *total = total.zip(more).map(|(a, b)| a + b);
         self.files += 1;
         sum(&mut self.bytes, planned.size);
         sum(&mut self.parts, planned.part_count.map(u64::from));
-        sum(&mut self.broker_requests, planned.broker_requests);
+        if let Some(size) = planned.size.filter(|_| together) {
+            self.together.0 += 1;
+            self.together.1 += size;
+        } else {
+            sum(&mut self.broker_requests, planned.broker_requests);
+        }
         sum(&mut self.store_requests, planned.store_requests);
         self.beyond_limit += u64::from(planned.size.is_some_and(|size| size > bound.bytes));
+    }
+
+    /// Adds what the files that go together take: two requests for each full group.
+    fn add_groups(&mut self) {
+        let (files, bytes) = self.together;
+        let most = u64::try_from(MAX_TOGETHER).unwrap_or(u64::MAX);
+        let groups = files.div_ceil(most).max(bytes.div_ceil(BYTES_TOGETHER));
+        self.broker_requests = self.broker_requests.map(|requests| requests + 2 * groups);
     }
 }
 
@@ -58,6 +75,7 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
             return exit_code(&error);
         }
     };
+    let (several, largest) = (screen.detail != Detail::Whole, largest_small(uploader));
     let mut codes = Vec::new();
     let mut total = Total {
         files: 0,
@@ -69,6 +87,7 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
         unchanged: 0,
         failed: 0,
         left_out: LeftOut::default(),
+        together: (0, 0),
     };
     while let Some(met) = next.recv().await {
         let (path, planned) = match met {
@@ -102,7 +121,8 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
         };
         match planned {
             Ok(planned) => {
-                total.add(&planned, &bound);
+                let together = several && planned.size.is_some_and(|size| size <= largest);
+                total.add(&planned, together, &bound);
                 tell(screen, &path, &planned);
             }
             Err(error) => {
@@ -113,6 +133,7 @@ pub(crate) async fn explain(uploader: &Uploader, put: &Put, screen: &Screen, mut
             }
         }
     }
+    total.add_groups();
     sum_up(screen, &total, &bound, uploader, &me);
     exit_code_of_all(&codes)
 }

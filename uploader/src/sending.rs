@@ -19,7 +19,7 @@ const FINDER_STOPS: Duration = Duration::from_secs(1);
 /// A file counts as one of the files under way for each of so many bytes: small ones go many at a time, large ones alone.
 const BYTES_OF_ONE: u64 = 8 << 20;
 /// Small files are sent together: as many as come to so many bytes, which are in memory then.
-const BYTES_TOGETHER: u64 = 16 << 20;
+pub(crate) const BYTES_TOGETHER: u64 = 16 << 20;
 /// Groups of small files under way: one is read and hashed while another is sent.
 const GROUPS: usize = 2;
 
@@ -123,13 +123,6 @@ impl Sending {
         exit_code_of_all(&self.codes)
     }
 
-    /// Most bytes of a file that goes with others. Under a limit it goes at once when its time has come, where a body of its
-    /// own would go share by share: a quarter of a second's worth does no harm.
-    fn largest_small(&self) -> u64 {
-        let limit = self.uploader.limit_rate();
-        limit.map_or(MAX_SMALL, |limit| MAX_SMALL.min(limit.get() / 4))
-    }
-
     /// Whether one more small file can wait.
     fn has_room(&self) -> bool {
         self.small.len() < MAX_TOGETHER && self.small_bytes < BYTES_TOGETHER
@@ -193,7 +186,7 @@ impl Sending {
         };
         let size = given.weight();
         match given {
-            Given::Path(path) if size <= self.largest_small() && self.screen.detail != Detail::Whole => {
+            Given::Path(path) if size <= largest_small(&self.uploader) && self.screen.detail != Detail::Whole => {
                 self.small_bytes += size;
                 self.small.push((
                     SmallFile {
@@ -240,6 +233,13 @@ impl Sending {
             }
         }
     }
+}
+
+/// Most bytes of a file that goes with others. Under a limit it goes at once when its time has come, where a body of its own
+/// would go share by share: a quarter of a second's worth does no harm.
+pub(crate) fn largest_small(uploader: &Uploader) -> u64 {
+    let limit = uploader.limit_rate();
+    limit.map_or(MAX_SMALL, |limit| MAX_SMALL.min(limit.get() / 4))
 }
 
 /// The exit code that tells of all these failures.
