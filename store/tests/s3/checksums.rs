@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use store::DevStore;
 
 use crate::bytes;
-use crate::client::{Answer, Client, elements};
+use crate::client::{Answer, Client, elements, refused};
 
 /// Of the nine bytes that the catalogue of CRCs checks with.
 const NINE: &[u8] = b"123456789";
@@ -15,10 +15,6 @@ const OF_NINE: [(&str, &str); 3] = [
     ("x-amz-checksum-crc32c", "4waSgw=="),
     ("x-amz-checksum-crc64nvme", "rosUhgp5mIg="),
 ];
-
-fn refused(answer: &Answer) -> (u16, String) {
-    (answer.status, answer.element("Code"))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_not_what_its_checksum_says_leaves_what_was_there() {

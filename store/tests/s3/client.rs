@@ -55,6 +55,11 @@ impl Answer {
     }
 }
 
+/// Status and code of a refusal.
+pub(crate) fn refused(answer: &Answer) -> (u16, String) {
+    (answer.status, answer.element("Code"))
+}
+
 /// The texts of all elements of this name.
 pub(crate) fn elements(xml: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));

@@ -4,13 +4,9 @@ use md5::{Digest as _, Md5};
 use store::DevStore;
 
 use crate::bytes;
-use crate::client::{Answer, Client, hex};
+use crate::client::{Client, hex, refused};
 
 const PART: usize = 5 << 20;
-
-fn refused(answer: &Answer) -> (u16, String) {
-    (answer.status, answer.element("Code"))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_has_the_bytes_and_what_was_said_of_them_but_not_the_acl() {

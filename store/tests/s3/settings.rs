@@ -2,11 +2,7 @@
 
 use store::{DevStore, Store, StoreConfig};
 
-use crate::client::{Answer, Client, elements};
-
-fn refused(answer: &Answer) -> (u16, String) {
-    (answer.status, answer.element("Code"))
-}
+use crate::client::{Client, elements, refused};
 
 fn tagging(tags: &[(&str, &str)]) -> String {
     let tags: String = tags
