@@ -174,3 +174,20 @@ async fn a_checksum_that_could_not_be_held_against_anything_is_refused() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_tell_again_what_a_part_was_checked_by() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let id = client.create("key");
+    let query = [("partNumber", "1"), ("uploadId", id.as_str())];
+    let etag = client.call("PUT", "key", &query, &OF_NINE[..1], NINE).etag();
+    let part = format!(
+        "<PartNumber>1</PartNumber><ETag>{etag}</ETag><ChecksumCRC32>{}</ChecksumCRC32>",
+        OF_NINE[0].1
+    );
+    let xml = format!("<CompleteMultipartUpload><Part>{part}</Part></CompleteMultipartUpload>");
+    let completed = client.ask("POST", "key", &[("uploadId", &id)], xml.as_bytes());
+    assert_eq!(completed.status, 200, "{}", completed.text());
+    assert_eq!(client.get("key").body, NINE);
+}
