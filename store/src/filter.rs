@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use time::OffsetDateTime;
 
 use crate::keys::Keys;
+use crate::range;
 use crate::sigv2;
 
 /// Longest life of a presigned URL, seconds (SigV4, "X-Amz-Expires").
@@ -75,11 +76,13 @@ pub(crate) fn one<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
 }
 
 impl Expected {
-    /// Checks the head of a request, and spells its path as the protocol layer needs it.
+    /// Checks the head of a request, and spells it as the protocol layer needs it.
     pub(crate) fn check(&self, head: &mut Parts, now: OffsetDateTime) -> Result<(), Refusal> {
         check_form(head)?;
         let query = parse_query(&head.uri)?;
         check_length(head)?;
+        // Version 2 does not sign ranges.
+        let mut signed = String::new();
         let respelt = match signature(&head.headers, &query)? {
             Signature::Unsigned => {
                 // An empty one says nothing, and the protocol layer would read it.
@@ -89,6 +92,7 @@ impl Expected {
             _ if is_post_form(head) => return Err(signed_twice()),
             Signature::V4 { scope, signed_headers } => {
                 self.check_v4(scope, signed_headers, &head.headers, &query)?;
+                signed_headers.clone_into(&mut signed);
                 None
             }
             Signature::V2Header { key, signature } => {
@@ -104,6 +108,7 @@ impl Expected {
         if let Some(uri) = respelt {
             head.uri = uri;
         }
+        range::pass_over(&mut head.headers, &signed);
         Ok(())
     }
 

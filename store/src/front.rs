@@ -25,7 +25,6 @@ use crate::fault::{Fault, Faults};
 use crate::filter::{Expected, Refusal, is_post_form, refuse};
 use crate::form::Forms;
 use crate::keys::Keys;
-use crate::range;
 use crate::sigv2::bucket_of_host;
 
 /// Largest XML body: a Complete of 10,000 parts with checksums has about 3 MB.
@@ -94,7 +93,6 @@ impl Front {
             .uri
             .query()
             .is_some_and(|query| query.split('&').any(is_attributes));
-        range::pass_over(&mut head);
         let home = Home::default();
         let strike = self.faults.as_ref().and_then(|faults| faults.arrival(&head));
         let body = home.lend(body, matches!(strike, Some(Fault::FlipOneBit)));

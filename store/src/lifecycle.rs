@@ -48,6 +48,11 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
+    /// Whether it asks for what only objects have: tags or a size.
+    pub(crate) fn is_of_objects(&self) -> bool {
+        self.len() > usize::from(self.prefix.is_some())
+    }
+
     /// How many things it asks for: more than one are told in an `And`.
     pub(crate) fn len(&self) -> usize {
         usize::from(self.prefix.is_some())
@@ -91,10 +96,7 @@ impl LifecycleRule {
     /// Whether an upload of `key` that began then has had its time.
     fn ends_upload(&self, key: &str, initiated: i64, now: OffsetDateTime) -> bool {
         // What a filter says of tags and sizes is of objects: such a rule is for no upload (S3 API, LifecycleRule).
-        let of_objects = self
-            .filter
-            .as_ref()
-            .is_some_and(|filter| filter.len() > usize::from(filter.prefix.is_some()));
+        let of_objects = self.filter.as_ref().is_some_and(Filter::is_of_objects);
         let end = self.abort_days.and_then(|days| midnight_after(initiated, days));
         self.enabled && !of_objects && key.starts_with(self.begins()) && end.is_some_and(|end| end <= now)
     }

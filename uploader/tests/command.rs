@@ -8,7 +8,7 @@ mod double;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use double::{Double, Reply, completed, problem, s3_error, sound};
+use double::{Double, Reply, completed, file, problem, s3_error, sound, text};
 
 fn uploader(broker: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_uploader"))
@@ -18,16 +18,6 @@ fn uploader(broker: &str, arguments: &[&str]) -> Output {
         .env("XDG_CONFIG_HOME", "/no/settings/of/whoever/runs/this")
         .output()
         .unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn file(directory: &Path, name: &str) -> String {
-    let path = directory.join(name);
-    std::fs::write(&path, "hello").unwrap();
-    path.to_str().unwrap().to_owned()
 }
 
 #[test]

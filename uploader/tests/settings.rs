@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use double::{Double, Reply, sound};
+use double::{Double, Reply, sound, text};
 
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
@@ -50,10 +50,6 @@ impl Home {
             .output()
             .unwrap()
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// Refuses to tell, so that what matters is what it was asked with.

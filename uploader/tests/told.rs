@@ -8,7 +8,7 @@ mod double;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use double::{Double, Reply, completed, s3_error, sound};
+use double::{Double, Reply, completed, file, s3_error, sound, text};
 
 const UPLOADER: &str = env!("CARGO_BIN_EXE_uploader");
 
@@ -27,16 +27,6 @@ fn run(command: &mut Command, broker: &str) -> Output {
     let command = command.env("UPLOADER_BROKER", broker);
     let command = command.env("XDG_CONFIG_HOME", "/no/settings/of/whoever/runs/this");
     command.output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn file(directory: &Path, name: &str) -> String {
-    let path = directory.join(name);
-    std::fs::write(&path, "hello").unwrap();
-    path.to_str().unwrap().to_owned()
 }
 
 #[test]

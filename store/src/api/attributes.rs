@@ -6,7 +6,7 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Result, s3_error};
 
-use crate::disk::{Algorithm, Checksums, Object};
+use crate::disk::{Object, recorded};
 
 use super::Api;
 use super::meta::{checksum_type, etag, signed, tell_checksums, timestamp};
@@ -64,10 +64,7 @@ impl Api {
 fn parts(object: &Object, marker: i32, max: u16) -> GetObjectAttributesParts {
     let all = object.parts();
     let total = i32::try_from(all.len()).unwrap_or(i32::MAX);
-    let algorithm = Algorithm::ALL
-        .into_iter()
-        .find(|algorithm| object.record.checksums.contains_key(algorithm.header()));
-    let Some(algorithm) = algorithm else {
+    let Some(algorithm) = recorded(&object.record.checksums).into_iter().next() else {
         return GetObjectAttributesParts {
             total_parts_count: Some(total),
             ..GetObjectAttributesParts::default()
@@ -78,14 +75,12 @@ fn parts(object: &Object, marker: i32, max: u16) -> GetObjectAttributesParts {
         .by_ref()
         .take(max.into())
         .map(|part| {
-            let value = part.checksum.clone().unwrap_or_default();
-            let checksums: Checksums = [(algorithm.header().to_owned(), value)].into_iter().collect();
             let mut told = ObjectPart {
                 part_number: Some(part.number.get().into()),
                 size: Some(signed(part.size)),
                 ..ObjectPart::default()
             };
-            tell_checksums!(told, checksums);
+            tell_checksums!(told, part.checksums(Some(algorithm)));
             told
         })
         .collect();

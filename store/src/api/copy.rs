@@ -12,13 +12,15 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use shared::GIB;
 
-use crate::disk::{Algorithm, Checksums, Condition, DiskError, Draft, Object, Reader, Tag, Written, hasher, now};
+use crate::disk::{
+    Algorithm, Checksums, Condition, DiskError, Draft, Object, Reader, Tag, Written, hasher, now, recorded,
+};
 
 use super::Api;
 use super::error::{blocking, to_s3};
 use super::meta::{check_key, checksum_named, etag, refuse_not_kept, said, tag, tell_checksums, timestamp};
 use super::objects::{ReadConditions, check_version};
-use super::uploads::part_number;
+use super::uploads::{part_number, unless_ended};
 
 /// Most bytes that one copy may take (S3 API, CopyObject and UploadPartCopy).
 const MAX_COPY: u64 = 5 * GIB;
@@ -84,7 +86,8 @@ impl Api {
             } else {
                 let algorithms: Vec<_> = match algorithm {
                     Some(algorithm) => vec![algorithm],
-                    None => of_record(&source.record.checksums),
+                    // Of the bytes, also where the source's are of its parts, which the copy will not have.
+                    None => recorded(&source.record.checksums),
                 };
                 let draft = bucket.draft(hasher(&algorithms))?;
                 let all = 0..source.record.size;
@@ -142,10 +145,7 @@ impl Api {
             of_part.add(number, written)?;
             Ok((md5, checksums))
         });
-        let (md5, checksums) = match copied.await {
-            Err(_) if !upload.is_open() => return Err(to_s3(DiskError::NoSuchUpload)),
-            copied => copied?,
-        };
+        let (md5, checksums) = unless_ended(&upload, copied.await)?;
         let mut result = CopyPartResult {
             e_tag: Some(etag(&md5.to_hex())),
             last_modified: Some(timestamp(now())),
@@ -202,13 +202,6 @@ fn directive(asked: Option<&str>) -> S3Result<bool> {
         Some("REPLACE") => Ok(true),
         Some(other) => Err(s3_error!(InvalidArgument, "{other:?} is neither COPY nor REPLACE")),
     }
-}
-
-/// The checksums that a record has, but for composite ones, which are of parts that the copy will not have.
-fn of_record(checksums: &Checksums) -> Vec<Algorithm> {
-    let all = Algorithm::ALL.into_iter();
-    all.filter(|algorithm| checksums.contains_key(algorithm.header()))
-        .collect()
 }
 
 /// These checksums of what was written.

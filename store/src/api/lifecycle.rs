@@ -149,9 +149,7 @@ fn rule(told: Told) -> S3Result<LifecycleRule> {
         ));
     }
     let filter = told.filter.map(filter).transpose()?;
-    let of_objects = filter
-        .as_ref()
-        .is_some_and(|filter| filter.len() > usize::from(filter.prefix.is_some()));
+    let of_objects = filter.as_ref().is_some_and(Filter::is_of_objects);
     if abort.is_some() && of_objects {
         return Err(s3_error!(
             InvalidRequest,

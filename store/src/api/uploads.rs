@@ -9,7 +9,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use shared::PartNumber;
 
-use crate::disk::{Algorithm, ChecksumKind, Checksums, DiskError, ListedPart, PlannedChecksum, Whole};
+use crate::disk::{Algorithm, ChecksumKind, DiskError, ListedPart, PlannedChecksum, Upload, Whole};
 
 use super::Api;
 use super::access::owner;
@@ -77,11 +77,7 @@ impl Api {
             of_part.add(number, written)?;
             Ok((md5, checksums))
         });
-        let (md5, checksums) = match received.await {
-            // It was aborted or completed meanwhile, and its directory went away under the part.
-            Err(_) if !upload.is_open() => return Err(to_s3(DiskError::NoSuchUpload)),
-            received => received?,
-        };
+        let (md5, checksums) = unless_ended(&upload, received.await)?;
         let mut output = UploadPartOutput {
             e_tag: Some(etag(&md5.to_hex())),
             ..UploadPartOutput::default()
@@ -106,8 +102,7 @@ impl Api {
             .map_or(marker, |stored| i32::from(stored.part.number.get()));
         let planned = upload.record.checksum;
         let parts = stored.into_iter().map(|stored| {
-            let header = planned.map(|planned| planned.algorithm.header().to_owned());
-            let checksums: Checksums = header.zip(stored.part.checksum).into_iter().collect();
+            let checksums = stored.part.checksums(planned.map(|planned| planned.algorithm));
             let mut part = Part {
                 e_tag: Some(etag(&stored.part.md5.to_hex())),
                 last_modified: Some(timestamp(stored.modified)),
@@ -155,16 +150,9 @@ impl Api {
             .map(u64::try_from)
             .transpose()
             .map_err(|_| s3_error!(InvalidArgument, "x-amz-mp-object-size is a number from 0 on"))?;
-        let checksums = [
-            (Algorithm::Crc32, input.checksum_crc32),
-            (Algorithm::Crc32c, input.checksum_crc32c),
-            (Algorithm::Crc64Nvme, input.checksum_crc64nvme),
-            (Algorithm::Sha1, input.checksum_sha1),
-            (Algorithm::Sha256, input.checksum_sha256),
-        ];
         let whole = Whole {
             size: object_size,
-            checksums: declared(checksums),
+            checksums: told_checksums!(input),
         };
         let condition = condition(input.if_match, input.if_none_match);
         let min_part_size = self.disk.min_part_size();
@@ -194,6 +182,14 @@ impl Api {
     }
 }
 
+/// What has come of a part, unless its upload was aborted or completed meanwhile: then its directory went away under the part.
+pub(super) fn unless_ended<T>(upload: &Upload, came: S3Result<T>) -> S3Result<T> {
+    if came.is_err() && !upload.is_open() {
+        return Err(to_s3(DiskError::NoSuchUpload));
+    }
+    came
+}
+
 pub(super) fn part_number(number: i32) -> S3Result<PartNumber> {
     let parsed = u64::try_from(number).ok().and_then(|number| number.try_into().ok());
     parsed.ok_or_else(|| {
@@ -210,22 +206,26 @@ fn listed_part(part: CompletedPart) -> S3Result<ListedPart> {
     Ok(ListedPart {
         number: part_number(part.part_number.ok_or_else(|| missing("PartNumber"))?)?,
         etag: part.e_tag.ok_or_else(|| missing("ETag"))?.into_value(),
-        checksums: declared([
-            (Algorithm::Crc32, part.checksum_crc32),
-            (Algorithm::Crc32c, part.checksum_crc32c),
-            (Algorithm::Crc64Nvme, part.checksum_crc64nvme),
-            (Algorithm::Sha1, part.checksum_sha1),
-            (Algorithm::Sha256, part.checksum_sha256),
-        ]),
+        checksums: told_checksums!(part),
     })
 }
 
-/// The checksums that were told, by their headers.
-fn declared(told: [(Algorithm, Option<String>); 5]) -> Checksums {
-    let told = told.into_iter();
-    told.filter_map(|(algorithm, value)| Some((algorithm.header().to_owned(), value?)))
-        .collect()
+/// The checksums that an input tells, by their headers.
+macro_rules! told_checksums {
+    ($input:expr) => {{
+        let told = [
+            (Algorithm::Crc32, &$input.checksum_crc32),
+            (Algorithm::Crc32c, &$input.checksum_crc32c),
+            (Algorithm::Crc64Nvme, &$input.checksum_crc64nvme),
+            (Algorithm::Sha1, &$input.checksum_sha1),
+            (Algorithm::Sha256, &$input.checksum_sha256),
+        ];
+        let told = told.into_iter();
+        told.filter_map(|(algorithm, value)| Some((algorithm.header().to_owned(), value.clone()?)))
+            .collect()
+    }};
 }
+use told_checksums;
 
 /// The checksum that an upload is created for.
 fn planned(algorithm: Option<&ChecksumAlgorithm>, kind: Option<&ChecksumType>) -> S3Result<Option<PlannedChecksum>> {

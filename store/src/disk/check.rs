@@ -11,7 +11,7 @@ use shared::Md5Digest;
 
 use crate::error::StoreError;
 
-use super::checksum::{Algorithm, ChecksumKind, hasher};
+use super::checksum::{ChecksumKind, hasher, recorded};
 use super::index::{Index, Owner, Tables};
 use super::object::{data_path, parts};
 use super::record::{BucketRecord, Content, Part, Record, etag_of_parts};
@@ -168,16 +168,14 @@ impl<F: FnMut(CheckEvent)> Check<F> {
             _ => self.problem("the index does not know its data for those of this object"),
         }
         let data = data_path(dir, &record.content);
-        let recorded = |algorithm: &Algorithm| record.checksums.contains_key(algorithm.header());
-        let algorithms: Vec<_> = Algorithm::ALL.into_iter().filter(recorded).collect();
+        let algorithms = recorded(&record.checksums);
         let mut hasher = hasher(&algorithms);
         let size = match &record.content {
             Content::File(_) => {
                 let Some((size, md5)) = self.hash(&data, &mut hasher) else {
                     return Ok(());
                 };
-                // What was copied from parts keeps their ETag.
-                if !record.etag.contains('-') && md5.to_hex() != record.etag {
+                if md5.to_hex() != record.etag {
                     self.problem(&format!(
                         "the MD5 of its bytes is {}, its ETag {}",
                         md5.to_hex(),

@@ -8,7 +8,7 @@ use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
 use s3s::dto::Checksum;
 use serde::{Deserialize, Serialize};
 
-use super::record::Part;
+use super::record::{Checksums, Part};
 
 /// What computes one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -90,6 +90,13 @@ impl Algorithm {
             Self::Sha1 | Self::Sha256 => None,
         }
     }
+}
+
+/// Those that a record has values of.
+pub(crate) fn recorded(checksums: &Checksums) -> Vec<Algorithm> {
+    let all = Algorithm::ALL.into_iter();
+    all.filter(|algorithm| checksums.contains_key(algorithm.header()))
+        .collect()
 }
 
 /// What computes all of these in one pass.

@@ -43,7 +43,7 @@ use parking_lot::RwLock;
 
 pub(crate) use bucket::{Bucket, Whole};
 pub use check::{CheckEvent, CheckSummary, Problem, check};
-pub(crate) use checksum::{Algorithm, ChecksumKind, PlannedChecksum, hasher};
+pub(crate) use checksum::{Algorithm, ChecksumKind, PlannedChecksum, hasher, recorded};
 pub(crate) use commit::Amendment;
 pub(crate) use condition::{Condition, Tag};
 pub(crate) use draft::{Draft, Written};
@@ -52,7 +52,7 @@ pub(crate) use files::random_name;
 pub(crate) use list::{Listing, Page, common_prefix};
 pub(crate) use object::{Object, Reader};
 pub(crate) use record::{Acl, BucketSettings, Checksums, CorsRule, Entry, Meta, Record, Tags, now};
-pub(crate) use upload::ListedPart;
+pub(crate) use upload::{ListedPart, Upload};
 
 #[cfg(test)]
 pub(crate) use record::Content;

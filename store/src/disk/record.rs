@@ -12,7 +12,7 @@ use shared::{Md5Digest, PartNumber};
 
 use crate::lifecycle::LifecycleRule;
 
-use super::checksum::{ChecksumKind, PlannedChecksum};
+use super::checksum::{Algorithm, ChecksumKind, PlannedChecksum};
 
 /// Who may read an object besides its owner (S3 User Guide, "Canned ACL").
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
@@ -73,6 +73,12 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// Its checksum by its header, of an upload that was created for this algorithm.
+    pub(crate) fn checksums(&self, algorithm: Option<Algorithm>) -> Checksums {
+        let header = algorithm.map(|algorithm| algorithm.header().to_owned());
+        header.zip(self.checksum.clone()).into_iter().collect()
+    }
+
     /// The file that holds its bytes. The name says all but the size, so that one rename makes a part.
     pub(super) fn file_name(&self) -> String {
         let mut name = format!("{:05}.{:016x}.{}", self.number.get(), self.seq, self.md5.to_hex());

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -10,7 +11,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::{Digest as _, Md5};
 use sha1::Sha1;
 use sha2::Sha256;
-use store::{Credentials, DevStore, Store};
+use store::{Credentials, DevStore, Store, StoreConfig};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -277,6 +278,21 @@ impl Client {
         let xml = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
         self.ask("POST", key, &[("uploadId", id)], xml.as_bytes())
     }
+}
+
+/// A store with the usual bucket that keeps its data in `dir`.
+pub(crate) fn config(dir: &Path, credentials: &Credentials) -> StoreConfig {
+    StoreConfig {
+        buckets: vec![DevStore::BUCKET.to_owned()],
+        ..StoreConfig::new(dir.to_owned(), credentials.clone())
+    }
+}
+
+/// Starts it, for the first time or again.
+pub(crate) async fn start(dir: &Path, credentials: &Credentials) -> (Store, Client) {
+    let store = Store::start(config(dir, credentials)).await.unwrap();
+    let client = Client::to(&store, credentials);
+    (store, client)
 }
 
 fn path_of(key: &str) -> String {

@@ -5,22 +5,9 @@ use std::path::{Path, PathBuf};
 
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
-use store::{Credentials, DevStore, Store, StoreConfig, StoreError};
+use store::{Credentials, DevStore, Store, StoreError};
 
-use crate::client::{Client, elements, hex, md5_base64};
-
-fn config(dir: &Path, credentials: &Credentials) -> StoreConfig {
-    StoreConfig {
-        buckets: vec![DevStore::BUCKET.to_owned()],
-        ..StoreConfig::new(dir.to_owned(), credentials.clone())
-    }
-}
-
-async fn start(dir: &Path, credentials: &Credentials) -> (Store, Client) {
-    let store = Store::start(config(dir, credentials)).await.unwrap();
-    let client = Client::to(&store, credentials);
-    (store, client)
-}
+use crate::client::{config, elements, hex, md5_base64, start};
 
 fn bucket(dir: &Path) -> PathBuf {
     dir.join("buckets").join(DevStore::BUCKET)

@@ -1,8 +1,8 @@
 //! What is said of buckets and objects besides their bytes: tags, CORS, and what no bucket here has.
 
-use store::{DevStore, Store, StoreConfig};
+use store::{Credentials, DevStore};
 
-use crate::client::{Client, elements, refused};
+use crate::client::{Client, elements, refused, start};
 
 fn tagging(tags: &[(&str, &str)]) -> String {
     let tags: String = tags
@@ -212,13 +212,8 @@ async fn what_no_bucket_has_is_told_as_s3_tells_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_and_tags_outlive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let credentials = store::Credentials::random().unwrap();
-    let config = StoreConfig {
-        buckets: vec![DevStore::BUCKET.to_owned()],
-        ..StoreConfig::new(dir.path().to_owned(), credentials.clone())
-    };
-    let first = Store::start(config.clone()).await.unwrap();
-    let client = Client::to(&first, &credentials);
+    let credentials = Credentials::random().unwrap();
+    let (first, client) = start(dir.path(), &credentials).await;
     assert_eq!(client.ask("PUT", "", &[("cors", "")], RULES.as_bytes()).status, 200);
     assert_eq!(
         client
@@ -233,8 +228,7 @@ async fn settings_and_tags_outlive_a_restart() {
         .element("UploadId");
     let part = client.part("parts", &id, 1, b"123456789").etag();
     first.stop().await;
-    let second = Store::start(config).await.unwrap();
-    let client = Client::to(&second, &credentials);
+    let (_second, client) = start(dir.path(), &credentials).await;
     assert_eq!(
         elements(&client.ask("GET", "", &[("cors", "")], b"").text(), "AllowedOrigin").len(),
         2
@@ -330,13 +324,8 @@ async fn a_bucket_has_the_lifecycle_that_it_was_told_and_refuses_what_it_would_n
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_had_its_time_goes_and_the_rest_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let credentials = store::Credentials::random().unwrap();
-    let config = StoreConfig {
-        buckets: vec![DevStore::BUCKET.to_owned()],
-        ..StoreConfig::new(dir.path().to_owned(), credentials.clone())
-    };
-    let first = Store::start(config.clone()).await.unwrap();
-    let client = Client::to(&first, &credentials);
+    let credentials = Credentials::random().unwrap();
+    let (first, client) = start(dir.path(), &credentials).await;
     for key in ["old/1", "old/2", "kept"] {
         client.put(key, b"");
     }
@@ -349,8 +338,7 @@ async fn what_has_had_its_time_goes_and_the_rest_stays() {
     );
     first.stop().await;
     // A round begins with the store.
-    let second = Store::start(config).await.unwrap();
-    let client = Client::to(&second, &credentials);
+    let (_second, client) = start(dir.path(), &credentials).await;
     let listed = || elements(&client.ask("GET", "", &[("list-type", "2")], b"").text(), "Key");
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while listed().len() > 1 && std::time::Instant::now() < until {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -245,4 +246,16 @@ pub(crate) fn sound() -> Double {
             Reply::Normal
         }
     })
+}
+
+/// What a program has printed.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A file of five bytes.
+pub(crate) fn file(directory: &Path, name: &str) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, "hello").unwrap();
+    path.to_str().unwrap().to_owned()
 }
