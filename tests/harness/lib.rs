@@ -5,6 +5,7 @@
 //!        ├─ Broker           in this process on a free port; or BrokerProcess, which can be killed
 //!        ├─ Api              requests as any HTTP client makes them; Answer, which checks the shape of every problem
 //!        └─ Bucket           what is really in the store, asked by other code than the broker's
+//! postgres_database()         a ledger that several brokers share
 //! ```
 
 #![allow(
@@ -18,6 +19,7 @@
 mod api;
 mod bucket;
 mod bytes;
+mod postgres;
 mod process;
 mod stack;
 mod store_under_test;
@@ -26,6 +28,7 @@ mod wait;
 pub use api::{Answer, Api, put};
 pub use bucket::{Bucket, Object};
 pub use bytes::{cut, md5, multipart_etag, pattern, random_bytes, sha256_hex, unique};
+pub use postgres::postgres_database;
 pub use process::{BrokerProcess, Finished, Program};
 pub use stack::{Broker, Stack};
 pub use store_under_test::{StoreKind, StoreUnderTest};

@@ -54,25 +54,28 @@ impl Ledger {
         holder: &str,
         now: OffsetDateTime,
     ) -> Result<LeaseOutcome, LedgerError> {
+        let lease_time = self.database.lease_time(&self.pool, now).await?;
         // Taken while open, or taken over from a holder whose time has run out.
         let statements = [
             (
                 "UPDATE uploads SET state = 'completing', lease_holder = $2, lease_until = $3 \
                  WHERE id = $1 AND state = 'open' AND expires_at > $4",
                 false,
+                now,
             ),
             (
                 "UPDATE uploads SET lease_holder = $2, lease_until = $3 \
                  WHERE id = $1 AND state = 'completing' AND lease_until <= $4",
                 true,
+                lease_time,
             ),
         ];
-        for (statement, outcome_unknown) in statements {
+        for (statement, outcome_unknown, at) in statements {
             let taken = sqlx::query(statement)
                 .bind(id.as_str())
                 .bind(holder)
-                .bind(millis(now + Lease::LIFE))
-                .bind(millis(now))
+                .bind(millis(lease_time + Lease::LIFE))
+                .bind(millis(at))
                 .execute(&self.pool)
                 .await?;
             if taken.rows_affected() == 1 {
@@ -100,7 +103,9 @@ impl Ledger {
     /// # Errors
     /// The database did not answer; the lease may run out.
     pub async fn renew_lease(&self, lease: &Lease, now: OffsetDateTime) -> Result<bool, LedgerError> {
-        self.end_lease(lease, "completing", Some(now + Lease::LIFE)).await
+        let lease_time = self.database.lease_time(&self.pool, now).await?;
+        self.end_lease(lease, "completing", Some(lease_time + Lease::LIFE))
+            .await
     }
 
     /// Gives a lease back: the upload is open again, since the store has not joined its parts.
@@ -117,7 +122,9 @@ impl Ledger {
     /// # Errors
     /// The database did not answer; the lease runs out by itself, which comes to the same.
     pub async fn leave_unknown(&self, lease: &Lease, now: OffsetDateTime) -> Result<bool, LedgerError> {
-        self.end_lease(lease, "completing", Some(now + Lease::LIFE)).await
+        let lease_time = self.database.lease_time(&self.pool, now).await?;
+        self.end_lease(lease, "completing", Some(lease_time + Lease::LIFE))
+            .await
     }
 
     async fn end_lease(&self, lease: &Lease, state: &str, until: Option<OffsetDateTime>) -> Result<bool, LedgerError> {

@@ -2,6 +2,7 @@
 //!
 //! Every change is one statement that names the state it expects, so that two brokers on one ledger cannot both make it.
 
+mod database;
 mod digests;
 mod lease;
 mod listings;
@@ -11,19 +12,19 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use shared::UploadId;
 use shared::api::UploadState;
-use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool, Connection, Executor, Row};
+use sqlx::{AnyPool, Executor, Row};
 use time::OffsetDateTime;
 
+pub use database::sqlite_url;
 pub use digests::Digests;
 pub use lease::{Lease, LeaseOutcome};
 pub use session::{Plan, Session, StoredObject};
 
+use self::database::Database;
 use crate::policy::CreateGrant;
 
 /// The ledger did not do as asked; nothing is half-recorded.
@@ -52,62 +53,27 @@ pub enum LedgerError {
         source: std::io::Error,
     },
     /// The URL names a database that this version does not speak.
-    #[error("{0:?} is not a ledger; expected sqlite:FILE")]
+    #[error("{0:?} is not a ledger; expected sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE")]
     Url(String),
 }
 
 /// One database of sessions.
 #[derive(Clone, Debug)]
 pub struct Ledger {
+    database: Database,
     pool: AnyPool,
 }
 
-/// `sqlite:` URL of a database file.
-pub fn sqlite_url(file: &Path) -> String {
-    format!("sqlite:{}", file.display())
-}
-
 impl Ledger {
-    /// Opens the database, makes it if there is none, and brings its tables up to date.
+    /// Opens the database, `sqlite:FILE` or `postgres://…`, and brings its tables up to date. A SQLite file is made if there
+    /// is none; a PostgreSQL database has to be there.
     ///
     /// # Errors
     /// The database cannot be opened, or belongs to a newer broker.
     pub async fn open(url: &str) -> Result<Self, LedgerError> {
-        let Some(file) = url.strip_prefix("sqlite:") else {
-            // Without what follows the scheme: it may hold a password.
-            return Err(LedgerError::Url(url.split("://").next().unwrap_or_default().to_owned()));
-        };
-        let separator = if file.contains('?') { '&' } else { '?' };
-        if file.contains(":memory:") {
-            return Err(LedgerError::Url(url.to_owned()));
-        }
-        let url = format!("sqlite:{file}{separator}mode=rwc");
-        // Write tokens are in there.
-        make_private(Path::new(file.split('?').next().unwrap_or_default()))?;
-        sqlx::any::install_default_drivers();
-        // The pool would try for seconds and then say only that it waited; one connection says what is wrong.
-        let mut first = AnyConnection::connect(&url).await?;
-        first.execute("PRAGMA schema_version").await?;
-        first.close().await?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(10))
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    // What a 2xx answered has to survive a power cut: FULL syncs the log at every commit.
-                    connection
-                        .execute(
-                            "PRAGMA busy_timeout = 8000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                             PRAGMA foreign_keys = ON;",
-                        )
-                        .await?;
-                    Ok(())
-                })
-            })
-            .connect(&url)
-            .await?;
-        sqlx::migrate!("./migrations").run(&pool).await?;
-        Ok(Self { pool })
+        let (database, url) = Database::of(url)?;
+        let pool = database.open(&url).await?;
+        Ok(Self { database, pool })
     }
 
     /// Waits for statements in flight and closes the database.
@@ -212,21 +178,6 @@ impl Ledger {
         row.map(|row| session::state(id.as_str(), row.try_get("state")?))
             .transpose()
     }
-}
-
-/// Makes an empty file for its owner alone, unless there is one; SQLite gives its other files the same rights.
-fn make_private(file: &Path) -> Result<(), LedgerError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let opened = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(file);
-    opened.map(|_| ()).map_err(|source| LedgerError::File {
-        file: file.to_owned(),
-        source,
-    })
 }
 
 /// As the ledger keeps instants.

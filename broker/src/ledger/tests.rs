@@ -1,5 +1,8 @@
 //! What every ledger has to do, whatever database is behind it.
 
+#[path = "../../../tests/harness/postgres.rs"]
+mod postgres;
+
 use std::time::Duration;
 
 use shared::api::{CreateUpload, UploadState};
@@ -13,26 +16,68 @@ use crate::principal::Principal;
 
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
-/// A ledger in a directory of its own, which goes with it.
+/// Makes each of these a test on either database.
+macro_rules! on_both_databases {
+    ($($name:ident)*) => {
+        mod on_sqlite {
+            $(#[tokio::test] async fn $name() { super::$name(super::Fresh::on_sqlite().await).await; })*
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $name() { super::$name(super::Fresh::on_postgres().await).await; })*
+        }
+    };
+}
+
+on_both_databases! {
+    what_was_admitted_is_found_again_after_a_restart
+    every_kind_of_plan_is_found_as_it_was_recorded
+    an_upload_is_resumed_only_by_its_owner_for_the_same_content_and_in_time
+    of_many_who_begin_one_upload_at_once_one_does_and_the_next_can_once_it_has_ended
+    one_lease_at_a_time_until_it_runs_out
+    of_many_who_ask_at_once_one_gets_the_lease
+    a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not
+    a_finished_upload_stays_finished
+    an_aborted_or_expired_upload_is_not_completed
+    windows_declared_at_once_lose_nothing
+}
+
+/// A new ledger.
 struct Fresh {
     ledger: Ledger,
-    dir: TempDir,
+    url: String,
+    /// Where a SQLite file is, until it goes with this.
+    dir: Option<TempDir>,
 }
 
 impl Fresh {
-    async fn open() -> Self {
+    async fn on_sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&sqlite_url(&dir.path().join("ledger.db"))).await.unwrap();
-        Self { ledger, dir }
+        let url = sqlite_url(&dir.path().join("ledger.db"));
+        Self::at(url, Some(dir)).await
+    }
+
+    async fn on_postgres() -> Self {
+        Self::at(postgres::postgres_database().await, None).await
+    }
+
+    async fn at(url: String, dir: Option<TempDir>) -> Self {
+        let ledger = Ledger::open(&url).await.unwrap();
+        Self { ledger, url, dir }
     }
 
     /// As after a restart of the broker.
     async fn reopened(self) -> Self {
         self.ledger.close().await;
-        let ledger = Ledger::open(&sqlite_url(&self.dir.path().join("ledger.db")))
+        Self::at(self.url, self.dir).await
+    }
+
+    /// As when the time of the upload's lease has passed.
+    async fn run_out(&self, id: &UploadId) {
+        sqlx::query("UPDATE uploads SET lease_until = 0 WHERE id = $1 AND lease_until IS NOT NULL")
+            .bind(id.as_str())
+            .execute(&self.ledger.pool)
             .await
             .unwrap();
-        Self { ledger, dir: self.dir }
     }
 
     async fn admit(&self) -> UploadId {
@@ -109,9 +154,7 @@ fn part(number: u64) -> PartNumber {
     number.try_into().unwrap()
 }
 
-#[tokio::test]
-async fn what_was_admitted_is_found_again_after_a_restart() {
-    let fresh = Fresh::open().await;
+async fn what_was_admitted_is_found_again_after_a_restart(fresh: Fresh) {
     let id = fresh.admit().await;
     let fresh = fresh.reopened().await;
     let session = fresh.ledger.find(&id).await.unwrap().unwrap();
@@ -138,9 +181,7 @@ async fn what_was_admitted_is_found_again_after_a_restart() {
     );
 }
 
-#[tokio::test]
-async fn every_kind_of_plan_is_found_as_it_was_recorded() {
-    let fresh = Fresh::open().await;
+async fn every_kind_of_plan_is_found_as_it_was_recorded(fresh: Fresh) {
     for (at, plan) in [
         grant().plan,
         Plan::Stream(PartSizes::Equal(5 * MIB)),
@@ -158,9 +199,7 @@ async fn every_kind_of_plan_is_found_as_it_was_recorded() {
     }
 }
 
-#[tokio::test]
-async fn an_upload_is_resumed_only_by_its_owner_for_the_same_content_and_in_time() {
-    let fresh = Fresh::open().await;
+async fn an_upload_is_resumed_only_by_its_owner_for_the_same_content_and_in_time(fresh: Fresh) {
     let id = fresh.admit().await;
     let find = async |asked: &CreateGrant, now| {
         let found = fresh.ledger.find_resumable(asked, now).await.unwrap();
@@ -183,9 +222,7 @@ async fn an_upload_is_resumed_only_by_its_owner_for_the_same_content_and_in_time
     }
 }
 
-#[tokio::test]
-async fn of_many_who_begin_one_upload_at_once_one_does_and_the_next_can_once_it_has_ended() {
-    let fresh = Fresh::open().await;
+async fn of_many_who_begin_one_upload_at_once_one_does_and_the_next_can_once_it_has_ended(fresh: Fresh) {
     let mut beginning = tokio::task::JoinSet::new();
     for number in 0..16 {
         let ledger = fresh.ledger.clone();
@@ -212,9 +249,7 @@ async fn of_many_who_begin_one_upload_at_once_one_does_and_the_next_can_once_it_
     assert!(fresh.admits(&third, &later).await, "after the end of its life");
 }
 
-#[tokio::test]
-async fn one_lease_at_a_time_until_it_runs_out() {
-    let fresh = Fresh::open().await;
+async fn one_lease_at_a_time_until_it_runs_out(fresh: Fresh) {
     let id = fresh.admit().await;
     let first = fresh.lease(&id, "first", NOW).await;
     assert!(!first.outcome_unknown);
@@ -223,26 +258,24 @@ async fn one_lease_at_a_time_until_it_runs_out() {
         LeaseOutcome::Busy
     ));
 
-    let renewed = NOW + Lease::LIFE / 2;
-    assert!(fresh.ledger.renew_lease(&first, renewed).await.unwrap());
-    let later = NOW + Lease::LIFE;
+    fresh.run_out(&id).await;
+    assert!(fresh.ledger.renew_lease(&first, NOW).await.unwrap());
     assert!(matches!(
-        fresh.ledger.take_lease(&id, "second", later).await.unwrap(),
+        fresh.ledger.take_lease(&id, "second", NOW).await.unwrap(),
         LeaseOutcome::Busy
     ));
 
-    let second = fresh.lease(&id, "second", renewed + Lease::LIFE).await;
+    fresh.run_out(&id).await;
+    let second = fresh.lease(&id, "second", NOW).await;
     assert!(second.outcome_unknown, "the first holder may have had the parts joined");
-    assert!(!fresh.ledger.renew_lease(&first, later).await.unwrap());
+    assert!(!fresh.ledger.renew_lease(&first, NOW).await.unwrap());
     assert!(
         !fresh.ledger.give_back(&first).await.unwrap(),
         "what was taken over cannot be given back"
     );
 }
 
-#[tokio::test]
-async fn of_many_who_ask_at_once_one_gets_the_lease() {
-    let fresh = Fresh::open().await;
+async fn of_many_who_ask_at_once_one_gets_the_lease(fresh: Fresh) {
     let id = fresh.admit().await;
     let mut asking = tokio::task::JoinSet::new();
     for holder in 0..32 {
@@ -259,9 +292,7 @@ async fn of_many_who_ask_at_once_one_gets_the_lease() {
     );
 }
 
-#[tokio::test]
-async fn a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not() {
-    let fresh = Fresh::open().await;
+async fn a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not(fresh: Fresh) {
     let id = fresh.admit().await;
     let lease = fresh.lease(&id, "first", NOW).await;
     assert!(fresh.ledger.give_back(&lease).await.unwrap());
@@ -282,12 +313,11 @@ async fn a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not
         ),
         "quiet first"
     );
-    assert!(fresh.lease(&id, "third", NOW + Lease::LIFE).await.outcome_unknown);
+    fresh.run_out(&id).await;
+    assert!(fresh.lease(&id, "third", NOW).await.outcome_unknown);
 }
 
-#[tokio::test]
-async fn a_finished_upload_stays_finished() {
-    let fresh = Fresh::open().await;
+async fn a_finished_upload_stays_finished(fresh: Fresh) {
     let id = fresh.admit().await;
     let lease = fresh.lease(&id, "first", NOW).await;
     fresh.ledger.finish(&lease, &object()).await.unwrap();
@@ -301,9 +331,7 @@ async fn a_finished_upload_stays_finished() {
     assert!(matches!(again, LeaseOutcome::Ended(UploadState::Completed)));
 }
 
-#[tokio::test]
-async fn an_aborted_or_expired_upload_is_not_completed() {
-    let fresh = Fresh::open().await;
+async fn an_aborted_or_expired_upload_is_not_completed(fresh: Fresh) {
     let id = fresh.admit().await;
     let late = fresh
         .ledger
@@ -317,9 +345,7 @@ async fn an_aborted_or_expired_upload_is_not_completed() {
     assert!(matches!(lease, LeaseOutcome::Ended(UploadState::Aborted)));
 }
 
-#[tokio::test]
-async fn windows_declared_at_once_lose_nothing() {
-    let fresh = Fresh::open().await;
+async fn windows_declared_at_once_lose_nothing(fresh: Fresh) {
     let id = fresh.admit().await;
     let digest = |number: u64| Md5Digest::from_bytes([u8::try_from(number % 255).unwrap() + 1; 16]);
     let mut declaring = tokio::task::JoinSet::new();
