@@ -158,8 +158,10 @@ fn random<const N: usize>() -> [u8; N] {
 ///
 /// # Errors
 /// Those of `work`; or it broke.
-pub async fn to_its_end<T: 'static>(work: impl Future<Output = Result<T, ApiError>> + 'static) -> Result<T, ApiError> {
-    actix_web::rt::spawn(work.in_current_span())
+pub async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(work.in_current_span())
         .await
         .map_err(|_| ApiError::Interrupted)?
 }

@@ -1,4 +1,4 @@
-//! The command line: `broker` serves, `broker env` tells other S3 tools how to reach the store.
+//! The command line: `broker` serves, `broker env` tells other S3 tools how to reach the store, the others are the operator's.
 
 use std::error::Error;
 use std::io::IsTerminal;
@@ -10,7 +10,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
-use crate::start::{DEFAULT_REGION, Running, credentials_file, start};
+use crate::operate::{SweepNow, Uploads};
+use crate::start::{DEFAULT_REGION, Running, credentials_file, open, start};
 
 const AFTER_HELP: &str = "\
 Settings:
@@ -25,7 +26,7 @@ Store:
   web identity, container and instance roles. No endpoint means Amazon S3.
 
 Exit status:
-  0  ended by a signal, after requests in flight   1  did not start, or broke down   2  usage";
+  0  done; serving: ended by a signal, after requests in flight   1  did not start, broke down, or could not do all   2  usage";
 
 /// Presigned multipart upload broker: clients upload straight to S3-compatible storage without holding its keys.
 #[derive(Debug, Parser)]
@@ -64,6 +65,10 @@ enum Command {
     Serve,
     /// Print the export lines with which any S3 tool reaches the store in use: eval "$(broker env)"
     Env,
+    /// List the open uploads of all principals: age, what the store holds of them, what that costs
+    Uploads(Uploads),
+    /// End now what has run out and clear what ended uploads left at the store, as a running broker does every minute
+    Sweep(SweepNow),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -104,6 +109,14 @@ fn execute(cli: Cli) -> Result<(), Box<dyn Error>> {
             runtime.block_on(serve(config))
         }
         Command::Env => runtime.block_on(print_env(&config)),
+        Command::Uploads(uploads) => {
+            start_log(cli.log_format, &cli.log)?;
+            runtime.block_on(async { uploads.print(&*open(&config).await?).await })
+        }
+        Command::Sweep(sweep) => {
+            start_log(cli.log_format, &cli.log)?;
+            runtime.block_on(async { sweep.run(&open(&config).await?).await })
+        }
     }
 }
 

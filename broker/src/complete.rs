@@ -76,7 +76,7 @@ impl Completing {
         let ledger = &self.broker.ledger;
         let now = self.broker.clock.now();
         let lease = match ledger
-            .take_lease(&self.session.id, &self.broker.random_name(), now)
+            .take_lease(&self.session.id, &self.broker.random_name(), size, now)
             .await?
         {
             LeaseOutcome::Taken(lease) => lease,
@@ -101,7 +101,7 @@ impl Completing {
                     Leave::Unknown => ledger.leave_unknown(&lease, self.broker.clock.now()).await?,
                     Leave::Lost => {
                         ledger.give_back(&lease).await?;
-                        ledger.abort(&self.session.id).await?;
+                        ledger.abort(&self.session.id, self.broker.clock.now()).await?;
                         true
                     }
                 };

@@ -65,7 +65,8 @@ settings! {
     /// Address and port of the embedded store [default: 127.0.0.1:5001]
     #[arg(long, global = true, env = "BROKER_STORE_LISTEN", value_name = "ADDRESS")]
     store_listen: SocketAddr,
-    /// The ledger's database [default: sqlite:DATA_DIR/ledger.db]
+    /// The ledger's database: sqlite:FILE, or postgres://USER:PASSWORD@HOST/DATABASE for several brokers
+    /// [default: sqlite:DATA_DIR/ledger.db]
     #[arg(long, global = true, env = "BROKER_LEDGER", value_name = "URL", hide_env_values = true)]
     ledger: String,
     /// Bucket that uploads go to; none and no endpoint: the embedded store
@@ -119,6 +120,9 @@ settings! {
     /// Seconds that an upload stays open [default: 604800]
     #[arg(long, global = true, env = "BROKER_UPLOAD_EXPIRES_IN", value_name = "SECONDS")]
     upload_expires_in: u64,
+    /// Make objects of uploads that run out with all their parts stored, rather than delete these
+    #[arg(long, global = true, env = "BROKER_FINISH_ABANDONED", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    finish_abandoned: bool,
     /// Let callers list and download what lies under their part of the key template [default: only on the embedded store, for
     /// a broker on loopback without tokens]
     #[arg(long, global = true, env = "BROKER_DOWNLOADS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -181,6 +185,8 @@ pub struct Config {
     pub max_size: Option<u64>,
     /// Whether callers may list and download.
     pub downloads: bool,
+    /// Whether uploads that run out with all their parts stored become objects.
+    pub finish_abandoned: bool,
     /// Life of part URLs of the JSON protocol.
     pub url_life: Duration,
     /// Longest life of part URLs of the form protocol.
@@ -339,6 +345,7 @@ impl Settings {
             )?,
             key_template,
             downloads,
+            finish_abandoned: self.finish_abandoned.unwrap_or_default(),
             acls: list(&acls).map(str::to_owned).collect(),
             url_life: life("url-expires-in", self.url_expires_in, 900, week)?,
             max_url_life: life("max-url-expires-in", self.max_url_expires_in, week, week)?,
@@ -367,6 +374,7 @@ impl Config {
             key_template: self.key_template.clone(),
             acls: self.acls.clone(),
             downloads: self.downloads,
+            finish_abandoned: self.finish_abandoned,
             max_size: self
                 .max_size
                 .unwrap_or(profile.max_object_size)

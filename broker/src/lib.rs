@@ -20,12 +20,14 @@ pub mod handlers;
 pub mod judge;
 pub mod key;
 pub mod ledger;
+pub mod operate;
 pub mod policy;
 pub mod principal;
 pub mod put_whole;
 pub mod s3;
 pub mod sign;
 pub mod start;
+pub mod sweep;
 
 pub use config::{Config, Settings};
 pub use start::{Running, StartError, start};

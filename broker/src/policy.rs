@@ -44,6 +44,8 @@ pub struct Destination {
     pub downloads: bool,
     /// Most bytes of one object.
     pub max_size: u64,
+    /// Whether an upload that runs out with all its parts stored becomes an object.
+    pub finish_abandoned: bool,
 }
 
 /// All the rules there are.

@@ -20,6 +20,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Policy;
 use crate::s3::{Clock, CredentialSource, Profile, ProfileName, StoreClient, StoreError, StoreErrorKind};
 use crate::sign::{Credentials, Endpoint, EndpointError};
+use crate::sweep::keep_sweeping;
 
 /// Region of the embedded store, and of stores where nothing names one.
 pub const DEFAULT_REGION: &str = "us-east-1";
@@ -72,6 +73,7 @@ pub struct Running {
     address: SocketAddr,
     handle: ServerHandle,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
+    sweeper: tokio::task::JoinHandle<()>,
     state: Data<Broker>,
     embedded: Option<Store>,
 }
@@ -88,12 +90,14 @@ impl Running {
     }
 
     /// What its requests share.
-    pub fn state(&self) -> &Broker {
+    pub fn state(&self) -> &Data<Broker> {
         &self.state
     }
 
     /// Lets requests in flight finish, then ends the broker and the embedded store.
     pub async fn stop(self) {
+        // Whatever it is at can be left and done again.
+        self.sweeper.abort();
         self.handle.stop(true).await;
         if let Ok(Err(error)) = self.server.await {
             tracing::warn!(error = %error, "the HTTP server ended with an error");
@@ -112,10 +116,12 @@ impl Running {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     make_data_dir(&config.data_dir)?;
     let ledger = Ledger::open(&config.ledger).await?;
-    let clock = Clock::default();
-    let (embedded, found) = find_store(&config).await?;
-    let client = StoreClient::new(&found.sdk, found.endpoint.as_deref(), found.addressing, clock.clone());
-    match client.check_bucket(&config.bucket).await {
+    let embedded = match &config.store {
+        StoreChoice::Embedded { listen } => Some(start_store(&config, *listen).await?),
+        StoreChoice::External { .. } => None,
+    };
+    let state = assemble(&config, ledger, embedded.as_ref().map(Store::endpoint)).await?;
+    match state.store.check_bucket(&config.bucket).await {
         Ok(()) => {}
         Err(StoreError {
             kind: StoreErrorKind::NoSuchBucket,
@@ -126,30 +132,6 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         // A store that is down now may be up later, and HeadBucket needs rights that uploading does not.
         Err(error) => tracing::warn!(bucket = %config.bucket, "the bucket cannot be checked: {error}"),
     }
-    let state = Data::from(Arc::new(Broker {
-        policy: Policy {
-            destination: config.destination(&found.profile, bucket_id(&config, &found)),
-            url_life: config.url_life,
-            max_url_life: config.max_url_life,
-            upload_life: config.upload_life,
-            zero_byte_part: found.profile.zero_byte_part,
-            single_put: found.profile.single_put,
-            equal_parts: found.profile.equal_parts,
-        },
-        signing: Signing {
-            credentials: CredentialSource::new(found.signing),
-            download_credentials: CredentialSource::new(found.own_key),
-            version: config.signature,
-            region: found.region,
-            endpoint: found.public_endpoint,
-            addressing: found.addressing,
-        },
-        principals: config.principals.clone(),
-        profile: found.profile,
-        store: client,
-        ledger,
-        clock,
-    }));
     let shared = state.clone();
     let listen_error = |source| StartError::Listen {
         listen: config.listen,
@@ -173,9 +155,53 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         address,
         handle,
         server: tokio::spawn(server),
+        sweeper: tokio::spawn(keep_sweeping(state.clone())),
         state,
         embedded,
     })
+}
+
+/// Ledger and store as a broker by this configuration has them, for what is done beside one that runs.
+///
+/// # Errors
+/// What cannot be opened, and why.
+pub async fn open(config: &Config) -> Result<Data<Broker>, StartError> {
+    let ledger = Ledger::open(&config.ledger).await?;
+    let running = match &config.store {
+        StoreChoice::Embedded { listen } => Some(format!("http://{listen}")),
+        StoreChoice::External { .. } => None,
+    };
+    assemble(config, ledger, running).await
+}
+
+/// `embedded` is the endpoint of the embedded store, where that is the store.
+async fn assemble(config: &Config, ledger: Ledger, embedded: Option<String>) -> Result<Data<Broker>, StartError> {
+    let clock = Clock::default();
+    let found = find_store(config, embedded).await?;
+    Ok(Data::from(Arc::new(Broker {
+        policy: Policy {
+            destination: config.destination(&found.profile, bucket_id(config, &found)),
+            url_life: config.url_life,
+            max_url_life: config.max_url_life,
+            upload_life: config.upload_life,
+            zero_byte_part: found.profile.zero_byte_part,
+            single_put: found.profile.single_put,
+            equal_parts: found.profile.equal_parts,
+        },
+        signing: Signing {
+            credentials: CredentialSource::new(found.signing),
+            download_credentials: CredentialSource::new(found.own_key),
+            version: config.signature,
+            region: found.region,
+            endpoint: found.public_endpoint,
+            addressing: found.addressing,
+        },
+        principals: config.principals.clone(),
+        profile: found.profile,
+        store: StoreClient::new(&found.sdk, found.endpoint.as_deref(), found.addressing, clock.clone()),
+        ledger,
+        clock,
+    })))
 }
 
 fn make_data_dir(path: &Path) -> Result<(), StartError> {
@@ -204,10 +230,23 @@ struct Found {
     addressing: crate::sign::Addressing,
 }
 
-async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartError> {
+async fn start_store(config: &Config, listen: SocketAddr) -> Result<Store, StartError> {
+    Ok(Store::start(StoreConfig {
+        dir: config.data_dir.join("store"),
+        listen,
+        region: DEFAULT_REGION.to_owned(),
+        keys: store::Keys::load_or_create(&credentials_file(&config.data_dir))?,
+        buckets: vec![config.bucket.clone()],
+        sync: true,
+        min_part_size: shared::plan::MIN_PART_SIZE,
+    })
+    .await?)
+}
+
+async fn find_store(config: &Config, embedded: Option<String>) -> Result<Found, StartError> {
     let defaults = || aws_config::defaults(BehaviorVersion::latest());
-    let (embedded, sdk, endpoint, place) = match &config.store {
-        StoreChoice::Embedded { listen } => {
+    let (sdk, endpoint, place) = match &config.store {
+        StoreChoice::Embedded { .. } => {
             let keys = store::Keys::load_or_create(&credentials_file(&config.data_dir))?;
             let fixed = provider(&Credentials {
                 access_key_id: keys.owner().access_key_id.clone(),
@@ -216,24 +255,13 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
             });
             // Made at random with the directory: it is another one where that was emptied.
             let place = keys.owner().access_key_id.clone();
-            let store = Store::start(StoreConfig {
-                dir: config.data_dir.join("store"),
-                listen: *listen,
-                region: DEFAULT_REGION.to_owned(),
-                keys,
-                buckets: vec![config.bucket.clone()],
-                sync: true,
-                min_part_size: shared::plan::MIN_PART_SIZE,
-            })
-            .await?;
             // Neither the user's profile nor the network's metadata service has a say about the embedded store.
             let sdk = defaults()
                 .region(Region::from_static(DEFAULT_REGION))
                 .credentials_provider(fixed)
                 .load()
                 .await;
-            let endpoint = store.endpoint();
-            (Some(store), sdk, Some(endpoint), Some(place))
+            (sdk, embedded, Some(place))
         }
         StoreChoice::External { endpoint, credentials } => {
             let mut loader = defaults();
@@ -249,7 +277,7 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
                 Some(_) => sdk,
                 None => sdk.into_builder().region(Region::from_static(DEFAULT_REGION)).build(),
             };
-            (None, sdk, endpoint.clone(), endpoint)
+            (sdk, endpoint.clone(), endpoint)
         }
     };
     let region = sdk.region().map_or(DEFAULT_REGION, AsRef::as_ref).to_owned();
@@ -268,7 +296,7 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
         Some(credentials) => provider(credentials),
         None => own_key.clone(),
     };
-    let found = Found {
+    Ok(Found {
         addressing: config.addressing.unwrap_or(profile.addressing),
         public_endpoint: config.public_endpoint.clone().unwrap_or(control),
         sdk,
@@ -278,8 +306,7 @@ async fn find_store(config: &Config) -> Result<(Option<Store>, Found), StartErro
         endpoint,
         place: place.unwrap_or_default(),
         profile,
-    };
-    Ok((embedded, found))
+    })
 }
 
 /// What tells the bucket from all others without telling where it is: 16 hexadecimal digits. The embedded store, which may

@@ -21,5 +21,6 @@ mod origin;
 mod problems;
 mod resume;
 mod store_trouble;
+mod sweeping;
 mod uploader;
 mod urls;

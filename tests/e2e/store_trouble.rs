@@ -170,7 +170,10 @@ async fn a_broker_that_died_before_it_asked_the_store_does_not_leave_the_upload_
     stack.api.send_parts(&upload, &bytes, [1]).await;
     let clock = stack.broker.clock();
     // All that a completion leaves behind whose process was killed right after it took the lease.
-    let died = stack.broker.ledger().take_lease(&upload.upload_id, "died", clock.now());
+    let died = stack
+        .broker
+        .ledger()
+        .take_lease(&upload.upload_id, "died", None, clock.now());
     assert!(matches!(died.await.unwrap(), LeaseOutcome::Taken(_)));
 
     assert_eq!(stack.api.complete(&upload.upload_id).await.status, 202);

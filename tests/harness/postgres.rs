@@ -32,11 +32,7 @@ pub async fn postgres_database() -> String {
             .await
             .unwrap(),
     };
-    let name = format!(
-        "test_{}_{}",
-        std::process::id(),
-        NUMBER.fetch_add(1, Ordering::Relaxed)
-    );
+    let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     sqlx::any::install_default_drivers();
     let mut connection = AnyConnection::connect(&server)
         .await
@@ -48,7 +44,11 @@ pub async fn postgres_database() -> String {
     connection.close().await.unwrap();
     let (start, query) = server.split_once('?').unwrap_or((&server, ""));
     let host = start.rsplit_once('/').map_or(start, |(host, _)| host);
-    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    let query = if query.is_empty() {
+        String::new()
+    } else {
+        format!("?{query}")
+    };
     format!("{host}/{name}{query}")
 }
 
@@ -77,23 +77,48 @@ impl Server {
             command
         };
         let made = command(&programs.join("initdb"))
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync", "-D"])
+            .args([
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data)
             .output()
             .unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        assert!(
+            made.status.success(),
+            "initdb: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
 
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind(("127.0.0.1", 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let watched = command(Path::new("/bin/sh"))
             // Standard input ends when this process does, even by kill -9.
-            .args(["-c", r#"home=$1; shift; "$@" & cat; kill -QUIT $!; wait; rm -rf "$home""#, "sh"])
+            .args([
+                "-c",
+                r#"home=$1; shift; "$@" & cat; kill -QUIT $!; wait; rm -rf "$home""#,
+                "sh",
+            ])
             .arg(&home)
             .arg(programs.join("postgres"))
             .arg("-D")
             .arg(&data)
             .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k", ""])
             // What the tests are about is not whether PostgreSQL survives a power cut.
-            .args(["-c", "fsync=off", "-c", "max_connections=300", "-c", "shared_buffers=32MB"])
+            .args([
+                "-c",
+                "fsync=off",
+                "-c",
+                "max_connections=300",
+                "-c",
+                "shared_buffers=32MB",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(fs::File::create(home.join("log")).unwrap())

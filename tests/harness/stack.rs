@@ -7,6 +7,7 @@ use broker::config::{Secret, Settings};
 use broker::ledger::Ledger;
 use broker::s3::Clock;
 use broker::sign::SignatureVersion;
+use broker::sweep::{Swept, sweep_once};
 use tempfile::TempDir;
 
 use crate::{Api, Bucket, StoreUnderTest, sha256_hex};
@@ -51,6 +52,16 @@ impl Broker {
     /// Its ledger, to bring about what only a crash would.
     pub fn ledger(&self) -> &Ledger {
         &self.running.state().ledger
+    }
+
+    /// What a round of its sweeper does now.
+    pub async fn sweep(&self) -> Swept {
+        sweep_once(self.running.state()).await.unwrap()
+    }
+
+    /// What its requests share.
+    pub fn state(&self) -> &broker::app::Broker {
+        self.running.state()
     }
 
     /// Its clock, to move ahead.

@@ -27,7 +27,7 @@ pub(super) async fn give_up(broker: Shared, session: Session) -> Result<(), ApiE
 }
 
 async fn end(broker: &Broker, session: &Session) -> Result<(), ApiError> {
-    match broker.ledger.abort(&session.id).await? {
+    match broker.ledger.abort(&session.id, broker.clock.now()).await? {
         Some(UploadState::Aborted) => {}
         Some(UploadState::Completed) => return Err(ApiError::UploadEnded(UploadState::Completed)),
         Some(UploadState::Completing | UploadState::Open) => return Err(ApiError::UploadBusy),

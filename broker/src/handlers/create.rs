@@ -62,7 +62,7 @@ async fn resumable(broker: &Broker, grant: &CreateGrant) -> Result<Option<(Sessi
                 ..
             }) => {
                 tracing::warn!(upload = %session.id, "the store no longer knows an open upload; a new one takes its place");
-                broker.ledger.abort(&session.id).await?;
+                broker.ledger.abort(&session.id, grant.created_at).await?;
                 Ok(None)
             }
             Err(error) => Err(error.into()),

@@ -44,7 +44,8 @@ impl Lease {
 }
 
 impl Ledger {
-    /// Asks for the right to complete an upload. `holder` must be unique to the asker.
+    /// Asks for the right to complete an upload. `holder` must be unique to the asker; `size` is what the owner of a stream
+    /// says that it came to, which whoever takes the lease over goes by.
     ///
     /// # Errors
     /// The database did not answer. A lease that was taken all the same runs out by itself.
@@ -52,19 +53,20 @@ impl Ledger {
         &self,
         id: &UploadId,
         holder: &str,
+        size: Option<u64>,
         now: OffsetDateTime,
     ) -> Result<LeaseOutcome, LedgerError> {
         let lease_time = self.database.lease_time(&self.pool, now).await?;
         // Taken while open, or taken over from a holder whose time has run out.
         let statements = [
             (
-                "UPDATE uploads SET state = 'completing', lease_holder = $2, lease_until = $3 \
-                 WHERE id = $1 AND state = 'open' AND expires_at > $4",
+                "UPDATE uploads SET state = 'completing', lease_holder = $2, lease_until = $3, \
+                 stated_size = COALESCE($5, stated_size) WHERE id = $1 AND state = 'open' AND expires_at > $4",
                 false,
                 now,
             ),
             (
-                "UPDATE uploads SET lease_holder = $2, lease_until = $3 \
+                "UPDATE uploads SET lease_holder = $2, lease_until = $3, stated_size = COALESCE($5, stated_size) \
                  WHERE id = $1 AND state = 'completing' AND lease_until <= $4",
                 true,
                 lease_time,
@@ -76,6 +78,7 @@ impl Ledger {
                 .bind(holder)
                 .bind(millis(lease_time + Lease::LIFE))
                 .bind(millis(at))
+                .bind(size.map(|size| i64::try_from(size).unwrap_or(i64::MAX)))
                 .execute(&self.pool)
                 .await?;
             if taken.rows_affected() == 1 {

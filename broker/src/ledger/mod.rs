@@ -4,11 +4,13 @@
 
 mod database;
 mod digests;
+mod duty;
 mod lease;
 mod listings;
 mod puts;
 mod resume;
 mod session;
+mod sweeping;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,7 @@ use time::OffsetDateTime;
 
 pub use database::sqlite_url;
 pub use digests::Digests;
+pub use duty::Duty;
 pub use lease::{Lease, LeaseOutcome};
 pub use session::{Plan, Session, StoredObject};
 
@@ -166,11 +169,15 @@ impl Ledger {
     ///
     /// # Errors
     /// The database did not answer; the upload is as it was.
-    pub async fn abort(&self, id: &UploadId) -> Result<Option<UploadState>, LedgerError> {
-        sqlx::query("UPDATE uploads SET state = 'aborted', resume_key = NULL WHERE id = $1 AND state = 'open'")
-            .bind(id.as_str())
-            .execute(&self.pool)
-            .await?;
+    pub async fn abort(&self, id: &UploadId, now: OffsetDateTime) -> Result<Option<UploadState>, LedgerError> {
+        sqlx::query(
+            "UPDATE uploads SET state = 'aborted', resume_key = NULL, ended_at = $2, \
+             cleared_at = CASE WHEN store_upload_id IS NULL THEN $2 END WHERE id = $1 AND state = 'open'",
+        )
+        .bind(id.as_str())
+        .bind(millis(now))
+        .execute(&self.pool)
+        .await?;
         let row = sqlx::query("SELECT state FROM uploads WHERE id = $1")
             .bind(id.as_str())
             .fetch_optional(&self.pool)

@@ -125,6 +125,8 @@ pub struct Session {
     pub put_md5: Option<Md5Digest>,
     /// How it is cut.
     pub plan: Plan,
+    /// Bytes that a stream came to, once its owner has said so in asking to complete it.
+    pub stated_size: Option<u64>,
     /// Media type of the object.
     pub content_type: Option<String>,
     /// Canned ACL of the object.
@@ -175,6 +177,7 @@ impl Session {
             store_upload_id,
             put_md5: None,
             plan: grant.plan,
+            stated_size: None,
             content_type: grant.content_type.clone(),
             acl: grant.acl.clone(),
             metadata: grant.metadata.clone(),
@@ -225,6 +228,7 @@ impl Session {
                 .map(|hex| Md5Digest::from_hex(&hex).ok_or_else(|| unreadable("put_md5")))
                 .transpose()?,
             plan,
+            stated_size: get::<Option<i64>>(row, "stated_size")?.and_then(|size| u64::try_from(size).ok()),
             content_type: row.try_get("content_type")?,
             acl: row.try_get("acl")?,
             metadata: serde_json::from_str(&get::<String>(row, "metadata")?).map_err(|_| unreadable("metadata"))?,

@@ -10,7 +10,7 @@ use shared::{ETag, MIB, Md5Digest, PartNumber, PartSizes, UploadId};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
-use super::{Digests, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
+use super::{Digests, Duty, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
 use crate::policy::{CreateGrant, Destination, Policy, UploadRandom};
 use crate::principal::Principal;
 
@@ -39,6 +39,8 @@ on_both_databases! {
     a_finished_upload_stays_finished
     an_aborted_or_expired_upload_is_not_completed
     windows_declared_at_once_lose_nothing
+    a_turn_is_one_brokers_until_it_runs_out_or_is_ended
+    what_ended_is_to_be_cleared_until_it_is
 }
 
 /// A new ledger.
@@ -92,7 +94,7 @@ impl Fresh {
     }
 
     async fn lease(&self, id: &UploadId, holder: &str, now: OffsetDateTime) -> Lease {
-        match self.ledger.take_lease(id, holder, now).await.unwrap() {
+        match self.ledger.take_lease(id, holder, None, now).await.unwrap() {
             LeaseOutcome::Taken(lease) => lease,
             other => panic!("no lease for {holder}: {other:?}"),
         }
@@ -109,6 +111,7 @@ fn grant() -> CreateGrant {
             acls: Vec::new(),
             downloads: false,
             max_size: shared::plan::MAX_OBJECT_SIZE,
+            finish_abandoned: false,
         },
         url_life: Duration::from_mins(15),
         max_url_life: Duration::from_hours(1),
@@ -242,7 +245,7 @@ async fn of_many_who_begin_one_upload_at_once_one_does_and_the_next_can_once_it_
     );
 
     let (second, third) = (UploadId::from_random([20; 24]), UploadId::from_random([21; 24]));
-    fresh.ledger.abort(first).await.unwrap();
+    fresh.ledger.abort(first, NOW).await.unwrap();
     assert!(fresh.admits(&second, &grant()).await, "after an abort");
     let mut later = grant();
     later.created_at = NOW + Duration::from_hours(1);
@@ -254,14 +257,14 @@ async fn one_lease_at_a_time_until_it_runs_out(fresh: Fresh) {
     let first = fresh.lease(&id, "first", NOW).await;
     assert!(!first.outcome_unknown);
     assert!(matches!(
-        fresh.ledger.take_lease(&id, "second", NOW).await.unwrap(),
+        fresh.ledger.take_lease(&id, "second", None, NOW).await.unwrap(),
         LeaseOutcome::Busy
     ));
 
     fresh.run_out(&id).await;
     assert!(fresh.ledger.renew_lease(&first, NOW).await.unwrap());
     assert!(matches!(
-        fresh.ledger.take_lease(&id, "second", NOW).await.unwrap(),
+        fresh.ledger.take_lease(&id, "second", None, NOW).await.unwrap(),
         LeaseOutcome::Busy
     ));
 
@@ -280,7 +283,7 @@ async fn of_many_who_ask_at_once_one_gets_the_lease(fresh: Fresh) {
     let mut asking = tokio::task::JoinSet::new();
     for holder in 0..32 {
         let (ledger, id) = (fresh.ledger.clone(), id.clone());
-        asking.spawn(async move { ledger.take_lease(&id, &holder.to_string(), NOW).await.unwrap() });
+        asking.spawn(async move { ledger.take_lease(&id, &holder.to_string(), None, NOW).await.unwrap() });
     }
     let outcomes = asking.join_all().await;
     assert_eq!(
@@ -302,13 +305,13 @@ async fn a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not
     assert!(!lease.outcome_unknown);
     assert!(fresh.ledger.leave_unknown(&lease, NOW).await.unwrap());
     assert_eq!(
-        fresh.ledger.abort(&id).await.unwrap(),
+        fresh.ledger.abort(&id, NOW).await.unwrap(),
         Some(UploadState::Completing),
         "no abort while unknown"
     );
     assert!(
         matches!(
-            fresh.ledger.take_lease(&id, "third", NOW).await.unwrap(),
+            fresh.ledger.take_lease(&id, "third", None, NOW).await.unwrap(),
             LeaseOutcome::Busy
         ),
         "quiet first"
@@ -326,8 +329,11 @@ async fn a_finished_upload_stays_finished(fresh: Fresh) {
         (session.state, session.object),
         (UploadState::Completed, Some(object()))
     );
-    assert_eq!(fresh.ledger.abort(&id).await.unwrap(), Some(UploadState::Completed));
-    let again = fresh.ledger.take_lease(&id, "second", NOW).await.unwrap();
+    assert_eq!(
+        fresh.ledger.abort(&id, NOW).await.unwrap(),
+        Some(UploadState::Completed)
+    );
+    let again = fresh.ledger.take_lease(&id, "second", None, NOW).await.unwrap();
     assert!(matches!(again, LeaseOutcome::Ended(UploadState::Completed)));
 }
 
@@ -335,13 +341,13 @@ async fn an_aborted_or_expired_upload_is_not_completed(fresh: Fresh) {
     let id = fresh.admit().await;
     let late = fresh
         .ledger
-        .take_lease(&id, "late", NOW + Duration::from_hours(1))
+        .take_lease(&id, "late", None, NOW + Duration::from_hours(1))
         .await
         .unwrap();
     assert!(matches!(late, LeaseOutcome::Ended(UploadState::Expired)));
-    assert_eq!(fresh.ledger.abort(&id).await.unwrap(), Some(UploadState::Aborted));
-    assert_eq!(fresh.ledger.abort(&id).await.unwrap(), Some(UploadState::Aborted));
-    let lease = fresh.ledger.take_lease(&id, "first", NOW).await.unwrap();
+    assert_eq!(fresh.ledger.abort(&id, NOW).await.unwrap(), Some(UploadState::Aborted));
+    assert_eq!(fresh.ledger.abort(&id, NOW).await.unwrap(), Some(UploadState::Aborted));
+    let lease = fresh.ledger.take_lease(&id, "first", None, NOW).await.unwrap();
     assert!(matches!(lease, LeaseOutcome::Ended(UploadState::Aborted)));
 }
 
@@ -369,6 +375,54 @@ async fn windows_declared_at_once_lose_nothing(fresh: Fresh) {
         assert_eq!(declared.get(part(number)), Some(digest(number)), "part {number}");
     }
     assert_eq!(declared.get(part(641)), None);
+}
+
+async fn a_turn_is_one_brokers_until_it_runs_out_or_is_ended(fresh: Fresh) {
+    let take = async |holder, now| fresh.ledger.take_turn(Duty::Sweep, holder, now).await.unwrap();
+    assert!(take("first", NOW).await);
+    assert!(!take("second", NOW).await);
+    assert!(take("first", NOW).await, "it may go on");
+    sqlx::query("UPDATE duties SET until = 0")
+        .execute(&fresh.ledger.pool)
+        .await
+        .unwrap();
+    assert!(take("second", NOW).await);
+    fresh.ledger.end_turn(Duty::Sweep, "first").await.unwrap();
+    assert!(!take("first", NOW).await, "another's turn is not ended");
+    fresh.ledger.end_turn(Duty::Sweep, "second").await.unwrap();
+    assert!(take("first", NOW).await);
+}
+
+async fn what_ended_is_to_be_cleared_until_it_is(fresh: Fresh) {
+    let ledger = &fresh.ledger;
+    let (mut ids, end) = (Vec::new(), NOW + Duration::from_hours(1));
+    for number in 0..3 {
+        let id = UploadId::from_random([number; 24]);
+        let mut asked = grant();
+        asked.fingerprint = None;
+        assert!(fresh.admits(&id, &asked).await);
+        ids.push(id);
+    }
+    let on = async |sessions: Result<Vec<Session>, _>| {
+        let sessions: Vec<Session> = sessions.unwrap();
+        sessions.into_iter().map(|session| session.id).collect::<Vec<_>>()
+    };
+    ids.sort();
+    ledger.abort(&ids[0], NOW).await.unwrap();
+    assert_eq!(on(ledger.run_out_by(end, None, 9).await).await, ids[1..]);
+    assert_eq!(on(ledger.run_out_by(end, Some(&ids[1]), 9).await).await, ids[2..]);
+    assert!(!ledger.expire(&ids[1], NOW).await.unwrap(), "not yet");
+    assert!(ledger.expire(&ids[1], end).await.unwrap());
+    assert!(!ledger.expire(&ids[1], end).await.unwrap(), "once");
+    assert_eq!(ledger.find(&ids[1]).await.unwrap().unwrap().state, UploadState::Expired);
+
+    assert_eq!(on(ledger.to_clear(NOW, None, 9).await).await, ids[..1]);
+    assert_eq!(on(ledger.to_clear(end, None, 9).await).await, ids[..2]);
+    ledger.cleared(&ids[0], end).await.unwrap();
+    assert_eq!(on(ledger.to_clear(end, None, 9).await).await, ids[1..2]);
+    assert_eq!(on(ledger.all_open(None, 9).await).await, ids[2..]);
+    let known = ledger.known("uploads", &[&grant().key]).await.unwrap();
+    assert_eq!(known.into_iter().collect::<Vec<_>>(), ["store-id"]);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod credentials;
 mod error;
 mod list;
 mod look;
+mod open_uploads;
 mod profile;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ pub use credentials::{CredentialSource, CredentialsError};
 pub use error::{StoreError, StoreErrorKind};
 pub use list::Page;
 pub use look::Looked;
+pub use open_uploads::{OpenAtStore, UploadMarker};
 pub use profile::{Barred, Profile, ProfileName};
 
 use crate::ledger::{Session, StoredObject};

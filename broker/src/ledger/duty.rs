@@ -1,0 +1,60 @@
+//! What one broker at a time does for all that share the ledger: whose turn it is, by compare-and-set, for a bounded time.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::{Ledger, LedgerError, millis};
+
+/// Something that one broker at a time does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Duty {
+    /// Ending what has run out.
+    Sweep,
+}
+
+impl Duty {
+    /// How long a turn lasts unless it is taken again. A broker that dies in its turn holds the others up for so long.
+    pub const TURN: Duration = Duration::from_mins(2);
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
+impl Ledger {
+    /// Takes a turn, or makes the one that `holder` has last longer. Answers whether it is `holder`'s turn now.
+    ///
+    /// # Errors
+    /// The database did not answer; a turn that was taken all the same runs out by itself.
+    pub async fn take_turn(&self, duty: Duty, holder: &str, now: OffsetDateTime) -> Result<bool, LedgerError> {
+        let now = self.database.lease_time(&self.pool, now).await?;
+        let taken = sqlx::query(
+            "INSERT INTO duties (name, holder, until) VALUES ($1, $2, $3) ON CONFLICT (name) DO UPDATE \
+             SET holder = excluded.holder, until = excluded.until \
+             WHERE duties.holder = excluded.holder OR duties.until <= $4",
+        )
+        .bind(duty.name())
+        .bind(holder)
+        .bind(millis(now + Duty::TURN))
+        .bind(millis(now))
+        .execute(&self.pool)
+        .await?;
+        Ok(taken.rows_affected() == 1)
+    }
+
+    /// Ends a turn early, if it still is `holder`'s.
+    ///
+    /// # Errors
+    /// The database did not answer; the turn runs out by itself.
+    pub async fn end_turn(&self, duty: Duty, holder: &str) -> Result<(), LedgerError> {
+        sqlx::query("DELETE FROM duties WHERE name = $1 AND holder = $2")
+            .bind(duty.name())
+            .bind(holder)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! What becomes of uploads that nobody ends: aborted at the store, completed where that is right, and nobody else's touched.
+
+use std::time::Duration;
+
+use broker::Settings;
+use broker::ledger::LeaseOutcome;
+use broker::sweep::{Swept, unknown};
+use serde_json::{Value, json};
+use shared::MIB;
+use shared::api::{BatchUpload, CompletedObject, CreatedBatch, UploadCreated};
+use store::fault::{Fault, abort};
+use tests::{Program, Stack, StoreUnderTest, md5, pattern, put};
+
+const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
+const PART: u64 = 5 * MIB;
+const WEEK: Duration = Duration::from_hours(7 * 24);
+/// After this nothing can be on its way any more.
+const STRAGGLE: Duration = Duration::from_mins(15);
+
+fn swept() -> Swept {
+    Swept::default()
+}
+
+async fn finishing() -> Stack {
+    let settings = Settings {
+        finish_abandoned: Some(true),
+        ..Settings::default()
+    };
+    Stack::with(StoreUnderTest::embedded().await, settings).await
+}
+
+#[tokio::test]
+async fn what_ran_out_is_aborted_at_the_store_and_what_did_not_or_is_foreign_stays() {
+    let stack = Stack::start().await;
+    let bytes = pattern(2 * PART);
+    let upload = stack.api.create("old", 2 * PART).await;
+    stack.api.send_parts(&upload, &bytes, [1]).await;
+    stack.bucket.create_upload("foreign").await;
+    stack.broker.clock().advance(WEEK - Duration::from_mins(5));
+    stack.api.create("new", PART).await;
+    assert_eq!(stack.broker.sweep().await, swept(), "nothing has run out");
+
+    stack.broker.clock().advance(Duration::from_mins(5));
+    assert_eq!(stack.broker.sweep().await, Swept { expired: 1, ..swept() });
+    assert_eq!(stack.bucket.open_uploads("").await, ["foreign", "new"]);
+    let gone = stack.api.complete(&upload.upload_id).await;
+    assert_eq!(gone.problem(404).code, "no_such_upload");
+
+    stack.broker.clock().advance(STRAGGLE);
+    assert_eq!(stack.broker.sweep().await, Swept { cleared: 1, ..swept() });
+    assert_eq!(stack.broker.sweep().await, swept(), "and that was that");
+    assert_eq!(stack.bucket.open_uploads("").await, ["foreign", "new"]);
+}
+
+#[tokio::test]
+async fn an_abort_that_the_store_did_not_do_is_done_in_a_later_round() {
+    let stack = Stack::start().await;
+    for name in ["given-up", "ran-out"] {
+        stack.api.create(name, PART).await;
+    }
+    let page: Value = stack.api.get("/v1/uploads").await.expect(200);
+    let given_up = page["uploads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|upload| upload["name"] == "given-up")
+        .unwrap();
+    stack
+        .store
+        .faulty()
+        .inject(Fault::SlowDown { retry_after: None }, abort().always());
+    let refused = stack
+        .api
+        .delete(&format!("/v1/uploads/{}", given_up["upload_id"].as_str().unwrap()))
+        .await;
+    assert_eq!(refused.problem(503).code, "store_unavailable");
+    stack.broker.clock().advance(WEEK);
+    let round = stack.broker.sweep().await;
+    assert_eq!((round.expired, round.cleared), (1, 0));
+    assert!(round.failed >= 1, "{round:?}");
+    assert_eq!(stack.bucket.open_uploads("").await, ["given-up", "ran-out"]);
+
+    stack.store.faulty().clear_faults();
+    stack.broker.clock().advance(STRAGGLE);
+    assert_eq!(stack.broker.sweep().await, Swept { cleared: 2, ..swept() });
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn two_thousand_five_hundred_uploads_are_told_apart_over_three_pages_of_the_store() {
+    const EACH: usize = 1_250;
+    let stack = Stack::start().await;
+    let mut creating = tokio::task::JoinSet::new();
+    for number in 0..EACH {
+        let (api, bucket) = (stack.api.clone(), stack.bucket.clone());
+        creating.spawn(async move {
+            api.create(&format!("ours/{number:04}"), PART).await;
+            bucket.create_upload(&format!("theirs/{number:04}")).await;
+        });
+        if creating.len() == 32 {
+            creating.join_next().await.unwrap().unwrap();
+        }
+    }
+    creating.join_all().await;
+    let later = stack.broker.clock().now() + Duration::from_hours(1);
+    let foreign = unknown(stack.broker.state(), later).await.unwrap();
+    assert_eq!(foreign.len(), EACH);
+    assert!(foreign.iter().all(|upload| upload.key.as_str().starts_with("theirs/")));
+
+    stack.broker.clock().advance(WEEK);
+    let round = stack.broker.sweep().await;
+    assert_eq!(
+        round,
+        Swept {
+            expired: EACH as u64,
+            ..swept()
+        }
+    );
+    assert_eq!(stack.bucket.open_uploads("ours/").await.len(), 0);
+    stack.broker.clock().advance(STRAGGLE);
+    assert_eq!(stack.broker.sweep().await.cleared, EACH as u64);
+    let foreign = unknown(stack.broker.state(), later).await.unwrap();
+    assert_eq!(foreign.len(), EACH, "theirs are all there");
+}
+
+#[tokio::test]
+async fn a_completion_whose_broker_died_is_taken_over_with_the_size_that_its_owner_stated() {
+    let stack = Stack::start().await;
+    let bytes = pattern(PART + 7);
+    let asked = json!({"name": "stream", "part_size": PART});
+    let upload: UploadCreated = stack.api.post("/v1/uploads", &asked).await.expect(201);
+    stack.api.send_parts(&upload, &bytes, [1, 2]).await;
+    let clock = stack.broker.clock();
+    let size = Some(bytes.len() as u64);
+    let died = stack
+        .broker
+        .ledger()
+        .take_lease(&upload.upload_id, "died", size, clock.now());
+    assert!(matches!(died.await.unwrap(), LeaseOutcome::Taken(_)));
+    assert_eq!(stack.broker.sweep().await, swept(), "its holder may be alive");
+
+    clock.advance(Duration::from_secs(31));
+    assert_eq!(
+        stack.broker.sweep().await,
+        Swept {
+            completed: 1,
+            ..swept()
+        }
+    );
+    assert_eq!(stack.bucket.get("stream").await.unwrap().bytes, bytes);
+    let object: CompletedObject = stack.api.complete(&upload.upload_id).await.expect(200);
+    assert_eq!(object.size, PART + 7);
+}
+
+#[tokio::test]
+async fn an_abandoned_upload_with_all_its_parts_becomes_an_object_where_its_destination_says_so() {
+    for (stack, becomes) in [(finishing().await, true), (Stack::start().await, false)] {
+        let bytes = pattern(PART + 1);
+        let whole = stack.api.create("whole", PART + 1).await;
+        let lacking = stack.api.create("lacking", 2 * PART).await;
+        stack
+            .api
+            .send_parts(&whole, &bytes, 1..=whole.part_count.unwrap())
+            .await;
+        stack.broker.clock().advance(WEEK - Duration::from_mins(1));
+        let completed = u64::from(becomes);
+        assert_eq!(stack.broker.sweep().await, Swept { completed, ..swept() });
+        assert_eq!(
+            stack
+                .bucket
+                .get("whole")
+                .await
+                .is_some_and(|object| object.bytes == bytes),
+            becomes
+        );
+
+        stack.broker.clock().advance(Duration::from_mins(1));
+        assert_eq!(stack.broker.sweep().await.expired, 2 - completed);
+        assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+        assert_eq!(stack.api.complete(&lacking.upload_id).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_small_file_that_was_put_and_never_completed_is_recorded_before_it_runs_out() {
+    let stack = Stack::start().await;
+    let file = |name: &str| json!({"name": name, "size": 7, "md5": md5(b"content").to_base64()});
+    let asked = json!({"files": [file("sent"), file("never-sent")]});
+    let created: CreatedBatch = stack.api.post("/v1/batches", &asked).await.expect(201);
+    let mut ids = Vec::new();
+    for upload in created.files {
+        let BatchUpload::Admitted {
+            upload_id,
+            request,
+            key,
+        } = upload
+        else {
+            panic!("{upload:?}");
+        };
+        if key.as_str() == "sent" {
+            let request = request.unwrap();
+            put(&request.url, &request.headers, b"content".to_vec()).await;
+        }
+        ids.push(upload_id);
+    }
+    stack.broker.clock().advance(WEEK - Duration::from_mins(1));
+    assert_eq!(
+        stack.broker.sweep().await,
+        Swept {
+            completed: 1,
+            ..swept()
+        }
+    );
+    stack.broker.clock().advance(Duration::from_mins(1));
+    assert_eq!(stack.broker.sweep().await, Swept { expired: 1, ..swept() });
+    assert_eq!(stack.api.complete(&ids[0]).await.expect::<CompletedObject>(200).size, 7);
+    assert_eq!(stack.api.complete(&ids[1]).await.status, 404);
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_is_open_and_what_a_sweep_would_do_before_it_does() {
+    let stack = Stack::start().await;
+    let upload = stack.api.create("film.mp4", 2 * PART).await;
+    stack.api.send_parts(&upload, &pattern(2 * PART), [1]).await;
+    stack.bucket.create_upload("foreign").await;
+    let environment = stack.store.environment();
+    let run = async |arguments: &[&str]| {
+        let data = stack.data_dir().to_str().unwrap();
+        let all = [
+            "--data-dir",
+            data,
+            "--bucket",
+            &stack.store.bucket,
+            "--profile",
+            "embedded",
+        ];
+        let arguments: Vec<_> = arguments.iter().copied().chain(all).collect();
+        let ran = BROKER.run(stack.data_dir(), arguments, &environment).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.stdout
+    };
+    let line: Value = serde_json::from_str(&run(&["uploads", "--json", "--price", "2"]).await).unwrap();
+    assert_eq!(line["upload_id"], upload.upload_id.as_str());
+    assert_eq!((&line["parts"], &line["bytes"]), (&json!(1), &json!(8 * MIB)));
+    assert!((line["cost"].as_f64().unwrap() - 0.016_777_216).abs() < 1e-9, "{line}");
+    let table = run(&["uploads"]).await;
+    assert!(
+        table.contains("film.mp4") && table.contains("1 open, 8.4 MB stored"),
+        "{table}"
+    );
+
+    assert_eq!(run(&["sweep", "--dry-run"]).await, "nothing to do\n");
+    let foreign = run(&["sweep", "--dry-run", "--unknown-older-than", "0"]).await;
+    assert!(foreign.contains("would abort: an upload to foreign"), "{foreign}");
+    assert_eq!(stack.bucket.open_uploads("").await, ["film.mp4", "foreign"]);
+    let told = run(&["sweep", "--unknown-older-than", "0"]).await;
+    assert!(told.contains("1 unknown ones aborted, 0 failed"), "{told}");
+    assert_eq!(stack.bucket.open_uploads("").await, ["film.mp4"]);
+}
