@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shared::{Md5Digest, PartNumber, UploadId};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, placeholders};
 
 const PARTS_PER_PAGE: u16 = 256;
 const PAGE_LEN: usize = PARTS_PER_PAGE as usize * Md5Digest::LEN;
@@ -83,16 +83,13 @@ pub(super) async fn insert(
         return Ok(());
     }
     // One statement, since each costs more than its rows do.
-    let rows: Vec<_> = (0..declared.pages.len())
-        .map(|row| format!("($1, ${}, ${})", 2 * row + 2, 2 * row + 3))
-        .collect();
     let statement = format!(
         "INSERT INTO part_digests (upload_id, page, digests) VALUES {}",
-        rows.join(", ")
+        placeholders::rows(declared.pages.len(), 3)
     );
-    let mut query = sqlx::query(AssertSqlSafe(statement)).bind(id.as_str());
+    let mut query = sqlx::query(AssertSqlSafe(statement));
     for (page, bytes) in &declared.pages {
-        query = query.bind(page).bind(bytes.as_slice());
+        query = query.bind(id.as_str()).bind(page).bind(bytes.as_slice());
     }
     query.execute(connection).await?;
     Ok(())

@@ -7,6 +7,7 @@ mod digests;
 mod duty;
 mod lease;
 mod listings;
+mod placeholders;
 mod puts;
 mod resume;
 mod session;

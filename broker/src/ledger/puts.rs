@@ -1,10 +1,10 @@
 //! Uploads of small files that go up whole, hundreds of them in one transaction.
 
 use shared::UploadId;
-use sqlx::{Any, QueryBuilder};
+use sqlx::AssertSqlSafe;
 
 use super::session::StoredObject;
-use super::{Ledger, LedgerError, Session, millis};
+use super::{Ledger, LedgerError, Session, millis, placeholders};
 use crate::policy::SmallGrant;
 
 /// Rows of one INSERT: SQLite takes 32,766 values in a statement.
@@ -18,31 +18,34 @@ impl Ledger {
     pub async fn admit_puts(&self, puts: &[(UploadId, SmallGrant)]) -> Result<(), LedgerError> {
         let mut transaction = self.pool.begin().await?;
         for rows in puts.chunks(ROWS) {
-            let mut insert = QueryBuilder::<Any>::new(
+            let statement = format!(
                 "INSERT INTO uploads (id, owner, destination, bucket, name, object_key, size, part_size, part_count, \
-                 content_type, acl, metadata, write_token, put_md5, state, created_at, expires_at) ",
+                 content_type, acl, metadata, write_token, put_md5, state, created_at, expires_at) VALUES {}",
+                placeholders::rows(rows.len(), 17)
             );
-            insert.push_values(rows, |mut row, (id, SmallGrant { upload: grant, md5, .. })| {
+            let mut insert = sqlx::query(AssertSqlSafe(statement));
+            for (id, SmallGrant { upload: grant, md5, .. }) in rows {
                 let (size, part_size, part_count) = grant.plan.columns();
-                row.push_bind(id.as_str())
-                    .push_bind(grant.owner.name())
-                    .push_bind(grant.destination.as_str())
-                    .push_bind(grant.bucket.as_str())
-                    .push_bind(grant.name.as_str())
-                    .push_bind(grant.key.as_str())
-                    .push_bind(size)
-                    .push_bind(part_size)
-                    .push_bind(part_count)
-                    .push_bind(grant.content_type.as_deref())
-                    .push_bind(grant.acl.as_deref())
-                    .push_bind(serde_json::to_string(&grant.metadata).unwrap_or_else(|_| "{}".into()))
-                    .push_bind(grant.write_token.as_str())
-                    .push_bind(md5.to_hex())
-                    .push_bind("open")
-                    .push_bind(millis(grant.created_at))
-                    .push_bind(millis(grant.expires_at));
-            });
-            insert.build().execute(&mut *transaction).await?;
+                insert = insert
+                    .bind(id.as_str())
+                    .bind(grant.owner.name())
+                    .bind(grant.destination.as_str())
+                    .bind(grant.bucket.as_str())
+                    .bind(grant.name.as_str())
+                    .bind(grant.key.as_str())
+                    .bind(size)
+                    .bind(part_size)
+                    .bind(part_count)
+                    .bind(grant.content_type.as_deref())
+                    .bind(grant.acl.as_deref())
+                    .bind(serde_json::to_string(&grant.metadata).unwrap_or_else(|_| "{}".into()))
+                    .bind(grant.write_token.as_str())
+                    .bind(md5.to_hex())
+                    .bind("open")
+                    .bind(millis(grant.created_at))
+                    .bind(millis(grant.expires_at));
+            }
+            insert.execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -55,13 +58,15 @@ impl Ledger {
     pub async fn find_all(&self, ids: &[UploadId]) -> Result<Vec<Session>, LedgerError> {
         let mut sessions = Vec::with_capacity(ids.len());
         for ids in ids.chunks(ROWS) {
-            let mut select = QueryBuilder::<Any>::new("SELECT * FROM uploads WHERE id IN (");
-            let mut list = select.separated(", ");
+            let statement = format!(
+                "SELECT * FROM uploads WHERE id IN ({})",
+                placeholders::values(0, ids.len())
+            );
+            let mut select = sqlx::query(AssertSqlSafe(statement));
             for id in ids {
-                list.push_bind(id.as_str());
+                select = select.bind(id.as_str());
             }
-            select.push(")");
-            for row in select.build().fetch_all(&self.pool).await? {
+            for row in select.fetch_all(&self.pool).await? {
                 sessions.push(Session::from_row(&row)?);
             }
         }

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use shared::{ObjectKey, UploadId};
-use sqlx::{Any, QueryBuilder, Row};
+use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
-use super::{Ledger, LedgerError, Session, millis};
+use super::{Ledger, LedgerError, Session, millis, placeholders};
 
 impl Ledger {
     /// At most `limit` open uploads that run out before `until`, in the order of their ids, after this one.
@@ -91,15 +91,15 @@ impl Ledger {
     pub async fn known(&self, bucket: &str, keys: &[&ObjectKey]) -> Result<HashSet<String>, LedgerError> {
         let mut known = HashSet::new();
         for keys in keys.chunks(500) {
-            let mut select = QueryBuilder::<Any>::new("SELECT store_upload_id FROM uploads WHERE bucket = ");
-            select.push_bind(bucket);
-            select.push(" AND object_key IN (");
-            let mut list = select.separated(", ");
+            let statement = format!(
+                "SELECT store_upload_id FROM uploads WHERE bucket = $1 AND object_key IN ({}) AND store_upload_id IS NOT NULL",
+                placeholders::values(1, keys.len())
+            );
+            let mut select = sqlx::query(AssertSqlSafe(statement)).bind(bucket);
             for key in keys {
-                list.push_bind(key.as_str());
+                select = select.bind(key.as_str());
             }
-            select.push(") AND store_upload_id IS NOT NULL");
-            for row in select.build().fetch_all(&self.pool).await? {
+            for row in select.fetch_all(&self.pool).await? {
                 known.insert(row.try_get(0)?);
             }
         }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::{Digests, Duty, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
-use crate::policy::{CreateGrant, Destination, Policy, UploadRandom};
+use crate::policy::{CreateGrant, Destination, Policy, SmallGrant, UploadRandom};
 use crate::principal::Principal;
 
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
@@ -41,6 +41,9 @@ on_both_databases! {
     windows_declared_at_once_lose_nothing
     a_turn_is_one_brokers_until_it_runs_out_or_is_ended
     what_ended_is_to_be_cleared_until_it_is
+    small_files_are_admitted_and_finished_by_the_hundred
+    what_is_declared_at_once_with_an_upload_is_all_there
+    a_principal_sees_its_own_open_uploads
 }
 
 /// A new ledger.
@@ -391,6 +394,72 @@ async fn a_turn_is_one_brokers_until_it_runs_out_or_is_ended(fresh: Fresh) {
     assert!(!take("first", NOW).await, "another's turn is not ended");
     fresh.ledger.end_turn(Duty::Sweep, "second").await.unwrap();
     assert!(take("first", NOW).await);
+}
+
+async fn small_files_are_admitted_and_finished_by_the_hundred(fresh: Fresh) {
+    let puts: Vec<_> = (0..1_200_u16)
+        .map(|number| {
+            let mut upload = grant();
+            (upload.fingerprint, upload.write_token) = (None, number.to_string());
+            let mut random = [0; 24];
+            random[..2].copy_from_slice(&number.to_be_bytes());
+            let md5 = Md5Digest::from_bytes([u8::try_from(number % 251).unwrap(); 16]);
+            let headers = None;
+            (UploadId::from_random(random), SmallGrant { upload, md5, headers })
+        })
+        .collect();
+    fresh.ledger.admit_puts(&puts).await.unwrap();
+    let ids: Vec<_> = puts.iter().map(|(id, _)| id.clone()).collect();
+    let object = object();
+    let finished: Vec<_> = ids.iter().take(700).map(|id| (id, &object)).collect();
+    fresh.ledger.finish_puts(&finished).await.unwrap();
+
+    let found = fresh.ledger.find_all(&ids).await.unwrap();
+    assert_eq!(found.len(), ids.len());
+    for session in found {
+        let place = ids.iter().position(|id| *id == session.id).unwrap();
+        assert_eq!(session.write_token, place.to_string());
+        assert_eq!(session.put_md5, Some(puts[place].1.md5));
+        let done = (UploadState::Completed, Some(object.clone()));
+        let expected = if place < 700 { done } else { (UploadState::Open, None) };
+        assert_eq!((session.state, session.object), expected, "{place}");
+    }
+}
+
+async fn what_is_declared_at_once_with_an_upload_is_all_there(fresh: Fresh) {
+    let id = UploadId::from_random([7; 24]);
+    let declared: Digests = (1..=10_000)
+        .map(|number| {
+            (
+                part(number),
+                Md5Digest::from_bytes([u8::try_from(number % 250).unwrap() + 1; 16]),
+            )
+        })
+        .collect();
+    assert!(fresh.ledger.admit(&id, &grant(), None, &declared).await.unwrap());
+    assert_eq!(fresh.ledger.digests(&id).await.unwrap(), declared);
+}
+
+async fn a_principal_sees_its_own_open_uploads(fresh: Fresh) {
+    let id = fresh.admit().await;
+    let see = async |who: &str, now| {
+        fresh
+            .ledger
+            .open_uploads(&Principal::named(who), None, 9, now)
+            .await
+            .unwrap()
+    };
+    assert_eq!(see("alice", NOW).await.len(), 1);
+    assert_eq!(see("bob", NOW).await.len(), 0);
+    assert_eq!(see("alice", NOW + Duration::from_hours(1)).await.len(), 0);
+    let lease = fresh.lease(&id, "first", NOW).await;
+    fresh.ledger.finish(&lease, &object()).await.unwrap();
+    let sizes = fresh
+        .ledger
+        .part_sizes("uploads", &grant().key, &object().etag)
+        .await
+        .unwrap();
+    assert_eq!(sizes, grant().plan.part_size().map(PartSizes::Equal));
 }
 
 async fn what_ended_is_to_be_cleared_until_it_is(fresh: Fresh) {
