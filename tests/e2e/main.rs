@@ -19,6 +19,7 @@ mod listings;
 mod mixed;
 mod origin;
 mod problems;
+mod replicas;
 mod resume;
 mod store_trouble;
 mod sweeping;

@@ -21,6 +21,9 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _};
 /// Who runs the server where the tests are run by root, as whom PostgreSQL refuses to run: `nobody`.
 const NOBODY: u32 = 65534;
 
+/// A server that takes longer does not start.
+const STARTS_WITHIN: Duration = Duration::from_mins(1);
+
 /// The URL of a new database, for this test alone.
 #[allow(unreachable_pub, reason = "in the broker's tests this is a private module")]
 pub async fn postgres_database() -> String {
@@ -34,9 +37,15 @@ pub async fn postgres_database() -> String {
     };
     let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     sqlx::any::install_default_drivers();
-    let mut connection = AnyConnection::connect(&server)
-        .await
-        .unwrap_or_else(|error| panic!("PostgreSQL does not answer: {error}"));
+    let began = Instant::now();
+    let mut connection = loop {
+        match AnyConnection::connect(&server).await {
+            Ok(connection) => break connection,
+            // It listens before it is ready.
+            Err(_) if began.elapsed() < STARTS_WITHIN => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => panic!("PostgreSQL does not answer: {error}"),
+        }
+    };
     connection
         .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
         .await
@@ -128,7 +137,7 @@ impl Server {
         let began = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(
-                began.elapsed() < Duration::from_mins(1),
+                began.elapsed() < STARTS_WITHIN,
                 "PostgreSQL did not start: {}",
                 fs::read_to_string(home.join("log")).unwrap_or_default()
             );

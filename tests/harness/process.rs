@@ -89,11 +89,23 @@ impl BrokerProcess {
     /// Starts one that keeps its ledger in `directory` and speaks to `store`, on `port` (0 for a free one), and returns once it
     /// has said where it listens.
     pub async fn start(program: Program, directory: &Path, store: &StoreUnderTest, port: u16) -> Self {
+        Self::start_with(program, directory, store, port, &[]).await
+    }
+
+    /// The same with more in its environment.
+    pub async fn start_with(
+        program: Program,
+        directory: &Path,
+        store: &StoreUnderTest,
+        port: u16,
+        more: &[(&'static str, &str)],
+    ) -> Self {
         let listen = format!("127.0.0.1:{port}");
         let arguments = ["--listen", &listen, "--data-dir", "data", "--bucket", &store.bucket];
         let arguments = arguments.into_iter().chain(["--profile", store.kind.name()]);
         let mut environment = store.environment();
         environment.insert("BROKER_LOG", "warn".into());
+        environment.extend(more.iter().map(|(name, value)| (*name, value.into())));
         let mut command = program.command(directory, arguments, &environment);
         let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -26,6 +26,15 @@ pub struct Stack {
     data: TempDir,
 }
 
+/// A second broker on the ledger and the store of a [`Stack`].
+pub struct Beside {
+    /// Requests to it.
+    pub api: Api,
+    /// It.
+    pub broker: Broker,
+    _data: TempDir,
+}
+
 /// A broker in this process.
 pub struct Broker {
     running: Running,
@@ -136,6 +145,21 @@ impl Stack {
             api,
             settings,
             data,
+        }
+    }
+
+    /// Another broker on the same ledger and store, beside this one, as a client reaches it.
+    pub async fn beside(&self) -> Beside {
+        let data = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            data_dir: Some(data.path().to_owned()),
+            ..self.settings.clone()
+        };
+        let broker = Broker::start(&settings).await;
+        Beside {
+            api: Api::at(broker.base()),
+            broker,
+            _data: data,
         }
     }
 

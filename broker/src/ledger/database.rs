@@ -11,8 +11,8 @@ use super::LedgerError;
 
 /// Connections of one broker. Ten brokers stay below the 100 that a PostgreSQL takes by default.
 const CONNECTIONS: u32 = 8;
-/// How long a request waits for one of them; also how long PostgreSQL is given for a statement.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a request waits for one of them.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which of the two, as far as they differ.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -495,6 +495,28 @@ async fn what_ended_is_to_be_cleared_until_it_is(fresh: Fresh) {
 }
 
 #[tokio::test]
+async fn brokers_whose_clocks_differ_agree_when_a_lease_runs_out() {
+    let fresh = Fresh::on_postgres().await;
+    let id = fresh.admit().await;
+    let lease = fresh.lease(&id, "slow clock", NOW).await;
+    let years = Duration::from_hours(90 * 366 * 24);
+    let fast = fresh.ledger.take_lease(&id, "fast clock", None, NOW + years).await;
+    assert!(matches!(fast.unwrap(), LeaseOutcome::Busy));
+    assert!(fresh.ledger.stranded(NOW + years, None, 9).await.unwrap().is_empty());
+    assert!(fresh.ledger.take_turn(Duty::Sweep, "slow clock", NOW).await.unwrap());
+    assert!(
+        !fresh
+            .ledger
+            .take_turn(Duty::Sweep, "fast clock", NOW + years)
+            .await
+            .unwrap()
+    );
+    assert!(fresh.ledger.renew_lease(&lease, NOW).await.unwrap());
+    fresh.run_out(&id).await;
+    assert_eq!(fresh.ledger.stranded(NOW, None, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_url_that_is_no_ledger_is_refused_without_its_password() {
     let error = Ledger::open("mysql://user:hunter2@host/db")
         .await
