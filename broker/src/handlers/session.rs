@@ -1,5 +1,7 @@
 //! The upload that a request names: found in the ledger and owned by the caller, or the one and only 404.
 
+use std::sync::Arc;
+
 use shared::UploadId;
 use shared::api::UploadState;
 
@@ -24,17 +26,31 @@ pub async fn owned(broker: &Broker, principal: &Principal, id: &str) -> Result<S
         .ok_or(ApiError::NoSuchUpload)
 }
 
-/// The caller's upload of this id, while parts can still be sent.
+/// The caller's upload of this id, as it was when parts could still be sent; whether they still can, [`still_open`] tells.
 ///
 /// # Errors
 /// As [`owned`], or the upload is no longer open.
-pub async fn open(broker: &Broker, principal: &Principal, id: &str) -> Result<Session, ApiError> {
-    let session = owned(broker, principal, id).await?;
-    match session.state {
-        UploadState::Open => Ok(session),
-        UploadState::Completing => Err(ApiError::UploadBusy),
-        ended @ (UploadState::Completed | UploadState::Aborted | UploadState::Expired) => {
-            Err(ApiError::UploadEnded(ended))
-        }
+pub async fn open(broker: &Broker, principal: &Principal, id: &str) -> Result<Arc<Session>, ApiError> {
+    let id: UploadId = id.parse().map_err(|_| ApiError::NoSuchUpload)?;
+    let session = broker
+        .ledger
+        .recall(&id)
+        .await?
+        .filter(|session| session.owner == *principal)
+        .ok_or(ApiError::NoSuchUpload)?;
+    still_open(Some(session.state_at(broker.clock.now())))?;
+    Ok(session)
+}
+
+/// Refuses an upload in a state in which no part can be sent.
+///
+/// # Errors
+/// What the caller is told.
+pub fn still_open(state: Option<UploadState>) -> Result<(), ApiError> {
+    match state {
+        Some(UploadState::Open) => Ok(()),
+        Some(UploadState::Completing) => Err(ApiError::UploadBusy),
+        Some(ended @ (UploadState::Completed | UploadState::Aborted)) => Err(ApiError::UploadEnded(ended)),
+        Some(UploadState::Expired) | None => Err(ApiError::NoSuchUpload),
     }
 }

@@ -54,7 +54,7 @@ pub async fn sign_parts(
         .filter_map(|part| Some((part.number, part.md5?)))
         .collect();
     let (mut signer, grant) = broker.signer(grant).await?;
-    broker.ledger.declare(&session.id, &declared).await?;
+    session::still_open(broker.ledger.declare(&session.id, declared, now).await?)?;
     let expires_at = now + grant.expires_in();
     let urls = signer.urls(grant.parts());
     let parts = grant.parts().iter().zip(urls).map(|(part, url)| SignedPart {

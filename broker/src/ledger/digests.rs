@@ -38,7 +38,8 @@ impl Digests {
         self.pages.iter().map(|(page, bytes)| (*page, bytes.as_slice()))
     }
 
-    fn overlay(&self, page: i64, stored: &[u8]) -> Vec<u8> {
+    /// What a page holds once this has been declared as well.
+    pub(super) fn overlay(&self, page: i64, stored: &[u8]) -> Vec<u8> {
         let mut merged = stored.to_vec();
         merged.resize(PAGE_LEN, 0);
         for (slot, new) in merged.chunks_exact_mut(Md5Digest::LEN).zip(
@@ -96,54 +97,6 @@ pub(super) async fn insert(
 }
 
 impl Ledger {
-    /// Records what a client declares for the parts that it is about to send; other parts keep theirs.
-    ///
-    /// A row is replaced only if it is still as it was read, so that two requests for one upload lose nothing.
-    ///
-    /// # Errors
-    /// The database did not answer; some rows may have been recorded, which is harmless: they can be declared again.
-    pub async fn declare(&self, id: &UploadId, declared: &Digests) -> Result<(), LedgerError> {
-        for (page, bytes) in declared.pages() {
-            loop {
-                let stored = sqlx::query("SELECT digests FROM part_digests WHERE upload_id = $1 AND page = $2")
-                    .bind(id.as_str())
-                    .bind(page)
-                    .fetch_optional(&self.pool)
-                    .await?;
-                let done = match stored {
-                    None => sqlx::query(
-                        "INSERT INTO part_digests (upload_id, page, digests) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-                    )
-                    .bind(id.as_str())
-                    .bind(page)
-                    .bind(bytes)
-                    .execute(&self.pool)
-                    .await?,
-                    Some(row) => {
-                        let stored: Vec<u8> = row.try_get("digests")?;
-                        let merged = declared.overlay(page, &stored);
-                        if merged == stored {
-                            break;
-                        }
-                        sqlx::query(
-                            "UPDATE part_digests SET digests = $3 WHERE upload_id = $1 AND page = $2 AND digests = $4",
-                        )
-                        .bind(id.as_str())
-                        .bind(page)
-                        .bind(merged)
-                        .bind(stored)
-                        .execute(&self.pool)
-                        .await?
-                    }
-                };
-                if done.rows_affected() == 1 {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// All that was declared for an upload.
     ///
     /// # Errors

@@ -56,6 +56,7 @@ impl Ledger {
         size: Option<u64>,
         now: OffsetDateTime,
     ) -> Result<LeaseOutcome, LedgerError> {
+        self.forget(id);
         let lease_time = self.database.lease_time(&self.pool, now).await?;
         // Taken while open, or taken over from a holder whose time has run out.
         let statements = [

@@ -3,12 +3,14 @@
 //! Every change is one statement that names the state it expects, so that two brokers on one ledger cannot both make it.
 
 mod database;
+mod declare;
 mod digests;
 mod duty;
 mod lease;
 mod listings;
 mod placeholders;
 mod puts;
+mod recall;
 mod resume;
 mod session;
 mod sweeping;
@@ -16,6 +18,7 @@ mod sweeping;
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use shared::UploadId;
 use shared::api::UploadState;
@@ -29,6 +32,8 @@ pub use lease::{Lease, LeaseOutcome};
 pub use session::{Plan, Session, StoredObject};
 
 use self::database::Database;
+use self::declare::Declaring;
+use self::recall::Recall;
 use crate::policy::CreateGrant;
 
 /// The ledger did not do as asked; nothing is half-recorded.
@@ -48,6 +53,9 @@ pub enum LedgerError {
         /// Which field.
         what: String,
     },
+    /// The write was given up together with others' in the same transaction; the log says why.
+    #[error("the ledger did not record it")]
+    GivenUp,
     /// The database's file cannot be made.
     #[error("the ledger's file {file} cannot be made or opened")]
     File {
@@ -66,6 +74,8 @@ pub enum LedgerError {
 pub struct Ledger {
     database: Database,
     pool: AnyPool,
+    declaring: Arc<Declaring>,
+    recall: Arc<Recall>,
 }
 
 impl Ledger {
@@ -77,7 +87,12 @@ impl Ledger {
     pub async fn open(url: &str) -> Result<Self, LedgerError> {
         let (database, url) = Database::of(url)?;
         let pool = database.open(&url).await?;
-        Ok(Self { database, pool })
+        Ok(Self {
+            database,
+            pool,
+            declaring: Arc::default(),
+            recall: Arc::default(),
+        })
     }
 
     /// Waits for statements in flight and closes the database.
@@ -179,6 +194,7 @@ impl Ledger {
         .bind(millis(now))
         .execute(&self.pool)
         .await?;
+        self.forget(id);
         let row = sqlx::query("SELECT state FROM uploads WHERE id = $1")
             .bind(id.as_str())
             .fetch_optional(&self.pool)

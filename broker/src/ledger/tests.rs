@@ -41,6 +41,8 @@ on_both_databases! {
     windows_declared_at_once_lose_nothing
     a_turn_is_one_brokers_until_it_runs_out_or_is_ended
     what_ended_is_to_be_cleared_until_it_is
+    nothing_is_declared_for_an_upload_that_is_not_open
+    what_is_recalled_is_as_admitted
     small_files_are_admitted_and_finished_by_the_hundred
     what_is_declared_at_once_with_an_upload_is_all_there
     a_principal_sees_its_own_open_uploads
@@ -363,12 +365,12 @@ async fn windows_declared_at_once_lose_nothing(fresh: Fresh) {
         let window: Digests = (window * 16 + 1..=window * 16 + 16)
             .map(|number| (part(number), digest(number)))
             .collect();
-        declaring.spawn(async move { ledger.declare(&id, &window).await.unwrap() });
+        declaring.spawn(async move { ledger.declare(&id, window, NOW).await.unwrap() });
     }
     declaring.join_all().await;
     fresh
         .ledger
-        .declare(&id, &[(part(5), Md5Digest::EMPTY)].into_iter().collect())
+        .declare(&id, [(part(5), Md5Digest::EMPTY)].into_iter().collect(), NOW)
         .await
         .unwrap();
 
@@ -460,6 +462,47 @@ async fn a_principal_sees_its_own_open_uploads(fresh: Fresh) {
         .await
         .unwrap();
     assert_eq!(sizes, grant().plan.part_size().map(PartSizes::Equal));
+}
+
+async fn nothing_is_declared_for_an_upload_that_is_not_open(fresh: Fresh) {
+    let id = fresh.admit().await;
+    let (ledger, other) = (&fresh.ledger, UploadId::from_random([8; 24]));
+    let declare = async |id: &UploadId, now| {
+        let digests = [(part(1), Md5Digest::EMPTY)].into_iter().collect();
+        ledger.declare(id, digests, now).await.unwrap()
+    };
+    assert_eq!(declare(&other, NOW).await, None);
+    let end = NOW + Duration::from_hours(1);
+    assert_eq!(declare(&id, end).await, Some(UploadState::Expired));
+    let lease = fresh.lease(&id, "first", NOW).await;
+    assert_eq!(declare(&id, NOW).await, Some(UploadState::Completing));
+    assert_eq!(ledger.digests(&id).await.unwrap(), Digests::default());
+    assert!(ledger.give_back(&lease).await.unwrap());
+    assert_eq!(declare(&id, NOW).await, Some(UploadState::Open));
+    assert_eq!(ledger.digests(&id).await.unwrap().get(part(1)), Some(Md5Digest::EMPTY));
+}
+
+async fn what_is_recalled_is_as_admitted(fresh: Fresh) {
+    let id = fresh.admit().await;
+    for _ in 0..2 {
+        let recalled = fresh.ledger.recall(&id).await.unwrap().unwrap();
+        assert_eq!(*recalled, fresh.ledger.find(&id).await.unwrap().unwrap());
+    }
+    fresh.ledger.abort(&id, NOW).await.unwrap();
+    let recalled = fresh.ledger.recall(&id).await.unwrap().unwrap();
+    assert_eq!(
+        recalled.state,
+        UploadState::Aborted,
+        "what this broker ended it no longer takes for open"
+    );
+    assert!(
+        fresh
+            .ledger
+            .recall(&UploadId::from_random([8; 24]))
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 async fn what_ended_is_to_be_cleared_until_it_is(fresh: Fresh) {

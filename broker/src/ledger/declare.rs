@@ -1,0 +1,199 @@
+//! Recording what clients declare for the parts that they are about to send: many requests in one transaction.
+//!
+//! A commit waits for the disk, and takes as long for one request as for many. So while one is under way, those that arrive
+//! gather, and the next commit takes all of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use shared::UploadId;
+use shared::api::UploadState;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+
+use super::digests::Digests;
+use super::session::state;
+use super::{Ledger, LedgerError, millis, placeholders};
+
+/// Requests in one transaction. Each has a page or two of 4 KiB.
+const AT_ONCE: usize = 128;
+
+/// What has been asked and not been committed.
+#[derive(Debug, Default)]
+pub(super) struct Declaring {
+    waiting: Mutex<Vec<Waiting>>,
+    /// Held by whoever commits.
+    committing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: UploadId,
+    declared: Digests,
+    now: OffsetDateTime,
+    answer: oneshot::Sender<Result<Option<UploadState>, LedgerError>>,
+}
+
+impl Declaring {
+    fn push(&self, waiting: Waiting) {
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(waiting);
+    }
+
+    fn take(&self) -> Vec<Waiting> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let some = waiting.len().min(AT_ONCE);
+        waiting.drain(..some).collect()
+    }
+}
+
+impl Ledger {
+    /// Records what a client declares for the parts that it is about to send; other parts keep theirs. Answers the state that
+    /// the upload is in, if there is one of this id: recorded it is only while that is [`UploadState::Open`].
+    ///
+    /// # Errors
+    /// The database did not answer; it may have been recorded, which is harmless: it can be declared again.
+    pub async fn declare(
+        &self,
+        id: &UploadId,
+        declared: Digests,
+        now: OffsetDateTime,
+    ) -> Result<Option<UploadState>, LedgerError> {
+        let (answer, answered) = oneshot::channel();
+        self.declaring.push(Waiting {
+            id: id.clone(),
+            declared,
+            now,
+            answer,
+        });
+        let ledger = self.clone();
+        // A task of its own: others' requests must not end with this one's client.
+        tokio::spawn(async move { ledger.commit_declared().await });
+        answered.await.unwrap_or(Err(LedgerError::GivenUp))
+    }
+
+    /// Commits what waits, unless whoever was before has taken it along.
+    async fn commit_declared(&self) {
+        let _turn = self.declaring.committing.lock().await;
+        let batch = self.declaring.take();
+        if batch.is_empty() {
+            return;
+        }
+        match self.record(&batch).await {
+            Ok(states) => {
+                for Waiting { id, answer, .. } in batch {
+                    // Whoever has gone away needs no answer.
+                    _ = answer.send(Ok(states.get(id.as_str()).copied()));
+                }
+            }
+            Err(error) => {
+                // One of them gets the cause, which is logged with its failure.
+                let mut cause = Some(error);
+                for Waiting { answer, .. } in batch {
+                    _ = answer.send(Err(cause.take().unwrap_or(LedgerError::GivenUp)));
+                }
+            }
+        }
+    }
+
+    /// The states of the uploads named; what is declared for those that are open is recorded.
+    async fn record(&self, batch: &[Waiting]) -> Result<HashMap<String, UploadState>, LedgerError> {
+        let mut transaction = self.pool.begin_with(self.database.begin_to_write()).await?;
+        let mut named: BTreeMap<&str, OffsetDateTime> = BTreeMap::new();
+        named.extend(batch.iter().map(|waiting| (waiting.id.as_str(), waiting.now)));
+        let states = self.states(&mut transaction, &named).await?;
+        let mut pages: BTreeMap<(String, i64), Vec<u8>> = BTreeMap::new();
+        let open = |waiting: &&Waiting| states.get(waiting.id.as_str()) == Some(&UploadState::Open);
+        for waiting in batch.iter().filter(open) {
+            for (page, _) in waiting.declared.pages() {
+                pages.insert((waiting.id.to_string(), page), Vec::new());
+            }
+        }
+        read_pages(&mut transaction, &mut pages).await?;
+        for waiting in batch.iter().filter(open) {
+            for (page, _) in waiting.declared.pages() {
+                if let Some(bytes) = pages.get_mut(&(waiting.id.to_string(), page)) {
+                    *bytes = waiting.declared.overlay(page, bytes);
+                }
+            }
+        }
+        write_pages(&mut transaction, &pages).await?;
+        transaction.commit().await?;
+        Ok(states)
+    }
+
+    /// The states of these uploads at these instants; nobody else changes them, or declares for them, before the transaction ends.
+    async fn states(
+        &self,
+        connection: &mut AnyConnection,
+        named: &BTreeMap<&str, OffsetDateTime>,
+    ) -> Result<HashMap<String, UploadState>, LedgerError> {
+        let statement = format!(
+            "SELECT id, state, expires_at FROM uploads WHERE id IN ({}) ORDER BY id{}",
+            placeholders::values(0, named.len()),
+            self.database.for_update()
+        );
+        let mut select = sqlx::query(AssertSqlSafe(statement));
+        for id in named.keys() {
+            select = select.bind(*id);
+        }
+        let mut states = HashMap::with_capacity(named.len());
+        for row in select.fetch_all(connection).await? {
+            let (id, expires_at): (String, i64) = (row.try_get("id")?, row.try_get("expires_at")?);
+            let state = match state(&id, row.try_get("state")?)? {
+                UploadState::Open if named.get(id.as_str()).is_some_and(|now| expires_at <= millis(*now)) => {
+                    UploadState::Expired
+                }
+                state => state,
+            };
+            states.insert(id, state);
+        }
+        Ok(states)
+    }
+}
+
+async fn read_pages(
+    connection: &mut AnyConnection,
+    pages: &mut BTreeMap<(String, i64), Vec<u8>>,
+) -> Result<(), LedgerError> {
+    if pages.is_empty() {
+        return Ok(());
+    }
+    let statement = format!(
+        "SELECT upload_id, page, digests FROM part_digests WHERE (upload_id, page) IN (VALUES {})",
+        placeholders::rows(pages.len(), 2)
+    );
+    let mut select = sqlx::query(AssertSqlSafe(statement));
+    for (id, page) in pages.keys() {
+        select = select.bind(id.as_str()).bind(*page);
+    }
+    for row in select.fetch_all(connection).await? {
+        if let Some(bytes) = pages.get_mut(&(row.try_get("upload_id")?, row.try_get("page")?)) {
+            *bytes = row.try_get("digests")?;
+        }
+    }
+    Ok(())
+}
+
+async fn write_pages(
+    connection: &mut AnyConnection,
+    pages: &BTreeMap<(String, i64), Vec<u8>>,
+) -> Result<(), LedgerError> {
+    if pages.is_empty() {
+        return Ok(());
+    }
+    let statement = format!(
+        "INSERT INTO part_digests (upload_id, page, digests) VALUES {} \
+         ON CONFLICT (upload_id, page) DO UPDATE SET digests = excluded.digests",
+        placeholders::rows(pages.len(), 3)
+    );
+    let mut upsert = sqlx::query(AssertSqlSafe(statement));
+    for ((id, page), bytes) in pages {
+        upsert = upsert.bind(id.as_str()).bind(*page).bind(bytes.as_slice());
+    }
+    upsert.execute(connection).await?;
+    Ok(())
+}
