@@ -57,13 +57,12 @@ impl Disk {
     /// Opens the store in `root`, or makes an empty one there.
     pub(crate) fn open(root: PathBuf, sync: bool, min_part_size: u64) -> Result<Self, StoreError> {
         let since = Instant::now();
-        at(fs::create_dir_all(&root), "create the directory", &root)?;
+        create_dir(&root, sync)?;
         let lock = lock(&root)?;
         let files = at(Files::new(sync), "start a thread for", &root)?;
         let index = Arc::new(open_index(&root, sync)?);
         for dir in ["buckets", "trash"] {
-            let dir = root.join(dir);
-            at(fs::create_dir_all(&dir), "create the directory", &dir)?;
+            create_dir(&root.join(dir), sync)?;
         }
         let committer = Committer::start(Arc::clone(&index), files.clone(), Reserve::open(&root, sync));
         let shared = Shared {
@@ -186,6 +185,19 @@ fn write_format(root: &Path) -> Result<(), StoreError> {
     at(File::open(&draft).and_then(|file| file.sync_all()), "write", &draft)?;
     at(fs::rename(&draft, &path), "write", &path)?;
     sync_dir(root)
+}
+
+/// Makes a directory, and those that it is in, where they are not there; with `sync`, so that a power cut leaves them.
+fn create_dir(dir: &Path, sync: bool) -> Result<(), StoreError> {
+    let dir = at(std::path::absolute(dir), "find the directory", dir)?;
+    let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    at(fs::create_dir_all(&dir), "create the directory", &dir)?;
+    if sync {
+        for parent in missing.iter().filter_map(|dir| dir.parent()) {
+            sync_dir(parent)?;
+        }
+    }
+    Ok(())
 }
 
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {
