@@ -95,18 +95,34 @@ pub(super) fn canned(name: &str) -> S3Result<Acl> {
 
 /// The canned ACL that grants the same as this policy.
 fn spelt_out(policy: AccessControlPolicy) -> S3Result<Acl> {
+    const PERMISSIONS: [&str; 5] = [
+        Permission::FULL_CONTROL,
+        Permission::READ,
+        Permission::READ_ACP,
+        Permission::WRITE,
+        Permission::WRITE_ACP,
+    ];
+    let malformed = || {
+        s3_error!(
+            MalformedACLError,
+            "The XML you provided was not well-formed or did not validate against our published schema"
+        )
+    };
+    if policy.owner.is_some_and(|named| named.id != owner().id) {
+        return Err(s3_error!(AccessDenied, "Access Denied: the policy names another owner"));
+    }
     let mut acl = Acl::Private;
-    for grant in policy.grants.unwrap_or_default() {
+    for grant in policy.grants.ok_or_else(malformed)? {
         let Grant {
             grantee: Some(grantee),
             permission: Some(permission),
         } = grant
         else {
-            return Err(s3_error!(
-                MalformedACLError,
-                "a grant lacks its grantee or its permission"
-            ));
+            return Err(malformed());
         };
+        if !PERMISSIONS.contains(&permission.as_str()) {
+            return Err(malformed());
+        }
         match (grantee.id.as_deref(), grantee.uri.as_deref(), permission.as_str()) {
             (Some(id), None, _) if owner().id.as_deref() == Some(id) => {}
             (Some(_), None, _) => return Err(s3_error!(InvalidArgument, "Invalid id")),

@@ -35,6 +35,15 @@ pub(crate) fn valid_bucket_name(name: &str) -> bool {
         && !RESERVED_ENDS.iter().any(|end| name.ends_with(end))
 }
 
+/// Whether this is a name as regions have it: `eu-west-1`, or `EU` from before there were several in Europe.
+fn is_region(name: &str) -> bool {
+    let mut parts = name.split('-');
+    let number = parts.next_back().unwrap_or_default();
+    let words: Vec<_> = parts.collect();
+    let is_word = |word: &&str| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    name == "EU" || (words.len() >= 2 && words.iter().all(is_word) && number.parse::<u8>().is_ok())
+}
+
 impl Api {
     pub(super) fn list_buckets(&self, request: S3Request<ListBucketsInput>) -> S3Result<ListBucketsOutput> {
         let input = request.input;
@@ -72,7 +81,15 @@ impl Api {
         let place = input
             .create_bucket_configuration
             .and_then(|config| config.location_constraint);
-        if let Some(place) = place.filter(|place| place.as_str() != self.region) {
+        let place = place.filter(|place| !place.as_str().is_empty() && place.as_str() != self.region);
+        if let Some(place) = place.as_ref().filter(|place| !is_region(place.as_str())) {
+            return Err(s3_error!(
+                InvalidLocationConstraint,
+                "The specified location-constraint is not valid: {}",
+                place.as_str()
+            ));
+        }
+        if let Some(place) = place {
             return Err(s3_error!(
                 IllegalLocationConstraintException,
                 "this store is in {}, not in {}",

@@ -72,7 +72,7 @@ impl Api {
         let condition = Condition {
             if_match: written_tag(&request.headers, &IF_MATCH)?,
             if_none_match: written_tag(&request.headers, &IF_NONE_MATCH)?,
-            is: None,
+            ..Condition::default()
         };
         let key = input.key;
         let object = blocking(move || {

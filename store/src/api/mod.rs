@@ -52,6 +52,7 @@ use s3s::dto::{
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 use crate::disk::{Acl, Bucket, Disk};
+use crate::document::Document;
 
 pub(crate) use access::{Access, check_rights};
 pub(crate) use buckets::valid_bucket_name;
@@ -79,15 +80,24 @@ impl Api {
     }
 }
 
+/// Refuses an operation whose XML is not what was sent, or not what it will be taken for.
+fn check_document<T>(operation: &str, request: &S3Request<T>) -> S3Result<()> {
+    // The checksum that comes with this one is of the object (S3 API, CompleteMultipartUpload).
+    let of_body = operation != "complete_multipart_upload";
+    Document::check(&request.headers, &request.extensions, of_body)
+}
+
 /// The protocol layer's trait, each operation answered by the method of the same name in one of the files beside.
 macro_rules! operations {
     (from memory { $($told:ident: $ask:ty => $tell:ty;)* } with the disk { $($done:ident: $input:ty => $output:ty;)* }) => {
         #[async_trait::async_trait]
         impl S3 for Api {
             $(async fn $told(&self, request: S3Request<$ask>) -> S3Result<S3Response<$tell>> {
+                check_document(stringify!($told), &request)?;
                 Api::$told(self, request).map(S3Response::new)
             })*
             $(async fn $done(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                check_document(stringify!($done), &request)?;
                 Api::$done(self, request).await.map(S3Response::new)
             })*
         }

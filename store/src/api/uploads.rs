@@ -54,12 +54,7 @@ impl Api {
             .upload(&input.key, &input.upload_id)
             .map_err(to_s3)?;
         refuse_not_kept(&request.headers)?;
-        let declared = Declared::of(
-            &request.headers,
-            input.content_length,
-            input.content_md5.as_deref(),
-            request.trailing_headers,
-        )?;
+        let declared = Declared::of(&request.headers, input.content_length, request.trailing_headers)?;
         let planned = upload.record.checksum.map(|planned| planned.algorithm);
         if let Some((planned, other)) = planned.and_then(|planned| Some((planned, declared.other_than(planned)?))) {
             return Err(s3_error!(

@@ -10,6 +10,7 @@ mod checksums;
 mod client;
 mod copies;
 mod crash;
+mod documents;
 mod faults;
 mod form;
 mod forms;

@@ -45,11 +45,15 @@ async fn tags_are_kept_replaced_and_removed() {
         vec![("k", longer.as_str())],
         vec![("k", "1"), ("k", "2")],
         vec![("", "1")],
+        vec![("aws:k", "1")],
         many,
     ] {
         let answer = client.ask("PUT", "key", &[("tagging", "")], tagging(&wrong).as_bytes());
         assert_eq!(refused(&answer), (400, "InvalidTag".into()), "{wrong:?}");
     }
+    let without_value = b"<Tagging><TagSet><Tag><Key>k</Key></Tag></TagSet></Tagging>";
+    let answer = client.ask("PUT", "key", &[("tagging", "")], without_value);
+    assert_eq!(refused(&answer), (400, "MalformedXML".into()));
     let unseen = client.call("PUT", "other", &[], &[("x-amz-tagging", "a=%00")], b"");
     assert_eq!(refused(&unseen), (400, "InvalidTag".into()));
     assert_eq!(
