@@ -118,7 +118,7 @@ fn malformed() -> s3s::S3Error {
 }
 
 /// Whether all elements of this name hold a number and nothing else.
-fn is_number(text: &str, name: &str) -> bool {
+pub(crate) fn is_number(text: &str, name: &str) -> bool {
     let tag = format!("<{name}");
     text.split(&tag).skip(1).all(|rest| {
         let Some((attributes, rest)) = rest.split_once('>') else {
@@ -138,7 +138,7 @@ fn is_number(text: &str, name: &str) -> bool {
 }
 
 /// What stands in the chunks of a body that came in signed ones (SigV4, "Transferring payload in multiple chunks").
-fn unframed(mut bytes: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn unframed(mut bytes: &[u8]) -> Option<Vec<u8>> {
     let mut whole = Vec::with_capacity(bytes.len());
     loop {
         let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;

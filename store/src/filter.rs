@@ -129,7 +129,9 @@ impl Expected {
                 )
             });
         }
-        if !signature.signs("host") || signature.signed_headers().any(|name| !headers.contains_key(name)) {
+        // By names in lower case, as they have to be: by another spelling a header would count as signed here and not there.
+        let is_there = |name: &str| headers.contains_key(name) && !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        if !signature.signs("host") || !signature.signed_headers().all(is_there) {
             return Err(refuse(
                 StatusCode::FORBIDDEN,
                 "SignatureDoesNotMatch",
@@ -203,7 +205,7 @@ fn check_form(head: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn parse_query(uri: &Uri) -> Result<Query, Refusal> {
+pub(crate) fn parse_query(uri: &Uri) -> Result<Query, Refusal> {
     let mut query: Query = serde_urlencoded::from_str(uri.query().unwrap_or_default())
         .map_err(|_| refuse(StatusCode::BAD_REQUEST, "InvalidURI", "the query is not form-encoded"))?;
     query.sort();

@@ -161,7 +161,7 @@ fn respell(uri: &Uri, path: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-fn string_to_sign(method: &str, path: &str, headers: &HeaderMap, query: &Query) -> String {
+pub(crate) fn string_to_sign(method: &str, path: &str, headers: &HeaderMap, query: &Query) -> String {
     let utf8 = |value: &'_ http::HeaderValue| str::from_utf8(value.as_bytes()).unwrap_or_default().trim().to_owned();
     let text = |name: &str| headers.get(name).map(utf8).unwrap_or_default();
     let date = match one(query, "Expires") {

@@ -149,10 +149,7 @@ impl SigV4 {
     /// Makes `changes` to the headers of a request whose signature is that of `secret`, and signs what comes of it. One that
     /// is not stays as it is, to be refused.
     pub(crate) fn resign(&self, secret: &str, head: &mut Parts, query: &Query, changes: Changes) {
-        let is_good = self
-            .sign(secret, head, query)
-            .is_some_and(|good| bool::from(good.as_bytes().ct_eq(self.signature.as_bytes())));
-        if !is_good {
+        if !self.is_good(secret, head, query) {
             return;
         }
         apply(&mut head.headers, changes);
@@ -169,6 +166,25 @@ impl SigV4 {
             anew.signature = signature;
             anew.put(head, &query);
         }
+    }
+
+    /// Whether the holder of `secret` has signed this request.
+    pub(crate) fn is_good(&self, secret: &str, head: &Parts, query: &Query) -> bool {
+        let good = self.sign(secret, head, query);
+        good.is_some_and(|good| bool::from(good.as_bytes().ct_eq(self.signature.as_bytes())))
+    }
+
+    #[cfg(fuzzing)]
+    pub(crate) fn sign_in_place(&self, secret: &str, head: &mut Parts, query: &Query) -> bool {
+        let Some(signature) = self.sign(secret, head, query) else {
+            return false;
+        };
+        let signed = Self {
+            signature,
+            ..self.clone()
+        };
+        signed.put(head, query);
+        true
     }
 
     /// Writes the signature where the request has it.
@@ -211,9 +227,9 @@ impl SigV4 {
         let mut canonical = format!("{}\n{path}\n{query}\n", head.method);
         for name in &self.signed_headers {
             let values: Option<Vec<_>> = head.headers.get_all(name).iter().map(one_spaced).collect();
-            canonical.push_str(&format!("{name}:{}\n", values?.join(",")));
+            canonical.extend([name, ":", &values?.join(","), "\n"]);
         }
-        canonical.push_str(&format!("\n{names}\n{payload}"));
+        canonical.extend(["\n", &names, "\n", payload]);
         let scope = self.scope();
         let to_sign = format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
         Some(sign(secret, &scope, &to_sign))

@@ -9,6 +9,8 @@ mod attributes;
 mod buckets;
 mod copy;
 mod error;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod lifecycle;
 mod listings;
 mod meta;

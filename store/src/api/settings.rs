@@ -177,7 +177,7 @@ empty_for_all! {
     delete_public_access_block: DeletePublicAccessBlockInput => DeletePublicAccessBlockOutput;
 }
 
-fn cors_rule(rule: CORSRule) -> S3Result<CorsRule> {
+pub(super) fn cors_rule(rule: CORSRule) -> S3Result<CorsRule> {
     if let Some(method) = rule
         .allowed_methods
         .iter()
