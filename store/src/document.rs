@@ -31,7 +31,18 @@ const NUMBERS: [&str; 7] = [
 ];
 
 /// What a bucket or an object is told in a document.
-const SUB_RESOURCES: [&str; 5] = ["acl", "cors", "lifecycle", "tagging", "versioning"];
+const SUB_RESOURCES: [&str; 10] = [
+    "acl",
+    "cors",
+    "lifecycle",
+    "logging",
+    "notification",
+    "ownershipControls",
+    "publicAccessBlock",
+    "requestPayment",
+    "tagging",
+    "versioning",
+];
 
 /// Largest document: a Complete of 10,000 parts with checksums has about 3 MB.
 pub(crate) const MAX_SIZE: usize = 8 << 20;

@@ -13,6 +13,7 @@ use super::access::{ALL_USERS, AUTHENTICATED_USERS, grants, owner};
 use super::error::blocking;
 use super::meta::refuse_not_kept;
 use super::objects::check_version;
+use super::sharing::admit;
 
 impl Api {
     pub(super) async fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<GetObjectAclOutput> {
@@ -35,6 +36,7 @@ impl Api {
             input.acl.as_ref().map(ObjectCannedACL::as_str),
             input.access_control_policy,
         )?;
+        admit(acl, &bucket.settings())?;
         blocking(move || bucket.amend(input.key, Amendment::Acl(acl))).await?;
         Ok(PutObjectAclOutput::default())
     }
@@ -55,6 +57,7 @@ impl Api {
             input.acl.as_ref().map(BucketCannedACL::as_str),
             input.access_control_policy,
         )?;
+        admit(acl, &bucket.settings())?;
         blocking(move || bucket.change_settings(|settings| settings.acl = acl)).await?;
         Ok(PutBucketAclOutput::default())
     }

@@ -17,6 +17,7 @@ use super::access::owner;
 use super::acl::canned;
 use super::error::blocking;
 use super::meta::{refuse_not_kept, timestamp};
+use super::sharing::{admit, ownership, refuse_lost_acl};
 
 /// Most buckets on one page.
 const MAX_BUCKETS: usize = 10_000;
@@ -103,8 +104,15 @@ impl Api {
         refuse_not_kept(&request.headers)?;
         let settings = BucketSettings {
             acl: input.acl.map_or(Ok(Acl::Private), |acl| canned(acl.as_str()))?,
+            ownership: input.object_ownership.as_ref().map(ownership).transpose()?,
             ..BucketSettings::default()
         };
+        if let Some(ownership) = settings.ownership {
+            refuse_lost_acl(ownership, settings.acl)?;
+        }
+        if let Ok(there) = self.disk.bucket(&input.bucket) {
+            admit(settings.acl, &there.settings())?;
+        }
         let (disk, name) = (Arc::clone(&self.disk), input.bucket.clone());
         // Its owner may create a bucket again, as in us-east-1 (S3 API, CreateBucket).
         // That sets its ACL anew, and nothing else.

@@ -20,6 +20,7 @@ use super::Api;
 use super::error::{blocking, to_s3};
 use super::meta::{check_key, checksum_named, etag, refuse_not_kept, said, tag, tell_checksums, timestamp};
 use super::objects::{ReadConditions, check_version};
+use super::sharing::admit;
 use super::uploads::{part_number, unless_ended};
 
 /// Most bytes that one copy may take (S3 API, CopyObject and UploadPartCopy).
@@ -56,6 +57,7 @@ impl Api {
         }
         let algorithm = checksum_named(input.checksum_algorithm.as_ref())?;
         let said = said!(input).into_meta()?;
+        admit(said.acl, &bucket.settings())?;
         let mut meta = if replace {
             said.clone()
         } else {

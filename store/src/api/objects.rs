@@ -14,7 +14,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use time::OffsetDateTime;
 
-use crate::disk::{Acl, Condition, DiskError, Object, Reader};
+use crate::disk::{Condition, DiskError, Object, Reader};
 use crate::lifecycle;
 
 use super::Api;
@@ -24,6 +24,7 @@ use super::meta::{
     check_key, checksum_type, condition, etag, refuse_not_kept, said, signed, tag, tell_checksums, timestamp, told,
 };
 use super::receive::{Declared, receive};
+use super::sharing::{admit, is_public};
 use super::uploads::part_number;
 
 /// Most keys of one DeleteObjects.
@@ -36,6 +37,7 @@ impl Api {
         check_key(&input.key)?;
         refuse_not_kept(&request.headers)?;
         let meta = said!(input).into_meta()?;
+        admit(meta.acl, &bucket.settings())?;
         let declared = Declared::of(&request.headers, input.content_length, request.trailing_headers)?;
         let draft = bucket.draft(declared.hasher()).map_err(to_s3)?;
         let condition = condition(input.if_match, input.if_none_match);
@@ -198,18 +200,19 @@ impl Api {
 
     /// The object, if the caller may read it. Who may not is not told whether it is there.
     pub(super) async fn readable(&self, bucket: &str, key: &str, anonymous: bool) -> S3Result<Arc<Object>> {
-        let found = match self.bucket(bucket) {
+        let (found, settings) = match self.bucket(bucket) {
             Ok(found) => {
-                let key = key.to_owned();
-                blocking(move || found.object(&key)).await
+                let (key, settings) = (key.to_owned(), found.settings());
+                (blocking(move || found.object(&key)).await, Some(settings))
             }
-            Err(failure) => Err(failure),
+            Err(failure) => (Err(failure), None),
         };
         if !anonymous {
             return found;
         }
+        let is_public = |object: &Object| settings.is_some_and(|settings| is_public(object.record.meta.acl, &settings));
         match found {
-            Ok(object) if object.record.meta.acl == Acl::PublicRead => Ok(object),
+            Ok(object) if is_public(&object) => Ok(object),
             Err(error) if *error.code() == S3ErrorCode::NoSuchKey && self.listable(bucket, true).is_ok() => Err(error),
             Ok(_) | Err(_) => Err(not_signed()),
         }

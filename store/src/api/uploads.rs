@@ -19,6 +19,7 @@ use super::meta::{
     tell_checksums, timestamp,
 };
 use super::receive::{Declared, receive};
+use super::sharing::admit;
 
 /// Most parts on one page of a listing.
 const MAX_PAGE: u16 = 1000;
@@ -33,6 +34,7 @@ impl Api {
         check_key(&input.key)?;
         refuse_not_kept(&request.headers)?;
         let meta = said!(input).into_meta()?;
+        admit(meta.acl, &bucket.settings())?;
         let checksum = planned(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
         let key = input.key.clone();
         let upload = blocking(move || bucket.create_upload(key, meta, checksum)).await?;

@@ -19,6 +19,7 @@ mod races;
 mod restart;
 mod rights;
 mod settings;
+mod sharing;
 mod signatures;
 mod uploads;
 

@@ -176,6 +176,31 @@ async fn what_no_bucket_has_is_told_as_s3_tells_it() {
     for name in ["logging", "notification", "requestPayment", "accelerate", "versioning"] {
         assert_eq!(client.ask("GET", "", &[(name, "")], b"").status, 200, "{name}");
     }
+    for name in ["analytics", "inventory", "metrics", "intelligent-tiering"] {
+        assert_eq!(client.ask("GET", "", &[(name, "")], b"").status, 200, "{name}");
+    }
+    let put = |name: &str, xml: &str| client.ask("PUT", "", &[(name, "")], xml.as_bytes()).status;
+    let payer = |payer| format!("<RequestPaymentConfiguration><Payer>{payer}</Payer></RequestPaymentConfiguration>");
+    let target = "<LoggingEnabled><TargetBucket>uploads</TargetBucket><TargetPrefix>x</TargetPrefix></LoggingEnabled>";
+    let topic = "<TopicConfiguration><Topic>arn:aws:sns:us-east-1:1:t</Topic><Event>s3:ObjectCreated:*</Event></TopicConfiguration>";
+    assert_eq!(put("requestPayment", &payer("BucketOwner")), 200);
+    assert_eq!(put("requestPayment", &payer("Requester")), 501);
+    assert_eq!(put("logging", "<BucketLoggingStatus/>"), 200);
+    assert_eq!(
+        put(
+            "logging",
+            &format!("<BucketLoggingStatus>{target}</BucketLoggingStatus>")
+        ),
+        501
+    );
+    assert_eq!(put("notification", "<NotificationConfiguration/>"), 200);
+    assert_eq!(
+        put(
+            "notification",
+            &format!("<NotificationConfiguration>{topic}</NotificationConfiguration>")
+        ),
+        501
+    );
     let versioning = |status| format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
     let enable = client.ask("PUT", "", &[("versioning", "")], versioning("Enabled").as_bytes());
     assert_eq!(refused(&enable), (501, "NotImplemented".into()));
