@@ -8,7 +8,7 @@ use s3s::dto::{
     PublicAccessBlockConfiguration, PutBucketOwnershipControlsInput, PutBucketOwnershipControlsOutput,
     PutPublicAccessBlockInput, PutPublicAccessBlockOutput,
 };
-use s3s::{S3Error, S3Request, S3Result, s3_error};
+use s3s::{S3Request, S3Result, s3_error};
 
 use crate::disk::{Acl, BucketSettings, Ownership, PublicAccess};
 
@@ -146,22 +146,22 @@ pub(super) fn refuse_lost_acl(ownership: Ownership, acl: Acl) -> S3Result<()> {
 
 /// Refuses an ACL, of the bucket or of an object in it, that the bucket does not allow.
 pub(super) fn admit(acl: Acl, settings: &BucketSettings) -> S3Result<()> {
-    let blocks = settings.public_access.is_some_and(|block| block.block_acls);
-    match acl {
-        Acl::Private => Ok(()),
-        Acl::PublicRead | Acl::AuthenticatedRead if settings.ownership == Some(Ownership::Enforced) => {
-            Err(not_supported())
-        }
-        Acl::PublicRead | Acl::AuthenticatedRead if blocks => Err(s3_error!(
+    if acl == Acl::Private {
+        return Ok(());
+    }
+    if settings.ownership == Some(Ownership::Enforced) {
+        return Err(s3_error!(
+            AccessControlListNotSupported,
+            "The bucket does not allow ACLs"
+        ));
+    }
+    if settings.public_access.is_some_and(|block| block.block_acls) {
+        return Err(s3_error!(
             AccessDenied,
             "Access Denied: the bucket's public access block does not allow public ACLs"
-        )),
-        Acl::PublicRead | Acl::AuthenticatedRead => Ok(()),
+        ));
     }
-}
-
-fn not_supported() -> S3Error {
-    s3_error!(AccessControlListNotSupported, "The bucket does not allow ACLs")
+    Ok(())
 }
 
 /// Whether this ACL lets everybody read, as far as the bucket lets ACLs count.
