@@ -12,9 +12,8 @@ use time::OffsetDateTime;
 use crate::keys::Keys;
 use crate::range;
 use crate::sigv2;
+use crate::sigv4::{self, SigV4};
 
-/// Longest life of a presigned URL, seconds (SigV4, "X-Amz-Expires").
-const MAX_EXPIRES: i64 = 7 * 24 * 60 * 60;
 /// Largest body of one request (S3 User Guide, "Multipart upload limits").
 const MAX_BODY: u64 = 5 * shared::GIB;
 /// Largest body in signed or checksummed chunks: the protocol layer holds each chunk whole in memory.
@@ -57,10 +56,10 @@ pub(crate) struct Expected {
 }
 
 /// How a request says who sends it.
-enum Signature<'a> {
+enum Signature {
     Unsigned,
-    V4 { scope: &'a str, signed_headers: &'a str },
-    V2Header { key: &'a str, signature: &'a str },
+    V4(SigV4),
+    V2Header { key: String, signature: String },
     V2Query,
 }
 
@@ -81,42 +80,38 @@ impl Expected {
         check_form(head)?;
         let query = parse_query(&head.uri)?;
         check_length(head)?;
-        // Version 2 does not sign ranges.
-        let mut signed = String::new();
-        let respelt = match signature(&head.headers, &query)? {
+        let respelt = match signature(&mut head.headers, &query)? {
             Signature::Unsigned => {
                 // An empty one says nothing, and the protocol layer would read it.
                 head.headers.remove(header::AUTHORIZATION);
                 None
             }
             _ if is_post_form(head) => return Err(signed_twice()),
-            Signature::V4 { scope, signed_headers } => {
-                self.check_v4(scope, signed_headers, &head.headers, &query)?;
-                signed_headers.clone_into(&mut signed);
-                None
+            Signature::V4(signature) => {
+                self.check_v4(&signature, &head.headers, &query)?;
+                self.pass_over_v4(&signature, head, &query);
+                return Ok(());
             }
             Signature::V2Header { key, signature } => {
                 check_v2_date(&head.headers, now)?;
-                sigv2::verify(&self.keys, head, &query, key, signature)?
+                sigv2::verify(&self.keys, head, &query, &key, &signature)?
             }
             Signature::V2Query => {
-                let key = one(&query, "AWSAccessKeyId").unwrap_or_default();
-                let signature = one(&query, "Signature").unwrap_or_default();
+                let [key, signature] = sigv2::of_query(&query)?;
                 sigv2::verify(&self.keys, head, &query, key, signature)?
             }
         };
         if let Some(uri) = respelt {
             head.uri = uri;
         }
-        range::pass_over(&mut head.headers, &signed);
+        // Version 2 does not sign what is passed over.
+        let changes = range::passed_over(&head.method, &head.headers);
+        sigv4::apply(&mut head.headers, changes);
         Ok(())
     }
 
-    fn check_v4(&self, scope: &str, signed: &str, headers: &HeaderMap, query: &Query) -> Result<(), Refusal> {
-        // ACCESS_KEY/DATE/REGION/SERVICE/aws4_request (SigV4, "Credential scope"); the key and date are checked by s3s.
-        let mut fields = scope.rsplit('/');
-        let (_, service, region) = (fields.next(), fields.next(), fields.next());
-        if service != Some("s3") {
+    fn check_v4(&self, signature: &SigV4, headers: &HeaderMap, query: &Query) -> Result<(), Refusal> {
+        if signature.service != "s3" {
             return Err(refuse(
                 StatusCode::BAD_REQUEST,
                 "AuthorizationHeaderMalformed",
@@ -124,7 +119,7 @@ impl Expected {
             ));
         }
         // Where a bucket is may be asked with the signature of any region (S3 API, GetBucketLocation).
-        if region != Some(self.region.as_str()) && one(query, "location").is_none() {
+        if signature.region != self.region && one(query, "location").is_none() {
             return Err(Refusal {
                 region: Some(self.region.clone()),
                 ..refuse(
@@ -134,8 +129,9 @@ impl Expected {
                 )
             });
         }
-        let is_signed = |name: &str| signed.split(';').any(|listed| listed == name);
-        if !is_signed("host") || signed.split(';').any(|listed| !headers.contains_key(listed)) {
+        // By names in lower case, as they have to be: by another spelling a header would count as signed here and not there.
+        let is_there = |name: &str| headers.contains_key(name) && !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        if !signature.signs("host") || !signature.signed_headers().all(is_there) {
             return Err(refuse(
                 StatusCode::FORBIDDEN,
                 "SignatureDoesNotMatch",
@@ -143,7 +139,10 @@ impl Expected {
             ));
         }
         let unsigned = |name: &HeaderName| {
-            name.as_str().starts_with("x-amz-") && name != "x-amz-content-sha256" && !is_signed(name.as_str())
+            let name = name.as_str();
+            // The store itself may have said in x-amz-date what the signed `Date` says.
+            let of_date = name == "x-amz-date" && signature.signs("date");
+            name.starts_with("x-amz-") && name != "x-amz-content-sha256" && !of_date && !signature.signs(name)
         };
         if headers.keys().any(unsigned) {
             return Err(refuse(
@@ -152,21 +151,16 @@ impl Expected {
                 "There were headers present in the request which were not signed",
             ));
         }
-        let wrong = |message| {
-            Err(refuse(
-                StatusCode::BAD_REQUEST,
-                "AuthorizationQueryParametersError",
-                message,
-            ))
-        };
-        match one(query, "X-Amz-Expires").map(str::parse::<i64>) {
-            None | Some(Ok(0..=MAX_EXPIRES)) => Ok(()),
-            Some(Ok(..0)) => wrong("X-Amz-Expires must be non-negative"),
-            Some(Ok(_)) => wrong(
-                "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 \
-                 seconds",
-            ),
-            Some(Err(_)) => wrong("X-Amz-Expires should be a number"),
+        Ok(())
+    }
+
+    /// Takes off what S3 passes over. Where it was signed, what is left is signed anew.
+    fn pass_over_v4(&self, signature: &SigV4, head: &mut Parts, query: &Query) {
+        let changes = range::passed_over(&head.method, &head.headers);
+        if !changes.iter().any(|(name, _)| signature.signs(name.as_str())) {
+            sigv4::apply(&mut head.headers, changes);
+        } else if let Some(key) = self.keys.find(&signature.key) {
+            signature.resign(&key.credentials.secret_access_key, head, query, changes);
         }
     }
 }
@@ -182,6 +176,16 @@ pub(crate) fn is_post_form(head: &Parts) -> bool {
 
 /// Refuses what could be read in two ways.
 fn check_form(head: &Parts) -> Result<(), Refusal> {
+    let known = [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE];
+    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let to_the_store = head.uri.path() == "/" && host.and_then(sigv2::bucket_of_host).is_none();
+    if !known.contains(&head.method) || (to_the_store && head.method != Method::GET && head.method != Method::HEAD) {
+        return Err(refuse(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "The specified method is not allowed against this resource.",
+        ));
+    }
     let twice = |name: &HeaderName| head.headers.get_all(name).iter().nth(1).is_some();
     if SINGLE.iter().any(twice) {
         return Err(refuse(
@@ -201,7 +205,7 @@ fn check_form(head: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn parse_query(uri: &Uri) -> Result<Query, Refusal> {
+pub(crate) fn parse_query(uri: &Uri) -> Result<Query, Refusal> {
     let mut query: Query = serde_urlencoded::from_str(uri.query().unwrap_or_default())
         .map_err(|_| refuse(StatusCode::BAD_REQUEST, "InvalidURI", "the query is not form-encoded"))?;
     query.sort();
@@ -249,7 +253,7 @@ fn check_length(head: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn signature<'a>(headers: &'a HeaderMap, query: &'a Query) -> Result<Signature<'a>, Refusal> {
+fn signature(headers: &mut HeaderMap, query: &Query) -> Result<Signature, Refusal> {
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (v4, v2) = (
         one(query, "X-Amz-Signature").is_some(),
@@ -262,42 +266,21 @@ fn signature<'a>(headers: &'a HeaderMap, query: &'a Query) -> Result<Signature<'
         return Ok(Signature::V2Query);
     }
     if v4 {
-        return Ok(Signature::V4 {
-            scope: one(query, "X-Amz-Credential").unwrap_or_default(),
-            signed_headers: one(query, "X-Amz-SignedHeaders").unwrap_or_default(),
-        });
+        return SigV4::of_query(query).map(Signature::V4);
     }
-    let Some(authorization) = authorization.filter(|text| !text.is_empty()) else {
+    let Some(authorization) = authorization.filter(|text| !text.is_empty()).map(str::to_owned) else {
         return Ok(Signature::Unsigned);
     };
-    if authorization.starts_with("AWS ") && !authorization.contains(':') {
-        return Err(refuse(
-            StatusCode::BAD_REQUEST,
-            "InvalidArgument",
-            "AWS authorization header is invalid.  Expected AwsAccessKeyId:signature",
-        ));
-    }
-    if !authorization.starts_with("AWS") {
-        return Err(refuse(
-            StatusCode::BAD_REQUEST,
-            "InvalidArgument",
-            "Unsupported Authorization Type",
-        ));
-    }
-    if let Some((key, signature)) = authorization.strip_prefix("AWS ").and_then(|rest| rest.split_once(':')) {
-        return Ok(Signature::V2Header { key, signature });
-    }
-    let field = |name: &str| {
-        let fields = authorization.strip_prefix("AWS4-HMAC-SHA256")?.split(',');
-        fields.into_iter().find_map(|field| field.trim().strip_prefix(name))
-    };
-    match (field("Credential="), field("SignedHeaders=")) {
-        (Some(scope), Some(signed_headers)) => Ok(Signature::V4 { scope, signed_headers }),
-        _ => Err(refuse(
-            StatusCode::BAD_REQUEST,
-            "AuthorizationHeaderMalformed",
-            "the Authorization header is neither SigV4 (AWS4-HMAC-SHA256) nor SigV2 (AWS)",
-        )),
+    let (kind, rest) = authorization.split_once(' ').unwrap_or((&authorization, ""));
+    let wrong = |message| Err(refuse(StatusCode::BAD_REQUEST, "InvalidArgument", message));
+    match (kind, rest.split_once(':')) {
+        (sigv4::ALGORITHM, _) => SigV4::of_header(&authorization, headers).map(Signature::V4),
+        ("AWS", Some((key, signature))) => Ok(Signature::V2Header {
+            key: key.to_owned(),
+            signature: signature.to_owned(),
+        }),
+        ("AWS", None) => wrong("AWS authorization header is invalid.  Expected AwsAccessKeyId:signature"),
+        _ => wrong("Unsupported Authorization Type"),
     }
 }
 
@@ -320,10 +303,6 @@ fn check_v2_date(headers: &HeaderMap, now: OffsetDateTime) -> Result<(), Refusal
             "RequestTimeTooSkewed",
             "The difference between the request time and the current time is too large.",
         )),
-        None => Err(refuse(
-            StatusCode::FORBIDDEN,
-            "AccessDenied",
-            "AWS authentication requires a valid Date or x-amz-date header",
-        )),
+        None => Err(sigv2::no_date()),
     }
 }

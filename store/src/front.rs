@@ -21,14 +21,12 @@ use crate::api::{Access, Api, valid_bucket_name};
 use crate::body::Home;
 use crate::cors;
 use crate::disk::{CorsRule, Disk};
+use crate::document::{self, Document};
 use crate::fault::{Fault, Faults};
 use crate::filter::{Expected, Refusal, is_post_form, refuse};
 use crate::form::Forms;
 use crate::keys::Keys;
 use crate::sigv2::bucket_of_host;
-
-/// Largest XML body: a Complete of 10,000 parts with checksums has about 3 MB.
-const MAX_XML: usize = 8 << 20;
 
 /// All that stands between a connection and the disk.
 pub(crate) struct Front {
@@ -56,7 +54,7 @@ impl Front {
     /// Serves `disk` to the holders of `keys`.
     pub(crate) fn new(disk: Arc<Disk>, keys: Keys, region: String, faults: Option<Arc<Faults>>) -> Self {
         let mut config = S3Config::default();
-        config.xml_max_body_size = MAX_XML;
+        config.xml_max_body_size = document::MAX_SIZE;
         config.post_object_max_file_size = 0; // Forms do not get this far.
         let keys = Arc::new(keys);
         let access = Access(Arc::clone(&keys));
@@ -123,6 +121,12 @@ impl Front {
                         refused(&refusal)
                     }
                     Ok(()) if is_post_form(&head) => self.forms.take(&head, body, OffsetDateTime::now_utc()).await,
+                    Ok(()) if Document::is_in(&head) => {
+                        let document = Document::default();
+                        head.extensions.insert(document.clone());
+                        let body = Body::http_body(document.of(body));
+                        self.call(Request::from_parts(head, body)).await
+                    }
                     Ok(()) => self.call(Request::from_parts(head, Body::http_body(body))).await,
                 };
                 answer.headers_mut().extend(shown);
@@ -286,6 +290,10 @@ fn unquote_etag(answer: &mut Response<Body>) {
 fn finish(answer: &mut Response<Body>, method: &Method, path: &str, id: &str) {
     if let Ok(value) = HeaderValue::from_str(id) {
         answer.headers_mut().insert("x-amz-request-id", value);
+    }
+    // A part of an object is a part also where its bytes are not asked for.
+    if answer.status() == StatusCode::OK && answer.headers().contains_key(header::CONTENT_RANGE) {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     if answer.status() == StatusCode::NOT_MODIFIED || method == Method::HEAD {
         // Neither has a body (RFC 9110 sections 9.3.2 and 15.4.5), nor may it tell the length of an error's.

@@ -51,7 +51,7 @@ fn load(path: &Path, bytes: &[u8]) -> Result<Keys, StoreError> {
 }
 
 /// The keys, or what is wrong with which entry.
-fn parse(bytes: &[u8]) -> Result<Keys, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Keys, String> {
     let entries = match serde_json::from_slice(bytes) {
         Ok(Value::Array(entries)) => entries,
         Ok(one @ Value::Object(_)) => vec![one],

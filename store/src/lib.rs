@@ -18,17 +18,22 @@ mod body;
 mod config;
 mod cors;
 mod disk;
+mod document;
 mod error;
 pub mod fault;
 mod filter;
 mod form;
 mod front;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod key_file;
 mod keys;
 mod lifecycle;
 mod range;
 mod server;
 mod sigv2;
+mod sigv4;
 
 pub use config::{DEFAULT_REGION, MIN_PART_SIZE, StoreConfig};
 pub use disk::{CheckEvent, CheckSummary, Problem, check};

@@ -69,6 +69,33 @@ pub(crate) fn parse_date(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(with_zone.as_deref().unwrap_or(text), &Rfc2822).ok()
 }
 
+/// Refuses a request that does not tell when it was signed.
+pub(crate) const fn no_date() -> Refusal {
+    refuse(
+        StatusCode::FORBIDDEN,
+        "AccessDenied",
+        "AWS authentication requires a valid Date or x-amz-date header",
+    )
+}
+
+/// The key and the signature of a presigned URL that says when it ends.
+pub(crate) fn of_query(query: &Query) -> Result<[&str; 2], Refusal> {
+    let denied = |what| refuse(StatusCode::FORBIDDEN, "AccessDenied", what);
+    let need = |name| {
+        one(query, name).ok_or_else(|| {
+            denied("Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters")
+        })
+    };
+    let end = need("Expires")?.parse().ok();
+    if end
+        .and_then(|end| OffsetDateTime::from_unix_timestamp(end).ok())
+        .is_none()
+    {
+        return Err(denied("Invalid date (should be seconds since epoch)"));
+    }
+    Ok([need("AWSAccessKeyId")?, need("Signature")?])
+}
+
 /// Checks a signature; where it fits the other spelling of a bucket's path, `/bucket` or `/bucket/`, the URI so spelt.
 pub(crate) fn verify(
     keys: &Keys,
@@ -134,7 +161,7 @@ fn respell(uri: &Uri, path: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-fn string_to_sign(method: &str, path: &str, headers: &HeaderMap, query: &Query) -> String {
+pub(crate) fn string_to_sign(method: &str, path: &str, headers: &HeaderMap, query: &Query) -> String {
     let utf8 = |value: &'_ http::HeaderValue| str::from_utf8(value.as_bytes()).unwrap_or_default().trim().to_owned();
     let text = |name: &str| headers.get(name).map(utf8).unwrap_or_default();
     let date = match one(query, "Expires") {

@@ -13,6 +13,7 @@ use super::access::{ALL_USERS, AUTHENTICATED_USERS, grants, owner};
 use super::error::blocking;
 use super::meta::refuse_not_kept;
 use super::objects::check_version;
+use super::sharing::admit;
 
 impl Api {
     pub(super) async fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<GetObjectAclOutput> {
@@ -35,6 +36,7 @@ impl Api {
             input.acl.as_ref().map(ObjectCannedACL::as_str),
             input.access_control_policy,
         )?;
+        admit(acl, &bucket.settings())?;
         blocking(move || bucket.amend(input.key, Amendment::Acl(acl))).await?;
         Ok(PutObjectAclOutput::default())
     }
@@ -55,6 +57,7 @@ impl Api {
             input.acl.as_ref().map(BucketCannedACL::as_str),
             input.access_control_policy,
         )?;
+        admit(acl, &bucket.settings())?;
         blocking(move || bucket.change_settings(|settings| settings.acl = acl)).await?;
         Ok(PutBucketAclOutput::default())
     }
@@ -95,18 +98,34 @@ pub(super) fn canned(name: &str) -> S3Result<Acl> {
 
 /// The canned ACL that grants the same as this policy.
 fn spelt_out(policy: AccessControlPolicy) -> S3Result<Acl> {
+    const PERMISSIONS: [&str; 5] = [
+        Permission::FULL_CONTROL,
+        Permission::READ,
+        Permission::READ_ACP,
+        Permission::WRITE,
+        Permission::WRITE_ACP,
+    ];
+    let malformed = || {
+        s3_error!(
+            MalformedACLError,
+            "The XML you provided was not well-formed or did not validate against our published schema"
+        )
+    };
+    if policy.owner.is_some_and(|named| named.id != owner().id) {
+        return Err(s3_error!(AccessDenied, "Access Denied: the policy names another owner"));
+    }
     let mut acl = Acl::Private;
-    for grant in policy.grants.unwrap_or_default() {
+    for grant in policy.grants.ok_or_else(malformed)? {
         let Grant {
             grantee: Some(grantee),
             permission: Some(permission),
         } = grant
         else {
-            return Err(s3_error!(
-                MalformedACLError,
-                "a grant lacks its grantee or its permission"
-            ));
+            return Err(malformed());
         };
+        if !PERMISSIONS.contains(&permission.as_str()) {
+            return Err(malformed());
+        }
         match (grantee.id.as_deref(), grantee.uri.as_deref(), permission.as_str()) {
             (Some(id), None, _) if owner().id.as_deref() == Some(id) => {}
             (Some(_), None, _) => return Err(s3_error!(InvalidArgument, "Invalid id")),

@@ -17,6 +17,7 @@ use super::access::owner;
 use super::acl::canned;
 use super::error::blocking;
 use super::meta::{refuse_not_kept, timestamp};
+use super::sharing::{admit, ownership, refuse_lost_acl};
 
 /// Most buckets on one page.
 const MAX_BUCKETS: usize = 10_000;
@@ -33,6 +34,15 @@ pub(crate) fn valid_bucket_name(name: &str) -> bool {
         && !name.contains("-.")
         && !RESERVED_STARTS.iter().any(|start| name.starts_with(start))
         && !RESERVED_ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// Whether this is a name as regions have it: `eu-west-1`, or `EU` from before there were several in Europe.
+fn is_region(name: &str) -> bool {
+    let mut parts = name.split('-');
+    let number = parts.next_back().unwrap_or_default();
+    let words: Vec<_> = parts.collect();
+    let is_word = |word: &&str| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    name == "EU" || (words.len() >= 2 && words.iter().all(is_word) && number.parse::<u8>().is_ok())
 }
 
 impl Api {
@@ -72,7 +82,15 @@ impl Api {
         let place = input
             .create_bucket_configuration
             .and_then(|config| config.location_constraint);
-        if let Some(place) = place.filter(|place| place.as_str() != self.region) {
+        let place = place.filter(|place| !place.as_str().is_empty() && place.as_str() != self.region);
+        if let Some(place) = place.as_ref().filter(|place| !is_region(place.as_str())) {
+            return Err(s3_error!(
+                InvalidLocationConstraint,
+                "The specified location-constraint is not valid: {}",
+                place.as_str()
+            ));
+        }
+        if let Some(place) = place {
             return Err(s3_error!(
                 IllegalLocationConstraintException,
                 "this store is in {}, not in {}",
@@ -86,8 +104,15 @@ impl Api {
         refuse_not_kept(&request.headers)?;
         let settings = BucketSettings {
             acl: input.acl.map_or(Ok(Acl::Private), |acl| canned(acl.as_str()))?,
+            ownership: input.object_ownership.as_ref().map(ownership).transpose()?,
             ..BucketSettings::default()
         };
+        if let Some(ownership) = settings.ownership {
+            refuse_lost_acl(ownership, settings.acl)?;
+        }
+        if let Ok(there) = self.disk.bucket(&input.bucket) {
+            admit(settings.acl, &there.settings())?;
+        }
         let (disk, name) = (Arc::clone(&self.disk), input.bucket.clone());
         // Its owner may create a bucket again, as in us-east-1 (S3 API, CreateBucket).
         // That sets its ACL anew, and nothing else.

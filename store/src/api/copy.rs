@@ -20,6 +20,7 @@ use super::Api;
 use super::error::{blocking, to_s3};
 use super::meta::{check_key, checksum_named, etag, refuse_not_kept, said, tag, tell_checksums, timestamp};
 use super::objects::{ReadConditions, check_version};
+use super::sharing::admit;
 use super::uploads::{part_number, unless_ended};
 
 /// Most bytes that one copy may take (S3 API, CopyObject and UploadPartCopy).
@@ -56,6 +57,7 @@ impl Api {
         }
         let algorithm = checksum_named(input.checksum_algorithm.as_ref())?;
         let said = said!(input).into_meta()?;
+        admit(said.acl, &bucket.settings())?;
         let mut meta = if replace {
             said.clone()
         } else {
@@ -72,7 +74,7 @@ impl Api {
         let condition = Condition {
             if_match: written_tag(&request.headers, &IF_MATCH)?,
             if_none_match: written_tag(&request.headers, &IF_NONE_MATCH)?,
-            is: None,
+            ..Condition::default()
         };
         let key = input.key;
         let object = blocking(move || {

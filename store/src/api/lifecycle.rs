@@ -81,7 +81,7 @@ fn malformed() -> S3Error {
     )
 }
 
-fn rule(told: Told) -> S3Result<LifecycleRule> {
+pub(super) fn rule(told: Told) -> S3Result<LifecycleRule> {
     if told.transitions.is_some()
         || told.noncurrent_version_expiration.is_some()
         || told.noncurrent_version_transitions.is_some()
@@ -214,7 +214,7 @@ fn tags(told: Vec<Tag>) -> S3Result<Tags> {
     }
 }
 
-fn told(rule: &LifecycleRule) -> Told {
+pub(super) fn told(rule: &LifecycleRule) -> Told {
     let expires = rule.expiration_days.is_some() || rule.expiration_date.is_some();
     Told {
         abort_incomplete_multipart_upload: rule.abort_days.map(|days| AbortIncompleteMultipartUpload {

@@ -142,7 +142,7 @@ pub(super) fn condition(if_match: Option<ETagCondition>, if_none_match: Option<E
     Condition {
         if_match: if_match.map(tag),
         if_none_match: if_none_match.map(tag),
-        is: None,
+        ..Condition::default()
     }
 }
 

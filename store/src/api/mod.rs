@@ -9,12 +9,15 @@ mod attributes;
 mod buckets;
 mod copy;
 mod error;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod lifecycle;
 mod listings;
 mod meta;
 mod objects;
 mod receive;
 mod settings;
+mod sharing;
 mod tagging;
 mod uploads;
 
@@ -25,33 +28,42 @@ use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput,
     CreateMultipartUploadOutput, DeleteBucketCorsInput, DeleteBucketCorsOutput, DeleteBucketEncryptionInput,
     DeleteBucketEncryptionOutput, DeleteBucketInput, DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput,
-    DeleteBucketOutput, DeleteBucketPolicyInput, DeleteBucketPolicyOutput, DeleteBucketReplicationInput,
-    DeleteBucketReplicationOutput, DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteBucketWebsiteInput,
-    DeleteBucketWebsiteOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectTaggingInput,
-    DeleteObjectTaggingOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletePublicAccessBlockInput,
-    DeletePublicAccessBlockOutput, GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput,
-    GetBucketAclInput, GetBucketAclOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketEncryptionInput,
-    GetBucketEncryptionOutput, GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput,
-    GetBucketLocationInput, GetBucketLocationOutput, GetBucketLoggingInput, GetBucketLoggingOutput,
-    GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput,
-    GetBucketOwnershipControlsOutput, GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput,
-    GetBucketPolicyStatusOutput, GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketRequestPaymentInput,
-    GetBucketRequestPaymentOutput, GetBucketTaggingInput, GetBucketTaggingOutput, GetBucketVersioningInput,
-    GetBucketVersioningOutput, GetBucketWebsiteInput, GetBucketWebsiteOutput, GetObjectAclInput, GetObjectAclOutput,
-    GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectInput, GetObjectLockConfigurationInput,
-    GetObjectLockConfigurationOutput, GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
-    GetPublicAccessBlockInput, GetPublicAccessBlockOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
-    ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutBucketAclInput, PutBucketAclOutput, PutBucketCorsInput,
-    PutBucketCorsOutput, PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
-    PutBucketTaggingInput, PutBucketTaggingOutput, PutBucketVersioningInput, PutBucketVersioningOutput,
-    PutObjectAclInput, PutObjectAclOutput, PutObjectInput, PutObjectOutput, PutObjectTaggingInput,
-    PutObjectTaggingOutput, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    DeleteBucketOutput, DeleteBucketOwnershipControlsInput, DeleteBucketOwnershipControlsOutput,
+    DeleteBucketPolicyInput, DeleteBucketPolicyOutput, DeleteBucketReplicationInput, DeleteBucketReplicationOutput,
+    DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteBucketWebsiteInput, DeleteBucketWebsiteOutput,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput, DeleteObjectsInput,
+    DeleteObjectsOutput, DeletePublicAccessBlockInput, DeletePublicAccessBlockOutput,
+    GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketAclInput,
+    GetBucketAclOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketEncryptionInput, GetBucketEncryptionOutput,
+    GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput, GetBucketLocationInput,
+    GetBucketLocationOutput, GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketNotificationConfigurationInput,
+    GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput,
+    GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput,
+    GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
+    GetBucketTaggingInput, GetBucketTaggingOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
+    GetBucketWebsiteInput, GetBucketWebsiteOutput, GetObjectAclInput, GetObjectAclOutput, GetObjectAttributesInput,
+    GetObjectAttributesOutput, GetObjectInput, GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput,
+    GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput, GetPublicAccessBlockInput,
+    GetPublicAccessBlockOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListBucketAnalyticsConfigurationsInput, ListBucketAnalyticsConfigurationsOutput,
+    ListBucketIntelligentTieringConfigurationsInput, ListBucketIntelligentTieringConfigurationsOutput,
+    ListBucketInventoryConfigurationsInput, ListBucketInventoryConfigurationsOutput,
+    ListBucketMetricsConfigurationsInput, ListBucketMetricsConfigurationsOutput, ListBucketsInput, ListBucketsOutput,
+    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput, ListObjectVersionsOutput,
+    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
+    PutBucketAclInput, PutBucketAclOutput, PutBucketCorsInput, PutBucketCorsOutput,
+    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput, PutBucketLoggingInput,
+    PutBucketLoggingOutput, PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput,
+    PutBucketOwnershipControlsInput, PutBucketOwnershipControlsOutput, PutBucketRequestPaymentInput,
+    PutBucketRequestPaymentOutput, PutBucketTaggingInput, PutBucketTaggingOutput, PutBucketVersioningInput,
+    PutBucketVersioningOutput, PutObjectAclInput, PutObjectAclOutput, PutObjectInput, PutObjectOutput,
+    PutObjectTaggingInput, PutObjectTaggingOutput, PutPublicAccessBlockInput, PutPublicAccessBlockOutput,
+    UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
-use crate::disk::{Acl, Bucket, Disk};
+use crate::disk::{Bucket, Disk};
+use crate::document::Document;
 
 pub(crate) use access::{Access, check_rights};
 pub(crate) use buckets::valid_bucket_name;
@@ -72,11 +84,25 @@ impl Api {
     /// The bucket, if the caller may list it. Who may not is not told whether it is there.
     fn listable(&self, name: &str, anonymous: bool) -> S3Result<Arc<Bucket>> {
         match self.bucket(name) {
-            Ok(bucket) if anonymous && bucket.settings().acl != Acl::PublicRead => Err(access::not_signed()),
+            Ok(bucket) if anonymous => {
+                let settings = bucket.settings();
+                if sharing::is_public(settings.acl, &settings) {
+                    Ok(bucket)
+                } else {
+                    Err(access::not_signed())
+                }
+            }
             Err(_) if anonymous => Err(access::not_signed()),
             found => found,
         }
     }
+}
+
+/// Refuses an operation whose XML is not what was sent, or not what it will be taken for.
+fn check_document<T>(operation: &str, request: &S3Request<T>) -> S3Result<()> {
+    // The checksum that comes with this one is of the object (S3 API, CompleteMultipartUpload).
+    let of_body = operation != "complete_multipart_upload";
+    Document::check(&request.headers, &request.extensions, of_body)
 }
 
 /// The protocol layer's trait, each operation answered by the method of the same name in one of the files beside.
@@ -85,9 +111,11 @@ macro_rules! operations {
         #[async_trait::async_trait]
         impl S3 for Api {
             $(async fn $told(&self, request: S3Request<$ask>) -> S3Result<S3Response<$tell>> {
+                check_document(stringify!($told), &request)?;
                 Api::$told(self, request).map(S3Response::new)
             })*
             $(async fn $done(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                check_document(stringify!($done), &request)?;
                 Api::$done(self, request).await.map(S3Response::new)
             })*
         }
@@ -108,6 +136,15 @@ operations! {
         get_bucket_request_payment: GetBucketRequestPaymentInput => GetBucketRequestPaymentOutput;
         get_bucket_encryption: GetBucketEncryptionInput => GetBucketEncryptionOutput;
         get_bucket_ownership_controls: GetBucketOwnershipControlsInput => GetBucketOwnershipControlsOutput;
+        list_bucket_analytics_configurations: ListBucketAnalyticsConfigurationsInput => ListBucketAnalyticsConfigurationsOutput;
+        list_bucket_intelligent_tiering_configurations:
+            ListBucketIntelligentTieringConfigurationsInput => ListBucketIntelligentTieringConfigurationsOutput;
+        list_bucket_inventory_configurations: ListBucketInventoryConfigurationsInput => ListBucketInventoryConfigurationsOutput;
+        list_bucket_metrics_configurations: ListBucketMetricsConfigurationsInput => ListBucketMetricsConfigurationsOutput;
+        put_bucket_logging: PutBucketLoggingInput => PutBucketLoggingOutput;
+        put_bucket_notification_configuration:
+            PutBucketNotificationConfigurationInput => PutBucketNotificationConfigurationOutput;
+        put_bucket_request_payment: PutBucketRequestPaymentInput => PutBucketRequestPaymentOutput;
         get_bucket_policy: GetBucketPolicyInput => GetBucketPolicyOutput;
         get_bucket_policy_status: GetBucketPolicyStatusInput => GetBucketPolicyStatusOutput;
         get_bucket_replication: GetBucketReplicationInput => GetBucketReplicationOutput;
@@ -121,7 +158,6 @@ operations! {
         delete_bucket_policy: DeleteBucketPolicyInput => DeleteBucketPolicyOutput;
         delete_bucket_replication: DeleteBucketReplicationInput => DeleteBucketReplicationOutput;
         delete_bucket_website: DeleteBucketWebsiteInput => DeleteBucketWebsiteOutput;
-        delete_public_access_block: DeletePublicAccessBlockInput => DeletePublicAccessBlockOutput;
 
         list_multipart_uploads: ListMultipartUploadsInput => ListMultipartUploadsOutput;
 
@@ -133,6 +169,10 @@ operations! {
         put_bucket_acl: PutBucketAclInput => PutBucketAclOutput;
         put_bucket_cors: PutBucketCorsInput => PutBucketCorsOutput;
         delete_bucket_cors: DeleteBucketCorsInput => DeleteBucketCorsOutput;
+        put_bucket_ownership_controls: PutBucketOwnershipControlsInput => PutBucketOwnershipControlsOutput;
+        delete_bucket_ownership_controls: DeleteBucketOwnershipControlsInput => DeleteBucketOwnershipControlsOutput;
+        put_public_access_block: PutPublicAccessBlockInput => PutPublicAccessBlockOutput;
+        delete_public_access_block: DeletePublicAccessBlockInput => DeletePublicAccessBlockOutput;
         put_bucket_lifecycle_configuration: PutBucketLifecycleConfigurationInput => PutBucketLifecycleConfigurationOutput;
         delete_bucket_lifecycle: DeleteBucketLifecycleInput => DeleteBucketLifecycleOutput;
         put_bucket_tagging: PutBucketTaggingInput => PutBucketTaggingOutput;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures::stream;
+use http::HeaderMap;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETagCondition,
@@ -13,7 +14,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use time::OffsetDateTime;
 
-use crate::disk::{Acl, DiskError, Object, Reader};
+use crate::disk::{Condition, DiskError, Object, Reader};
 use crate::lifecycle;
 
 use super::Api;
@@ -23,6 +24,8 @@ use super::meta::{
     check_key, checksum_type, condition, etag, refuse_not_kept, said, signed, tag, tell_checksums, timestamp, told,
 };
 use super::receive::{Declared, receive};
+use super::sharing::{admit, is_public};
+use super::uploads::part_number;
 
 /// Most keys of one DeleteObjects.
 const MAX_DELETED: usize = 1000;
@@ -34,12 +37,8 @@ impl Api {
         check_key(&input.key)?;
         refuse_not_kept(&request.headers)?;
         let meta = said!(input).into_meta()?;
-        let declared = Declared::of(
-            &request.headers,
-            input.content_length,
-            input.content_md5.as_deref(),
-            request.trailing_headers,
-        )?;
+        admit(meta.acl, &bucket.settings())?;
+        let declared = Declared::of(&request.headers, input.content_length, request.trailing_headers)?;
         let draft = bucket.draft(declared.hasher()).map_err(to_s3)?;
         let condition = condition(input.if_match, input.if_none_match);
         let key = input.key;
@@ -134,7 +133,11 @@ impl Api {
         let input = request.input;
         let bucket = self.bucket(&input.bucket)?;
         check_version(input.version_id.as_deref())?;
-        let condition = condition(input.if_match, None);
+        let condition = Condition {
+            size: told_size(&request.headers)?,
+            modified: told_time(&request.headers)?,
+            ..condition(input.if_match, None)
+        };
         blocking(move || bucket.delete(&input.key, &condition)).await?;
         Ok(DeleteObjectOutput::default())
     }
@@ -152,7 +155,14 @@ impl Api {
         let (mut wanted, mut failed) = (Vec::with_capacity(objects.len()), Vec::new());
         for object in objects {
             match check_version(object.version_id.as_deref()) {
-                Ok(()) => wanted.push((object.key, condition(object.e_tag.map(ETagCondition::ETag), None))),
+                Ok(()) => {
+                    let condition = Condition {
+                        size: object.size,
+                        modified: object.last_modified_time.map(seconds),
+                        ..condition(object.e_tag.map(ETagCondition::ETag), None)
+                    };
+                    wanted.push((object.key, condition));
+                }
                 Err(error) => failed.push(failure(object.key, object.version_id, &error)),
             }
         }
@@ -190,22 +200,52 @@ impl Api {
 
     /// The object, if the caller may read it. Who may not is not told whether it is there.
     pub(super) async fn readable(&self, bucket: &str, key: &str, anonymous: bool) -> S3Result<Arc<Object>> {
-        let found = match self.bucket(bucket) {
+        let (found, settings) = match self.bucket(bucket) {
             Ok(found) => {
-                let key = key.to_owned();
-                blocking(move || found.object(&key)).await
+                let (key, settings) = (key.to_owned(), found.settings());
+                (blocking(move || found.object(&key)).await, Some(settings))
             }
-            Err(failure) => Err(failure),
+            Err(failure) => (Err(failure), None),
         };
         if !anonymous {
             return found;
         }
+        let is_public = |object: &Object| settings.is_some_and(|settings| is_public(object.record.meta.acl, &settings));
         match found {
-            Ok(object) if object.record.meta.acl == Acl::PublicRead => Ok(object),
+            Ok(object) if is_public(&object) => Ok(object),
             Err(error) if *error.code() == S3ErrorCode::NoSuchKey && self.listable(bucket, true).is_ok() => Err(error),
             Ok(_) | Err(_) => Err(not_signed()),
         }
     }
+}
+
+/// A size that the object to delete has to have, which the protocol layer does not know (S3 API, DeleteObject).
+fn told_size(headers: &HeaderMap) -> S3Result<Option<i64>> {
+    let size = headers.get("x-amz-if-match-size");
+    let size = size.map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
+    size.map(|size| size.ok_or_else(|| s3_error!(InvalidArgument, "x-amz-if-match-size is a number of bytes")))
+        .transpose()
+}
+
+/// Likewise, the second of its last change.
+fn told_time(headers: &HeaderMap) -> S3Result<Option<i64>> {
+    let time = headers.get("x-amz-if-match-last-modified-time");
+    let parsed = time.map(|value| {
+        let parsed = value.to_str().ok();
+        let parsed = parsed.and_then(|text| Timestamp::parse(TimestampFormat::HttpDate, text).ok());
+        parsed.ok_or_else(|| {
+            s3_error!(
+                InvalidArgument,
+                "x-amz-if-match-last-modified-time is a date as HTTP has them"
+            )
+        })
+    });
+    parsed.map(|time| time.map(seconds)).transpose()
+}
+
+/// Since 1970.
+fn seconds(time: Timestamp) -> i64 {
+    OffsetDateTime::from(time).unix_timestamp()
 }
 
 /// One of many that was not deleted.
@@ -239,7 +279,7 @@ impl ReadConditions {
     pub(super) fn check(&self, object: &Object) -> S3Result<()> {
         let names = |condition: &ETagCondition| tag(condition.clone()).names(&object.record.etag);
         let modified = object.record.modified / 1000; // Dates in headers have whole seconds.
-        let seconds = |date: &Timestamp| OffsetDateTime::from(date.clone()).unix_timestamp();
+        let seconds = |date: &Timestamp| seconds(date.clone());
         let failed = |what| to_s3(DiskError::PreconditionFailed(what));
         match (&self.matches, &self.unmodified_since) {
             (Some(condition), _) if !names(condition) => return Err(failed("If-Match")),
@@ -255,7 +295,7 @@ impl ReadConditions {
             return Ok(());
         }
         let mut not_modified = S3Error::new(S3ErrorCode::NotModified);
-        let mut headers = http::HeaderMap::new();
+        let mut headers = HeaderMap::new();
         if let Ok(value) = etag(&object.record.etag).to_http_header() {
             headers.insert(http::header::ETAG, value);
         }
@@ -269,16 +309,13 @@ fn part_of(object: &Object, range: Option<AskedRange>, number: Option<i32>) -> S
     match (range, number) {
         (None, None) => Ok((0..object.record.size, false)),
         (Some(range), None) => match range.check(object.record.size) {
-            Ok(range) => Ok((range, true)),
-            Err(_) => Err(s3_error!(InvalidRange, "the object has {} bytes", object.record.size)),
+            Ok(range) if !range.is_empty() => Ok((range, true)),
+            Ok(_) | Err(_) => Err(s3_error!(InvalidRange, "the object has {} bytes", object.record.size)),
         },
-        (None, Some(number)) => {
-            let number = u64::try_from(number).ok().and_then(|number| number.try_into().ok());
-            match number.and_then(|number| object.part_range(number)) {
-                Some(range) => Ok((range, object.record.size > 0)),
-                None => Err(no_such_part()),
-            }
-        }
+        (None, Some(number)) => match object.part_range(part_number(number)?) {
+            Some(range) => Ok((range, object.record.size > 0)),
+            None => Err(no_such_part()),
+        },
         (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "ask for a range or for a part, not for both")),
     }
 }

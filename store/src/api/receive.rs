@@ -41,16 +41,14 @@ impl Declared {
     pub(super) fn of(
         headers: &http::HeaderMap,
         content_length: Option<i64>,
-        content_md5: Option<&str>,
         trailers: Option<TrailingHeaders>,
     ) -> S3Result<Self> {
-        let md5 = content_md5
-            .map(str::parse)
-            .transpose()
-            .map_err(|error: shared::part::Md5DigestError| {
-                S3Error::with_message(S3ErrorCode::InvalidDigest, format!("Content-MD5: {error}"))
-            })?;
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        // The protocol layer takes an empty one for none.
+        let md5 = text("content-md5").map(str::parse).transpose();
+        let md5 = md5.map_err(|error: shared::part::Md5DigestError| {
+            S3Error::with_message(S3ErrorCode::InvalidDigest, format!("Content-MD5: {error}"))
+        })?;
         let announced = text("x-amz-trailer").unwrap_or_default();
         let mut declared = Self {
             length: content_length.and_then(|length| u64::try_from(length).ok()),

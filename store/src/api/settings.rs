@@ -3,16 +3,20 @@
 use s3s::dto::{
     CORSRule, DeleteBucketCorsInput, DeleteBucketCorsOutput, DeleteBucketEncryptionInput, DeleteBucketEncryptionOutput,
     DeleteBucketPolicyInput, DeleteBucketPolicyOutput, DeleteBucketReplicationInput, DeleteBucketReplicationOutput,
-    DeleteBucketWebsiteInput, DeleteBucketWebsiteOutput, DeletePublicAccessBlockInput, DeletePublicAccessBlockOutput,
-    GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketCorsInput,
-    GetBucketCorsOutput, GetBucketEncryptionInput, GetBucketEncryptionOutput, GetBucketLoggingInput,
-    GetBucketLoggingOutput, GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput,
-    GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
-    GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetBucketReplicationInput, GetBucketReplicationOutput,
-    GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
-    GetBucketWebsiteInput, GetBucketWebsiteOutput, GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput,
-    GetPublicAccessBlockInput, GetPublicAccessBlockOutput, Payer, PutBucketCorsInput, PutBucketCorsOutput,
-    PutBucketVersioningInput, PutBucketVersioningOutput,
+    DeleteBucketWebsiteInput, DeleteBucketWebsiteOutput, GetBucketAccelerateConfigurationInput,
+    GetBucketAccelerateConfigurationOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketEncryptionInput,
+    GetBucketEncryptionOutput, GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketNotificationConfigurationInput,
+    GetBucketNotificationConfigurationOutput, GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput,
+    GetBucketPolicyStatusOutput, GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketRequestPaymentInput,
+    GetBucketRequestPaymentOutput, GetBucketVersioningInput, GetBucketVersioningOutput, GetBucketWebsiteInput,
+    GetBucketWebsiteOutput, GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput,
+    ListBucketAnalyticsConfigurationsInput, ListBucketAnalyticsConfigurationsOutput,
+    ListBucketIntelligentTieringConfigurationsInput, ListBucketIntelligentTieringConfigurationsOutput,
+    ListBucketInventoryConfigurationsInput, ListBucketInventoryConfigurationsOutput,
+    ListBucketMetricsConfigurationsInput, ListBucketMetricsConfigurationsOutput, NotificationConfiguration, Payer,
+    PutBucketCorsInput, PutBucketCorsOutput, PutBucketLoggingInput, PutBucketLoggingOutput,
+    PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput, PutBucketRequestPaymentInput,
+    PutBucketRequestPaymentOutput, PutBucketVersioningInput, PutBucketVersioningOutput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 
@@ -109,18 +113,53 @@ impl Api {
         })
     }
 
-    /// The code for a setting that a bucket does not have.
-    fn has_none(&self, bucket: &str, code: &'static str, message: &'static str) -> S3Error {
-        match self.bucket(bucket) {
-            Ok(_) => {
-                let code = S3ErrorCode::from_bytes(code.as_bytes()).unwrap_or(S3ErrorCode::InternalError);
-                let mut error = S3Error::with_message(code, message);
-                error.set_status_code(http::StatusCode::NOT_FOUND);
-                error
-            }
-            Err(error) => error,
+    /// That its owner pays is what a bucket can be told.
+    pub(super) fn put_bucket_request_payment(
+        &self,
+        request: S3Request<PutBucketRequestPaymentInput>,
+    ) -> S3Result<PutBucketRequestPaymentOutput> {
+        self.bucket(&request.input.bucket)?;
+        match request.input.request_payment_configuration.payer.as_str() {
+            Payer::BUCKET_OWNER => Ok(PutBucketRequestPaymentOutput::default()),
+            Payer::REQUESTER => Err(s3_error!(NotImplemented, "nobody pays for requests to this store")),
+            _ => Err(s3_error!(MalformedXML, "Payer is BucketOwner or Requester")),
         }
     }
+
+    /// Not to log is what a bucket can be told.
+    pub(super) fn put_bucket_logging(
+        &self,
+        request: S3Request<PutBucketLoggingInput>,
+    ) -> S3Result<PutBucketLoggingOutput> {
+        self.bucket(&request.input.bucket)?;
+        match request.input.bucket_logging_status.logging_enabled {
+            None => Ok(PutBucketLoggingOutput::default()),
+            Some(_) => Err(s3_error!(
+                NotImplemented,
+                "this store does not write access logs into buckets"
+            )),
+        }
+    }
+
+    /// To notify nobody is what a bucket can be told.
+    pub(super) fn put_bucket_notification_configuration(
+        &self,
+        request: S3Request<PutBucketNotificationConfigurationInput>,
+    ) -> S3Result<PutBucketNotificationConfigurationOutput> {
+        self.bucket(&request.input.bucket)?;
+        if request.input.notification_configuration == NotificationConfiguration::default() {
+            return Ok(PutBucketNotificationConfigurationOutput::default());
+        }
+        Err(s3_error!(NotImplemented, "this store does not notify anybody"))
+    }
+}
+
+/// The code for a setting that a bucket does not have.
+pub(super) fn has_none(code: &'static str, message: &'static str) -> S3Error {
+    let code = S3ErrorCode::from_bytes(code.as_bytes()).unwrap_or(S3ErrorCode::InternalError);
+    let mut error = S3Error::with_message(code, message);
+    error.set_status_code(http::StatusCode::NOT_FOUND);
+    error
 }
 
 /// Questions about settings that no bucket here has, each with the code and the words that say so.
@@ -128,7 +167,8 @@ macro_rules! none_of {
     ($($name:ident: $input:ty => $output:ty, $code:literal, $message:literal;)*) => {
         impl Api {
             $(pub(super) fn $name(&self, request: S3Request<$input>) -> S3Result<$output> {
-                Err(self.has_none(&request.input.bucket, $code, $message))
+                self.bucket(&request.input.bucket)?;
+                Err(has_none($code, $message))
             })*
         }
     };
@@ -137,8 +177,6 @@ macro_rules! none_of {
 none_of! {
     get_bucket_encryption: GetBucketEncryptionInput => GetBucketEncryptionOutput,
         "ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found";
-    get_bucket_ownership_controls: GetBucketOwnershipControlsInput => GetBucketOwnershipControlsOutput,
-        "OwnershipControlsNotFoundError", "The bucket ownership controls were not found";
     get_bucket_policy: GetBucketPolicyInput => GetBucketPolicyOutput,
         "NoSuchBucketPolicy", "The bucket policy does not exist";
     get_bucket_policy_status: GetBucketPolicyStatusInput => GetBucketPolicyStatusOutput,
@@ -149,8 +187,6 @@ none_of! {
         "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
     get_object_lock_configuration: GetObjectLockConfigurationInput => GetObjectLockConfigurationOutput,
         "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
-    get_public_access_block: GetPublicAccessBlockInput => GetPublicAccessBlockOutput,
-        "NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found";
 }
 
 /// What is empty for every bucket: asked about it, or told to remove it.
@@ -170,14 +206,20 @@ empty_for_all! {
     get_bucket_logging: GetBucketLoggingInput => GetBucketLoggingOutput;
     get_bucket_notification_configuration:
         GetBucketNotificationConfigurationInput => GetBucketNotificationConfigurationOutput;
+    list_bucket_analytics_configurations:
+        ListBucketAnalyticsConfigurationsInput => ListBucketAnalyticsConfigurationsOutput;
+    list_bucket_intelligent_tiering_configurations:
+        ListBucketIntelligentTieringConfigurationsInput => ListBucketIntelligentTieringConfigurationsOutput;
+    list_bucket_inventory_configurations:
+        ListBucketInventoryConfigurationsInput => ListBucketInventoryConfigurationsOutput;
+    list_bucket_metrics_configurations: ListBucketMetricsConfigurationsInput => ListBucketMetricsConfigurationsOutput;
     delete_bucket_encryption: DeleteBucketEncryptionInput => DeleteBucketEncryptionOutput;
     delete_bucket_policy: DeleteBucketPolicyInput => DeleteBucketPolicyOutput;
     delete_bucket_replication: DeleteBucketReplicationInput => DeleteBucketReplicationOutput;
     delete_bucket_website: DeleteBucketWebsiteInput => DeleteBucketWebsiteOutput;
-    delete_public_access_block: DeletePublicAccessBlockInput => DeletePublicAccessBlockOutput;
 }
 
-fn cors_rule(rule: CORSRule) -> S3Result<CorsRule> {
+pub(super) fn cors_rule(rule: CORSRule) -> S3Result<CorsRule> {
     if let Some(method) = rule
         .allowed_methods
         .iter()

@@ -116,13 +116,18 @@ fn checked(given: Vec<Tag>, most: usize) -> S3Result<Tags> {
     }
     let mut tags = Tags::new();
     for Tag { key, value } in given {
-        let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
-        if key
-            .chars()
-            .chain(value.chars())
-            .any(|character| character.is_control() || character == '\u{fffd}')
-        {
+        let (Some(key), Some(value)) = (key, value) else {
+            return Err(s3_error!(MalformedXML, "a tag has a Key and a Value"));
+        };
+        let is_none = |character: char| character.is_control() || character == '\u{fffd}';
+        if key.contains(is_none) || value.contains(is_none) {
             return Err(s3_error!(InvalidTag, "a tag holds a character that is none"));
+        }
+        if key.starts_with("aws:") {
+            return Err(s3_error!(
+                InvalidTag,
+                "System tags cannot be added/updated by requester"
+            ));
         }
         if key.is_empty() || key.chars().count() > MAX_KEY {
             return Err(s3_error!(InvalidTag, "The TagKey you have provided is invalid"));

@@ -19,6 +19,7 @@ use super::meta::{
     tell_checksums, timestamp,
 };
 use super::receive::{Declared, receive};
+use super::sharing::admit;
 
 /// Most parts on one page of a listing.
 const MAX_PAGE: u16 = 1000;
@@ -33,6 +34,7 @@ impl Api {
         check_key(&input.key)?;
         refuse_not_kept(&request.headers)?;
         let meta = said!(input).into_meta()?;
+        admit(meta.acl, &bucket.settings())?;
         let checksum = planned(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
         let key = input.key.clone();
         let upload = blocking(move || bucket.create_upload(key, meta, checksum)).await?;
@@ -54,12 +56,7 @@ impl Api {
             .upload(&input.key, &input.upload_id)
             .map_err(to_s3)?;
         refuse_not_kept(&request.headers)?;
-        let declared = Declared::of(
-            &request.headers,
-            input.content_length,
-            input.content_md5.as_deref(),
-            request.trailing_headers,
-        )?;
+        let declared = Declared::of(&request.headers, input.content_length, request.trailing_headers)?;
         let planned = upload.record.checksum.map(|planned| planned.algorithm);
         if let Some((planned, other)) = planned.and_then(|planned| Some((planned, declared.other_than(planned)?))) {
             return Err(s3_error!(

@@ -8,6 +8,10 @@ use super::record::Record;
 pub(crate) struct Condition {
     pub(crate) if_match: Option<Tag>,
     pub(crate) if_none_match: Option<Tag>,
+    /// Of so many bytes.
+    pub(crate) size: Option<i64>,
+    /// Changed in this second, since 1970.
+    pub(crate) modified: Option<i64>,
     /// The very version: what was said of it, and when it came.
     pub(crate) is: Option<Box<Record>>,
 }
@@ -45,6 +49,14 @@ impl Condition {
             (Some(_), None) => return Err(DiskError::NoSuchKey),
             (Some(tag), Some(etag)) if !tag.names(etag) => return Err(DiskError::PreconditionFailed("If-Match")),
             (Some(_) | None, _) => {}
+        }
+        let of_size = |record: &Record| i64::try_from(record.size).ok();
+        if self.size.is_some() && current.and_then(of_size) != self.size {
+            return Err(DiskError::PreconditionFailed("on the size"));
+        }
+        let of_second = |record: &Record| record.modified.div_euclid(1000);
+        if self.modified.is_some() && current.map(of_second) != self.modified {
+            return Err(DiskError::PreconditionFailed("on the time of the last change"));
         }
         if let Some(is) = &self.is {
             let same = |current: &Record| {

@@ -51,7 +51,9 @@ pub(crate) use error::DiskError;
 pub(crate) use files::random_name;
 pub(crate) use list::{Listing, Page, common_prefix};
 pub(crate) use object::{Object, Reader};
-pub(crate) use record::{Acl, BucketSettings, Checksums, CorsRule, Entry, Meta, Record, Tags, now};
+pub(crate) use record::{
+    Acl, BucketSettings, Checksums, CorsRule, Entry, Meta, Ownership, PublicAccess, Record, Tags, now,
+};
 pub(crate) use upload::{ListedPart, Upload};
 
 #[cfg(test)]

@@ -185,6 +185,31 @@ pub(crate) struct BucketSettings {
     pub(crate) cors: Vec<CorsRule>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) lifecycle: Vec<LifecycleRule>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ownership: Option<Ownership>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) public_access: Option<PublicAccess>,
+}
+
+/// Who owns what others put into a bucket (S3 API, OwnershipControlsRule). Here that is always the one owner; what differs is
+/// whether ACLs count.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Ownership {
+    /// The bucket's owner, and no ACL counts.
+    Enforced,
+    Preferred,
+    Writer,
+}
+
+/// What others are kept from, whatever ACLs and policies say (S3 API, PublicAccessBlockConfiguration).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct PublicAccess {
+    pub(crate) block_acls: bool,
+    pub(crate) ignore_acls: bool,
+    pub(crate) block_policy: bool,
+    pub(crate) restrict_buckets: bool,
 }
 
 /// Whose web pages may do what (S3 API, CORSRule).

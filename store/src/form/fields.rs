@@ -4,19 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, header};
+use http_body::Body;
 use http_body_util::BodyDataStream;
 use multer::Multipart;
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
-use crate::body::LentBody;
-
 use super::file::File;
 
 /// Most bytes of the fields, with the boundaries between them (S3 API, "POST Object").
-const MAX_FIELDS: usize = 20 * 1024;
+pub(super) const MAX_FIELDS: usize = 20 * 1024;
 /// Most bytes of a body that are not the file's, with all that stands around the fields, and what came with the last of
 /// them in one read.
 const MAX_AROUND: u64 = shared::MIB;
@@ -71,6 +70,14 @@ impl Fields {
     }
 }
 
+#[cfg(fuzzing)]
+impl Fields {
+    pub(super) fn of(fields: &[(&str, &str)]) -> Self {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self(fields.iter().map(own).collect())
+    }
+}
+
 #[cfg(test)]
 impl<const N: usize> From<[(&str, &str); N]> for Fields {
     fn from(fields: [(&str, &str); N]) -> Self {
@@ -83,7 +90,10 @@ impl<const N: usize> From<[(&str, &str); N]> for Fields {
 }
 
 /// Reads up to the file.
-pub(super) async fn read(headers: &HeaderMap, body: LentBody) -> S3Result<(Fields, File)> {
+pub(super) async fn read<B>(headers: &HeaderMap, body: B) -> S3Result<(Fields, File)>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let boundary = multer::parse_boundary(kind.unwrap_or_default()).map_err(|_| malformed())?;
     let allowance = Allowance(Arc::new(AtomicU64::new(MAX_AROUND)));
@@ -147,7 +157,10 @@ impl Allowance {
 }
 
 /// The body, one read at a time: the parser takes into memory what it can get before it looks at any of it.
-fn metered(body: LentBody, allowance: Allowance) -> impl Stream<Item = S3Result<bytes::Bytes>> + Send {
+fn metered<B>(body: B, allowance: Allowance) -> impl Stream<Item = S3Result<Bytes>> + Send
+where
+    B: Body<Data = Bytes> + Send + Unpin,
+{
     let mut body = BodyDataStream::new(body);
     let mut pause = false;
     stream::poll_fn(move |context| {

@@ -12,6 +12,8 @@
 mod answer;
 mod fields;
 mod file;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod object;
 mod policy;
 mod signature;

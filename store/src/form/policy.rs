@@ -102,6 +102,17 @@ impl Policy {
     }
 }
 
+#[cfg(fuzzing)]
+impl Policy {
+    pub(super) fn mentions(&self, name: &str) -> bool {
+        self.conditions.iter().any(|condition| condition.names(name))
+    }
+
+    pub(super) fn never_ends(&self) -> bool {
+        self.expires_at > time::macros::datetime!(9999-12-31 23:59:59 UTC)
+    }
+}
+
 /// Fields that no condition has to name. Checksums are among them for another reason than the rest: they are of the file, which
 /// the signer does not know, and can only have it refused.
 fn is_free(name: &str) -> bool {

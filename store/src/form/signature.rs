@@ -3,20 +3,15 @@
 //! S3 API, "Browser-based uploads using POST (Signature Version 4)"; S3 Developer Guide, "Browser uploads to S3 using HTML
 //! POST forms" for version 2. Either signs the policy's base64 text and nothing else.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use s3s::{S3Result, s3_error};
-use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
-use time::macros::format_description;
-use time::{Duration, OffsetDateTime, PrimitiveDateTime};
+use time::{Duration, OffsetDateTime};
 
 use crate::api::Access;
 use crate::keys::AccessKey;
-use crate::sigv2;
+use crate::{sigv2, sigv4};
 
 use super::fields::Fields;
-
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// How long a V4 signature counts, whatever its policy says (S3 API, "s3:signatureAge").
 const MAX_AGE: Duration = Duration::days(7);
@@ -41,8 +36,12 @@ pub(super) fn signer<'a>(
 }
 
 fn signer_v4<'a>(fields: &Fields, access: &'a Access, region: &str, now: OffsetDateTime) -> S3Result<&'a AccessKey> {
-    if fields.need("X-Amz-Algorithm")? != ALGORITHM {
-        return Err(s3_error!(InvalidArgument, "X-Amz-Algorithm is not {ALGORITHM}"));
+    if fields.need("X-Amz-Algorithm")? != sigv4::ALGORITHM {
+        return Err(s3_error!(
+            InvalidArgument,
+            "X-Amz-Algorithm is not {}",
+            sigv4::ALGORITHM
+        ));
     }
     let credential = fields.need("X-Amz-Credential")?;
     let date = fields.need("X-Amz-Date")?;
@@ -61,9 +60,7 @@ fn signer_v4<'a>(fields: &Fields, access: &'a Access, region: &str, now: OffsetD
             "the region '{named}' is wrong; expecting '{region}'"
         ));
     }
-    let format = format_description!("[year][month][day]T[hour][minute][second]Z");
-    let signed_at = PrimitiveDateTime::parse(date, &format).map(PrimitiveDateTime::assume_utc);
-    let signed_at = signed_at.ok().filter(|_| date.starts_with(day) && day.len() == 8);
+    let signed_at = sigv4::parse_date(date).filter(|_| date.starts_with(day) && day.len() == 8);
     let Some(signed_at) = signed_at else {
         return Err(s3_error!(
             InvalidArgument,
@@ -71,11 +68,9 @@ fn signer_v4<'a>(fields: &Fields, access: &'a Access, region: &str, now: OffsetD
         ));
     };
     let key = access.key(id)?;
-    let mut signing = format!("AWS4{}", key.credentials.secret_access_key).into_bytes();
-    for text in [day, region, "s3", "aws4_request", policy] {
-        signing = hmac(&signing, text);
-    }
-    if !bool::from(hex(&signing).as_bytes().ct_eq(signature.as_bytes())) {
+    let scope = format!("{day}/{region}/s3/aws4_request");
+    let expected = sigv4::sign(&key.credentials.secret_access_key, &scope, policy);
+    if !bool::from(expected.as_bytes().ct_eq(signature.as_bytes())) {
         return Err(does_not_match());
     }
     if now - signed_at > MAX_AGE {
@@ -101,23 +96,6 @@ fn does_not_match() -> s3s::S3Error {
         SignatureDoesNotMatch,
         "The request signature we calculated does not match the signature you provided. Check your key and signing method."
     )
-}
-
-fn hmac(key: &[u8], text: &str) -> Vec<u8> {
-    // A key of any length is a key to HMAC; an error cannot come, and if it did no signature would fit.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
-        return Vec::new();
-    };
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
 }
 
 #[cfg(test)]

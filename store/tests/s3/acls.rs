@@ -2,7 +2,7 @@
 
 use store::DevStore;
 
-use crate::client::{Answer, Client, elements};
+use crate::client::{Answer, Client, elements, refused};
 
 const ALL: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 
@@ -110,4 +110,30 @@ async fn a_bucket_made_again_has_the_acl_that_was_asked_for_then() {
     );
     assert_eq!(anonymous(&client, "/uploads").status, 403);
     assert_eq!(client.get("key").body, b"bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_is_none_changes_nothing() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let owner = "<Owner><ID>owner</ID></Owner>";
+    let grant = |permission: &str| {
+        format!(
+            "<AccessControlList><Grant><Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" \
+             xsi:type=\"CanonicalUser\"><ID>owner</ID></Grantee><Permission>{permission}</Permission></Grant></AccessControlList>"
+        )
+    };
+    for (policy, status, code) in [
+        (owner.to_owned(), 400, "MalformedACLError"),
+        (format!("{owner}{}", grant("LISTEN")), 400, "MalformedACLError"),
+        (
+            format!("<Owner><ID>somebody</ID></Owner>{}", grant("READ")),
+            403,
+            "AccessDenied",
+        ),
+    ] {
+        let xml = format!("<AccessControlPolicy>{policy}</AccessControlPolicy>");
+        let answer = client.ask("PUT", "", &[("acl", "")], xml.as_bytes());
+        assert_eq!(refused(&answer), (status, code.into()), "{policy}");
+    }
 }

@@ -10,6 +10,7 @@ mod checksums;
 mod client;
 mod copies;
 mod crash;
+mod documents;
 mod faults;
 mod form;
 mod forms;
@@ -18,6 +19,7 @@ mod races;
 mod restart;
 mod rights;
 mod settings;
+mod sharing;
 mod signatures;
 mod uploads;
 

@@ -7,7 +7,7 @@ use md5::{Digest as _, Md5};
 use store::DevStore;
 
 use crate::bytes;
-use crate::client::{Client, elements, hex, md5_base64};
+use crate::client::{Client, elements, hex, md5_base64, refused};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_key_that_s3_allows_is_one_of_its_own() {
@@ -73,6 +73,8 @@ async fn listing_urls_are_encoded_on_request_and_pages_add_up() {
 async fn a_body_that_is_not_what_was_said_changes_nothing() {
     let store = DevStore::start().await.unwrap();
     let client = Client::of(&store);
+    let empty = client.call("PUT", "key", &[], &[("content-md5", "")], b"body");
+    assert_eq!(refused(&empty), (400, "InvalidDigest".into()));
     client.put("key", b"old");
     let md5 = md5_base64(b"new");
     for (header, value, code) in [
@@ -123,9 +125,20 @@ async fn what_the_writer_said_comes_back_and_ranges_are_of_the_bytes() {
         let answer = client.send("GET", &client.v4("GET", "key", &[], &[]), &[("range", range)], b"");
         assert_eq!((answer.status, answer.text().as_str()), (206, part), "{range}");
     }
-    for range in ["bytes=0-1,3-4", "lines=1-2", "bytes=2-1"] {
-        let answer = client.send("GET", &client.v4("GET", "key", &[], &[]), &[("range", range)], b"");
-        assert_eq!((answer.status, answer.text().as_str()), (200, "0123456789"), "{range}");
+    for range in ["bytes=0-1,3-4", "lines=1-2", "bytes=2-1", "bytes=-", "bytes=a-b"] {
+        let unsigned = client.send("GET", &client.v4("GET", "key", &[], &[]), &[("range", range)], b"");
+        let signed = client.call("GET", "key", &[], &[("range", range)], b"");
+        for answer in [unsigned, signed] {
+            assert_eq!((answer.status, answer.text().as_str()), (200, "0123456789"), "{range}");
+        }
+        let target = client
+            .v4("GET", "key", &[], &[("range", range)])
+            .replace("Expires=300", "Expires=301");
+        assert_eq!(
+            refused(&client.send("GET", &target, &[("range", range)], b"")).0,
+            403,
+            "{range}"
+        );
     }
     let answer = client.send(
         "GET",
@@ -313,4 +326,59 @@ async fn nothing_that_is_asked_for_is_dropped_in_silence() {
             .status,
         200
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_date_that_cannot_be_read_is_no_condition_for_a_reader() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("key", b"body");
+    for name in ["if-modified-since", "if-unmodified-since"] {
+        let answer = client.call("GET", "key", &[], &[(name, "yesterday")], b"");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "body"), "{name}");
+    }
+    let past = "Sat, 29 Oct 1994 19:43:31 GMT";
+    assert_eq!(
+        client
+            .call("GET", "key", &[], &[("if-unmodified-since", past)], b"")
+            .status,
+        412
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_deleted_only_as_large_and_as_old_as_was_said() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("key", b"body");
+    let modified = client.get("key").header("last-modified").unwrap();
+    let past = "Sat, 29 Oct 1994 19:43:31 GMT";
+    let (size, time) = ("x-amz-if-match-size", "x-amz-if-match-last-modified-time");
+    for (headers, status) in [
+        ([(size, "3"), (time, modified.as_str())], 412),
+        ([(size, "4"), (time, past)], 412),
+        ([(size, "four"), (time, past)], 400),
+        ([(size, "4"), (time, "yesterday")], 400),
+    ] {
+        let answer = client.call("DELETE", "key", &[], &headers, b"");
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.text());
+    }
+    let other = b"<Delete><Object><Key>key</Key><Size>3</Size></Object></Delete>";
+    let answer = client.ask("POST", "", &[("delete", "")], other);
+    assert_eq!(elements(&answer.text(), "Code"), ["PreconditionFailed"]);
+    assert_eq!(client.get("key").status, 200);
+    let headers = [(size, "4"), (time, modified.as_str())];
+    assert_eq!(client.call("DELETE", "key", &[], &headers, b"").status, 204);
+    assert_eq!(client.get("key").status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_an_empty_object_is_a_range() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("empty", b"");
+    for range in ["bytes=0-", "bytes=-1", "bytes=5-9"] {
+        let answer = client.call("GET", "empty", &[], &[("range", range)], b"");
+        assert_eq!(refused(&answer), (416, "InvalidRange".into()), "{range}");
+    }
 }

@@ -45,11 +45,15 @@ async fn tags_are_kept_replaced_and_removed() {
         vec![("k", longer.as_str())],
         vec![("k", "1"), ("k", "2")],
         vec![("", "1")],
+        vec![("aws:k", "1")],
         many,
     ] {
         let answer = client.ask("PUT", "key", &[("tagging", "")], tagging(&wrong).as_bytes());
         assert_eq!(refused(&answer), (400, "InvalidTag".into()), "{wrong:?}");
     }
+    let without_value = b"<Tagging><TagSet><Tag><Key>k</Key></Tag></TagSet></Tagging>";
+    let answer = client.ask("PUT", "key", &[("tagging", "")], without_value);
+    assert_eq!(refused(&answer), (400, "MalformedXML".into()));
     let unseen = client.call("PUT", "other", &[], &[("x-amz-tagging", "a=%00")], b"");
     assert_eq!(refused(&unseen), (400, "InvalidTag".into()));
     assert_eq!(
@@ -172,6 +176,31 @@ async fn what_no_bucket_has_is_told_as_s3_tells_it() {
     for name in ["logging", "notification", "requestPayment", "accelerate", "versioning"] {
         assert_eq!(client.ask("GET", "", &[(name, "")], b"").status, 200, "{name}");
     }
+    for name in ["analytics", "inventory", "metrics", "intelligent-tiering"] {
+        assert_eq!(client.ask("GET", "", &[(name, "")], b"").status, 200, "{name}");
+    }
+    let put = |name: &str, xml: &str| client.ask("PUT", "", &[(name, "")], xml.as_bytes()).status;
+    let payer = |payer| format!("<RequestPaymentConfiguration><Payer>{payer}</Payer></RequestPaymentConfiguration>");
+    let target = "<LoggingEnabled><TargetBucket>uploads</TargetBucket><TargetPrefix>x</TargetPrefix></LoggingEnabled>";
+    let topic = "<TopicConfiguration><Topic>arn:aws:sns:us-east-1:1:t</Topic><Event>s3:ObjectCreated:*</Event></TopicConfiguration>";
+    assert_eq!(put("requestPayment", &payer("BucketOwner")), 200);
+    assert_eq!(put("requestPayment", &payer("Requester")), 501);
+    assert_eq!(put("logging", "<BucketLoggingStatus/>"), 200);
+    assert_eq!(
+        put(
+            "logging",
+            &format!("<BucketLoggingStatus>{target}</BucketLoggingStatus>")
+        ),
+        501
+    );
+    assert_eq!(put("notification", "<NotificationConfiguration/>"), 200);
+    assert_eq!(
+        put(
+            "notification",
+            &format!("<NotificationConfiguration>{topic}</NotificationConfiguration>")
+        ),
+        501
+    );
     let versioning = |status| format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
     let enable = client.ask("PUT", "", &[("versioning", "")], versioning("Enabled").as_bytes());
     assert_eq!(refused(&enable), (501, "NotImplemented".into()));

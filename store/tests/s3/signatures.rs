@@ -5,8 +5,9 @@ use std::io::Write as _;
 use store::DevStore;
 use time::Duration;
 use time::format_description::well_known::Rfc2822;
+use time::macros::format_description;
 
-use crate::client::{Client, md5_base64, read_answer};
+use crate::client::{Client, md5_base64, read_answer, refused};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_holder_of_a_url_cannot_add_what_was_not_signed() {
@@ -249,13 +250,153 @@ async fn an_authorization_that_is_none_is_refused_as_s3_does_it() {
         ("", 403, "AccessDenied"),
         ("AWS nonsense", 400, "InvalidArgument"),
         ("Basic dTpw", 400, "InvalidArgument"),
+        ("AWS", 400, "InvalidArgument"),
+        ("AWS5-HMAC-SHA256 Credential=a", 400, "InvalidArgument"),
         ("AWS4-HMAC-SHA256 nonsense", 400, "AuthorizationHeaderMalformed"),
+        ("AWS4-HMAC-SHA256", 400, "AuthorizationHeaderMalformed"),
     ] {
         let answer = client.send("GET", "/uploads", &[("authorization", authorization)], b"");
+        assert_eq!(refused(&answer), (status, code.into()), "{authorization:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_v4_header_is_told_as_s3_does_it() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let now = client
+        .now
+        .format(&format_description!("[year][month][day]T[hour][minute][second]Z"));
+    let now = now.unwrap();
+    let (id, day, digits) = (&client.credentials.access_key_id, &now[..8], "0".repeat(64));
+    let authorization = |credential: &str, signature: &str| {
+        format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature={signature}")
+    };
+    let scope = format!("{id}/{day}/us-east-1/s3/aws4_request");
+    let good = authorization(&scope, &digits);
+    let unsigned = "UNSIGNED-PAYLOAD";
+    for (authorization, date, sha256, status, code) in [
+        (
+            authorization(&scope, ""),
+            now.as_str(),
+            unsigned,
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        (
+            authorization(&scope, &digits[1..]),
+            &now,
+            unsigned,
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        (
+            authorization(&scope, &digits.replace('0', "z")),
+            &now,
+            unsigned,
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        (
+            authorization(id, &digits),
+            &now,
+            unsigned,
+            400,
+            "AuthorizationHeaderMalformed",
+        ),
+        (
+            authorization(&scope.replace(day, "20260230"), &digits),
+            &now,
+            unsigned,
+            400,
+            "AuthorizationHeaderMalformed",
+        ),
+        (good.clone(), "", unsigned, 403, "AccessDenied"),
+        (
+            good.clone(),
+            "Thu, 01 Jan 1970 00:00:00 GMT",
+            unsigned,
+            403,
+            "AccessDenied",
+        ),
+        (good.clone(), &now[..15], unsigned, 403, "AccessDenied"),
+        (good.clone(), &now, "nonsense", 400, "InvalidArgument"),
+        (good.clone(), &now, "", 400, "InvalidArgument"),
+    ] {
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("x-amz-date", date),
+            ("x-amz-content-sha256", sha256),
+        ];
+        let answer = client.send("GET", "/uploads/key", &headers, b"");
+        assert_eq!(refused(&answer), (status, code.into()), "{headers:?}");
+    }
+    let no_date = [("authorization", good.as_str()), ("x-amz-content-sha256", unsigned)];
+    let answer = client.send("GET", "/uploads/key", &no_date, b"");
+    assert_eq!(refused(&answer), (403, "AccessDenied".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_url_is_told_as_s3_does_it() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let v4 = client.v4("GET", "key", &[], &[]);
+    for name in [
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Date",
+        "X-Amz-Expires",
+        "X-Amz-SignedHeaders",
+    ] {
+        for odd in [
+            v4.replace(name, "x"),
+            v4.replace(&format!("{name}="), &format!("{name}=~")),
+        ] {
+            let told = refused(&client.send("GET", &odd, &[], b""));
+            let about_headers = (403, "SignatureDoesNotMatch".to_owned());
+            let wrong = (400, "AuthorizationQueryParametersError".to_owned());
+            let is_names = name == "X-Amz-SignedHeaders" && odd.contains(name);
+            // The first field of a credential is any text, so a tilde there is another key's.
+            let is_key = name == "X-Amz-Credential" && odd.contains(name);
+            let expected = match (is_names, is_key) {
+                (true, _) => about_headers,
+                (false, true) => (403, "InvalidAccessKeyId".to_owned()),
+                (false, false) => wrong,
+            };
+            assert_eq!(told, expected, "{odd}");
+        }
+    }
+    assert_eq!(
+        refused(&client.send("GET", &v4[..v4.len() - 1], &[], b"")),
+        (403, "SignatureDoesNotMatch".into())
+    );
+    let v2 = client.v2("GET", "key", &[], "");
+    for odd in [
+        v2.replace("AWSAccessKeyId", "x"),
+        v2.replace("Expires", "x"),
+        v2.replace("Expires=", "Expires=x"),
+        v2.replace("Expires=", "Expires=99999999999"),
+    ] {
         assert_eq!(
-            (answer.status, answer.element("Code").as_str()),
-            (status, code),
-            "{authorization:?}"
+            refused(&client.send("GET", &odd, &[], b"")),
+            (403, "AccessDenied".into()),
+            "{odd}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn methods_that_nothing_here_has_are_not_allowed() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    for (method, target) in [
+        ("PUT", "/"),
+        ("POST", "/"),
+        ("DELETE", "/"),
+        ("PATCH", "/uploads/key"),
+        ("TRACE", "/uploads"),
+    ] {
+        let answer = client.send(method, target, &[], b"");
+        assert_eq!(refused(&answer), (405, "MethodNotAllowed".into()), "{method} {target}");
     }
 }

@@ -1,0 +1,78 @@
+//! XML documents: taken as they were meant and as they were sent, or not at all.
+
+use store::DevStore;
+
+use crate::client::{Client, md5_base64, refused};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_with_anything_else_in_it_is_no_number() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let rule = |days: &str| {
+        format!(
+            "<LifecycleConfiguration><Rule><ID>a</ID><Prefix>x</Prefix><Status>Enabled</Status><Expiration><Days>{days}</Days>\
+             </Expiration></Rule></LifecycleConfiguration>"
+        )
+    };
+    for days in [
+        "1,000",
+        "1.5",
+        "1e3",
+        "+1",
+        "0x10",
+        "1<!-- -->",
+        "1<![CDATA[0]]>",
+        "99999999999",
+        "",
+    ] {
+        let answer = client.ask("PUT", "", &[("lifecycle", "")], rule(days).as_bytes());
+        assert_eq!(refused(&answer), (400, "MalformedXML".into()), "{days}");
+    }
+    assert_eq!(client.ask("GET", "", &[("lifecycle", "")], b"").status, 404);
+    assert_eq!(
+        client
+            .ask("PUT", "", &[("lifecycle", "")], rule("1000").as_bytes())
+            .status,
+        200
+    );
+    assert_eq!(client.ask("GET", "", &[("lifecycle", "")], b"").element("Days"), "1000");
+
+    let id = client.create("key");
+    let etag = client.part("key", &id, 1, b"part").etag();
+    let list = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1x</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+    );
+    let answer = client.ask("POST", "key", &[("uploadId", &id)], list.as_bytes());
+    assert_eq!(refused(&answer), (400, "MalformedXML".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_not_what_its_digest_says_changes_nothing() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("key", b"body");
+    let delete = b"<Delete><Object><Key>key</Key></Object></Delete>";
+    for (header, value, code) in [
+        ("content-md5", md5_base64(b"another"), "BadDigest"),
+        ("content-md5", "short".to_owned(), "InvalidDigest"),
+        ("content-md5", String::new(), "InvalidDigest"),
+        ("x-amz-checksum-crc32", "AAAAAA==".to_owned(), "BadDigest"),
+    ] {
+        let answer = client.call("POST", "", &[("delete", "")], &[(header, value.as_str())], delete);
+        assert_eq!(refused(&answer), (400, code.into()), "{header}: {value}");
+    }
+    assert_eq!(client.get("key").status, 200);
+    let md5 = md5_base64(delete);
+    let answer = client.call("POST", "", &[("delete", "")], &[("content-md5", md5.as_str())], delete);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(client.get("key").status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_a_section_that_would_be_dropped_is_refused() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let delete = b"<Delete><Object><Key><![CDATA[key]]></Key></Object></Delete>";
+    let answer = client.ask("POST", "", &[("delete", "")], delete);
+    assert_eq!(refused(&answer), (400, "MalformedXML".into()));
+}
