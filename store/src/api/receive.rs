@@ -12,7 +12,7 @@ use shared::Md5Digest;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::disk::{Algorithm, Checksums, DiskError, Draft, Written, hasher};
+use crate::disk::{Algorithm, Checksums, DiskError, Draft, Hashed, Written, hasher};
 
 use super::error::{blocking, from_stream};
 
@@ -154,9 +154,11 @@ pub(super) async fn receive<T: Send + 'static>(
             break; // More than was said: refused below without reading on.
         }
     }
-    let mut draft = writer.idle().await?;
+    if !batch.is_empty() {
+        writer = writer.write(batch).await?;
+    }
+    let draft = writer.idle().await?;
     blocking(move || {
-        draft.write(&batch)?;
         let written = draft.finish()?;
         let checksums = declared.check(&written)?;
         publish(written, checksums)
@@ -164,26 +166,38 @@ pub(super) async fn receive<T: Send + 'static>(
     .await
 }
 
-/// Writes one batch while the next one arrives. No thread waits for a slow client.
+/// Writes and hashes one batch, each on a thread, while the next one arrives. No thread waits for a slow client.
 enum Writer {
     Idle(Box<Draft>),
-    Busy(JoinHandle<Result<Box<Draft>, DiskError>>),
+    Busy {
+        written: JoinHandle<Result<Box<Draft>, DiskError>>,
+        hashed: Hashed,
+    },
 }
 
 impl Writer {
     async fn write(self, batch: Vec<Bytes>) -> S3Result<Self> {
         let mut draft = self.idle().await?;
-        Ok(Self::Busy(tokio::task::spawn_blocking(move || {
-            draft.write(&batch)?;
+        let (hashed, leading) = draft.hash(&batch);
+        if let Some(leading) = leading {
+            tokio::task::spawn_blocking(move || leading.lead());
+        }
+        let written = tokio::task::spawn_blocking(move || {
+            draft.append(&batch)?;
             Ok(draft)
-        })))
+        });
+        Ok(Self::Busy { written, hashed })
     }
 
     async fn idle(self) -> S3Result<Box<Draft>> {
         match self {
             Self::Idle(draft) => Ok(draft),
-            Self::Busy(task) => match task.await {
-                Ok(Ok(draft)) => Ok(draft),
+            Self::Busy { written, hashed } => match written.await {
+                Ok(Ok(mut draft)) => {
+                    let stream = hashed.stream().await;
+                    draft.hashed(stream.ok_or_else(|| s3_error!(InternalError, "the store is stopping"))?);
+                    Ok(draft)
+                }
                 Ok(Err(failure)) => blocking(move || Err(failure)).await,
                 Err(stopped) => Err(S3Error::with_source(S3ErrorCode::InternalError, Box::new(stopped))),
             },
