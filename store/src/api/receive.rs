@@ -18,6 +18,8 @@ use super::error::{blocking, from_stream};
 
 /// Bytes handed to the disk at once. Two such batches are in memory for each body: one arriving, one being written.
 const BATCH: usize = 512 * 1024;
+/// So few bytes at the end of a body are hashed where they are written, sooner than other threads are woken for them.
+const FEW: usize = 128 * 1024;
 /// How long a body may stand still.
 pub(crate) const STALL: Duration = Duration::from_mins(1);
 
@@ -154,11 +156,12 @@ pub(super) async fn receive<T: Send + 'static>(
             break; // More than was said: refused below without reading on.
         }
     }
-    if !batch.is_empty() {
-        writer = writer.write(batch).await?;
+    if batched >= FEW {
+        writer = writer.write(mem::take(&mut batch)).await?;
     }
-    let draft = writer.idle().await?;
+    let mut draft = writer.idle().await?;
     blocking(move || {
+        draft.write(&batch)?;
         let written = draft.finish()?;
         let checksums = declared.check(&written)?;
         publish(written, checksums)
