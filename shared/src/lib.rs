@@ -1,14 +1,16 @@
 //! What the broker and the uploader must agree on. No IO, no clock, no randomness.
 //!
 //! ```text
-//! api    a request and a response for each /v1 route, and the problem that every failure is told as
-//! ids    UploadId, ObjectKey, ETag: text that became a type at the edge
-//! part   PartNumber, Md5Digest: one slice of a file, and what its bytes hash to
-//! plan   PartPlan: a file's size -> part sizes, part count, byte ranges
+//! api        a request and a response for each /v1 route, and the problem that every failure is told as
+//! ids        UploadId, ObjectKey, ETag: text that became a type at the edge
+//! part       PartNumber, Md5Digest: one slice of a file, and what its bytes hash to
+//! plan       PartPlan: a file's size -> part sizes, part count, byte ranges
+//! md5_lanes  Md5Stream: many digests in the time of one
 //! ```
 
 pub mod api;
 pub mod ids;
+pub mod md5_lanes;
 pub mod part;
 pub mod plan;
 

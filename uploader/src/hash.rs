@@ -9,9 +9,9 @@ use rayon::ThreadPool;
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::ParallelSlice as _;
 use shared::Md5Digest;
+use shared::md5_lanes::{Kernel, Md5Stream};
 use tokio::sync::oneshot;
 
-use crate::md5_lanes::{Kernel, Md5Lanes};
 use crate::source::{Source, SourceError};
 
 /// Bytes read for each lane at a time: sixteen of these stay in a core's own cache.
@@ -112,7 +112,7 @@ fn hash_group(
     kernel: Kernel,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Md5Digest>, SourceError> {
-    let mut md5 = Md5Lanes::new(kernel, ranges.len());
+    let mut streams = vec![Md5Stream::new(); ranges.len()];
     let mut left = ranges.to_vec();
     // Each lane's buffer begins a cache line later than the one before, or all sixteen would contend for the same places.
     let mut memory = vec![0; ranges.len() * STRIDE + LINE];
@@ -127,11 +127,9 @@ fn hash_group(
             range.start += length as u64;
             chunks.push(&*chunk);
         }
-        md5.update(&chunks);
+        kernel.update(&mut streams, &chunks);
     }
-    let mut digests = md5.finish();
-    digests.truncate(ranges.len());
-    Ok(digests)
+    Ok(streams.into_iter().map(Md5Stream::finish).collect())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //!
 //! Each arrow is the module of that name; `transfer` runs them. `broker` asks the broker, `retry` and `limit` judge what
 //! passes by itself and how much a store can take, `rate` how much the user spares, `body` reads a part from its file,
-//! `md5_lanes` hashes sixteen at once. `small` sends many small files together. `fetch` is the way back, and `verify` holds
+//! `hash` hashes sixteen at once. `small` sends many small files together. `fetch` is the way back, and `verify` holds
 //! what came to its ETag. `resume` finds what an earlier run has left, in its `journal` and at the broker; `present` finds what
 //! is at the store already, by `records` of earlier runs, and both keep their files in `frames`.
 //! No credentials pass through here: all this process holds is URLs that soon expire.
@@ -58,7 +58,6 @@ mod journal;
 mod limit;
 mod link;
 mod link_content;
-pub mod md5_lanes;
 mod mounts;
 mod naming;
 mod options;

@@ -6,17 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use md5::{Digest as _, Md5};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use shared::api::{BatchFile, BatchOutcome, BatchUpload, CompletedObject, MAX_BATCH, MAX_BATCH_FILE, SignedRequest};
+use shared::md5_lanes::{Kernel, Md5Stream};
 use shared::{Md5Digest, ObjectKey, UploadId};
 use tokio::task::JoinSet;
 
 use crate::broker::read_at_most;
 use crate::budget::Cost;
 use crate::error::UploadError;
-use crate::md5_lanes::{Kernel, Md5Lanes};
 use crate::options::PutOptions;
 use crate::progress::{Event, Progress, Resumed};
 use crate::retry::{self, Verdict};
@@ -168,10 +167,10 @@ async fn read(files: Vec<SmallFile>) -> Vec<Option<Read>> {
         // Those of like length side by side: a lane that has ended idles.
         found.sort_by_key(|read| read.bytes.len());
         for group in found.chunks_mut(kernel.lanes()) {
-            let mut md5 = Md5Lanes::new(kernel, group.len());
-            md5.update(&group.iter().map(|read| &*read.bytes).collect::<Vec<_>>());
-            for (read, digest) in group.iter_mut().zip(md5.finish()) {
-                read.asked.md5 = digest;
+            let mut streams = vec![Md5Stream::new(); group.len()];
+            kernel.update(&mut streams, &group.iter().map(|read| &*read.bytes).collect::<Vec<_>>());
+            for (read, stream) in group.iter_mut().zip(streams) {
+                read.asked.md5 = stream.finish();
             }
         }
         read
@@ -191,7 +190,7 @@ fn read_one(file: &SmallFile) -> Option<Read> {
         asked: BatchFile {
             name: asked.name,
             size,
-            md5: Md5Digest::from_bytes(Md5::new().finalize().into()),
+            md5: Md5Digest::EMPTY,
             content_type: asked.content_type,
             acl: asked.acl,
             metadata: asked.metadata,

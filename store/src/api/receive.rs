@@ -12,12 +12,14 @@ use shared::Md5Digest;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::disk::{Algorithm, Checksums, DiskError, Draft, Written, hasher};
+use crate::disk::{Algorithm, Checksums, DiskError, Draft, Hashed, Written, hasher};
 
 use super::error::{blocking, from_stream};
 
 /// Bytes handed to the disk at once. Two such batches are in memory for each body: one arriving, one being written.
 const BATCH: usize = 512 * 1024;
+/// So few bytes at the end of a body are hashed where they are written, sooner than other threads are woken for them.
+const FEW: usize = 128 * 1024;
 /// How long a body may stand still.
 pub(crate) const STALL: Duration = Duration::from_mins(1);
 
@@ -152,6 +154,9 @@ pub(super) async fn receive<T: Send + 'static>(
             break; // More than was said: refused below without reading on.
         }
     }
+    if batched >= FEW {
+        writer = writer.write(mem::take(&mut batch)).await?;
+    }
     let mut draft = writer.idle().await?;
     blocking(move || {
         draft.write(&batch)?;
@@ -162,26 +167,38 @@ pub(super) async fn receive<T: Send + 'static>(
     .await
 }
 
-/// Writes one batch while the next one arrives. No thread waits for a slow client.
+/// Writes and hashes one batch, each on a thread, while the next one arrives. No thread waits for a slow client.
 enum Writer {
     Idle(Box<Draft>),
-    Busy(JoinHandle<Result<Box<Draft>, DiskError>>),
+    Busy {
+        written: JoinHandle<Result<Box<Draft>, DiskError>>,
+        hashed: Hashed,
+    },
 }
 
 impl Writer {
     async fn write(self, batch: Vec<Bytes>) -> S3Result<Self> {
         let mut draft = self.idle().await?;
-        Ok(Self::Busy(tokio::task::spawn_blocking(move || {
-            draft.write(&batch)?;
+        let (hashed, leading) = draft.hash(&batch);
+        if let Some(leading) = leading {
+            tokio::task::spawn_blocking(move || leading.lead());
+        }
+        let written = tokio::task::spawn_blocking(move || {
+            draft.append(&batch)?;
             Ok(draft)
-        })))
+        });
+        Ok(Self::Busy { written, hashed })
     }
 
     async fn idle(self) -> S3Result<Box<Draft>> {
         match self {
             Self::Idle(draft) => Ok(draft),
-            Self::Busy(task) => match task.await {
-                Ok(Ok(draft)) => Ok(draft),
+            Self::Busy { written, hashed } => match written.await {
+                Ok(Ok(mut draft)) => {
+                    let stream = hashed.stream().await;
+                    draft.hashed(stream.ok_or_else(|| s3_error!(InternalError, "the store is stopping"))?);
+                    Ok(draft)
+                }
                 Ok(Err(failure)) => blocking(move || Err(failure)).await,
                 Err(stopped) => Err(S3Error::with_source(S3ErrorCode::InternalError, Box::new(stopped))),
             },

@@ -2,17 +2,23 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::mem;
 use std::path::Path;
 
 use bytes::Bytes;
-use md5::{Digest as _, Md5};
 use s3s::checksum::ChecksumHasher;
 use shared::Md5Digest;
+use shared::md5_lanes::Md5Stream;
 
 use super::error::{DiskError, IoContext as _};
 use super::files::Files;
+use super::hashing::{Hashed, Leading};
 use super::pins::Pin;
 use super::record::Record;
+
+/// Bytes with which the disk begins at once: of a part of 8 MiB, half is there before the rest has come. Much less would lie in
+/// pieces between those of other bodies.
+const EARLY: u64 = 4 * shared::MIB;
 
 /// A file being written. Dropped, it takes the file with it.
 #[derive(Debug)]
@@ -21,10 +27,12 @@ pub(crate) struct Draft {
     open: Option<File>,
     hashes: Hashes,
     size: u64,
+    /// Bytes that the disk has begun with.
+    begun: u64,
 }
 
 struct Hashes {
-    md5: Md5,
+    md5: Md5Stream,
     others: ChecksumHasher,
 }
 
@@ -61,20 +69,42 @@ impl Draft {
             },
             open: None,
             hashes: Hashes {
-                md5: Md5::new(),
+                md5: Md5Stream::new(),
                 others,
             },
             size: 0,
+            begun: 0,
         }
     }
 
     /// Hashes and writes what arrived.
     pub(crate) fn write(&mut self, chunks: &[Bytes]) -> Result<(), DiskError> {
+        for chunk in chunks {
+            self.hashes.md5.update(chunk);
+        }
+        self.append(chunks)
+    }
+
+    /// Has what arrived hashed with what other drafts get, for [`Draft::append`] to write meanwhile. The stream that comes back
+    /// is for [`Draft::hashed`].
+    pub(crate) fn hash(&mut self, chunks: &[Bytes]) -> (Hashed, Option<Leading>) {
+        let stream = mem::take(&mut self.hashes.md5);
+        self.file.files.hashing().feed(stream, chunks)
+    }
+
+    /// Takes back what was hashed elsewhere.
+    pub(crate) fn hashed(&mut self, stream: Md5Stream) {
+        self.hashes.md5 = stream;
+    }
+
+    /// Writes what is hashed elsewhere.
+    pub(crate) fn append(&mut self, chunks: &[Bytes]) -> Result<(), DiskError> {
         let Self {
-            file: DraftFile { pin, .. },
+            file: DraftFile { pin, files, .. },
             open,
             hashes,
             size,
+            begun,
         } = self;
         let mut write = || -> io::Result<()> {
             let file = match open {
@@ -82,10 +112,13 @@ impl Draft {
                 None => open.insert(File::create_new(pin.path())?),
             };
             for chunk in chunks {
-                hashes.md5.update(chunk);
                 hashes.others.update(chunk);
                 file.write_all(chunk)?;
                 *size += chunk.len() as u64;
+            }
+            if *size - *begun >= EARLY {
+                files.begin_sync(file, &(*begun..*size));
+                *begun = *size;
             }
             Ok(())
         };
@@ -94,14 +127,14 @@ impl Draft {
 
     /// Waits for the disk and gives the hashes.
     pub(crate) fn finish(mut self) -> Result<Written, DiskError> {
-        self.write(&[])?; // An empty body is a file too.
+        self.append(&[])?; // An empty body is a file too.
         if let Some(open) = &self.open {
             self.file.files.sync_data(open).context("sync", self.file.pin.path())?;
         }
         Ok(Written {
             file: self.file,
             size: self.size,
-            md5: Md5Digest::from_bytes(self.hashes.md5.finalize().into()),
+            md5: self.hashes.md5.finish(),
             checksums: self.hashes.others.finalize(),
         })
     }

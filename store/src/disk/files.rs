@@ -2,14 +2,19 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use serde::Serialize;
+use shared::md5_lanes::Kernel;
 use tracing::warn;
 
 use super::error::{DiskError, IoContext as _};
+use super::hashing::Hashing;
+use super::writeback;
 
 /// How file names begin that are not finished; a start removes them.
 pub(super) const DRAFT: &str = "draft-";
@@ -18,6 +23,7 @@ pub(super) const DRAFT: &str = "draft-";
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     sync: bool,
+    hashing: Arc<Hashing>,
     reaper: Sender<PathBuf>,
 }
 
@@ -29,7 +35,20 @@ impl Files {
         thread::Builder::new()
             .name("store-reaper".to_owned())
             .spawn(move || condemned.iter().for_each(|path| remove(&path)))?;
-        Ok(Self { sync, reaper })
+        let hashing = Arc::new(Hashing::new(Kernel::widest()));
+        Ok(Self { sync, hashing, reaper })
+    }
+
+    /// Where all that comes in is hashed.
+    pub(super) fn hashing(&self) -> &Arc<Hashing> {
+        &self.hashing
+    }
+
+    /// Has the disk begin with these bytes of `file`, so that less is left to wait for.
+    pub(super) fn begin_sync(&self, file: &File, range: &Range<u64>) {
+        if self.sync {
+            writeback::begin(file, range);
+        }
     }
 
     /// Waits until the bytes of `file` are on the disk.

@@ -21,6 +21,7 @@ mod condition;
 mod draft;
 mod error;
 mod files;
+mod hashing;
 mod index;
 mod list;
 mod migrate;
@@ -33,6 +34,7 @@ mod reserve;
 mod scale;
 mod sweep;
 mod upload;
+mod writeback;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -49,6 +51,7 @@ pub(crate) use condition::{Condition, Tag};
 pub(crate) use draft::{Draft, Written};
 pub(crate) use error::DiskError;
 pub(crate) use files::random_name;
+pub(crate) use hashing::Hashed;
 pub(crate) use list::{Listing, Page, common_prefix};
 pub(crate) use object::{Object, Reader};
 pub(crate) use record::{

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use md5::{Digest as _, Md5};
-use uploader::md5_lanes::{Kernel, Md5Lanes};
+use shared::md5_lanes::{Kernel, Md5Stream};
 
 const STREAMS: usize = 16;
 const CHUNK: usize = 64 * 1024;
@@ -34,9 +34,9 @@ fn md5(criterion: &mut Criterion) {
     for kernel in Kernel::available() {
         group.bench_function(kernel.name(), |bencher| {
             bencher.iter(|| {
-                let mut md5 = Md5Lanes::new(kernel, STREAMS);
-                md5.update(black_box(&chunks));
-                md5.finish()
+                let mut streams = vec![Md5Stream::new(); STREAMS];
+                kernel.update(&mut streams, black_box(&chunks));
+                streams.into_iter().map(Md5Stream::finish).collect::<Vec<_>>()
             });
         });
     }

@@ -11,13 +11,11 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod group;
 #[cfg(target_arch = "x86_64")]
 mod rounds;
+mod stream;
 
-use group::Group;
-use md5::{Digest as _, Md5};
-use shared::Md5Digest;
+pub use stream::Md5Stream;
 
 /// What MD5 works on at a time (RFC 1321 section 3.4).
 type Block = [u8; 64];
@@ -55,10 +53,19 @@ impl Kernel {
         kernels
     }
 
-    /// The fastest kernel for this many streams: one stream alone gains nothing from lanes.
+    /// The one of most lanes, which hashes few streams one by one where that is faster.
+    pub fn widest() -> Self {
+        Self::available().first().copied().unwrap_or(Self::PORTABLE)
+    }
+
+    /// The fastest kernel for this many streams: few of them gain nothing from lanes.
     pub fn best_for(streams: usize) -> Self {
-        let widest = Self::available().first().copied().unwrap_or(Self::PORTABLE);
-        if streams > 1 { widest } else { Self::PORTABLE }
+        let widest = Self::widest();
+        if streams < widest.worth() {
+            Self::PORTABLE
+        } else {
+            widest
+        }
     }
 
     /// Streams that it hashes in about the time of one.
@@ -68,6 +75,19 @@ impl Kernel {
             Instructions::Avx512 => avx512::LANES,
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => avx2::LANES,
+            Instructions::Portable => 1,
+        }
+    }
+
+    /// From how many streams on it is faster than one after the other.
+    const fn worth(self) -> usize {
+        match self.0 {
+            // A step takes as long as one of a single stream: rotation is one instruction.
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => 2,
+            // A step takes twice as long.
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => 3,
             Instructions::Portable => 1,
         }
     }
@@ -82,74 +102,29 @@ impl Kernel {
             Instructions::Portable => "portable",
         }
     }
-}
 
-/// Several MD5s in progress, fed together through small buffers.
-#[derive(Debug)]
-pub struct Md5Lanes(Engine);
-
-#[derive(Debug)]
-enum Engine {
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Vec<Group<{ avx512::LANES }>>),
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Vec<Group<{ avx2::LANES }>>),
-    Portable(Vec<Md5>),
-}
-
-impl Md5Lanes {
-    /// Begins `streams` hashes. More streams than the kernel has lanes are hashed in groups, one after the other.
-    pub fn new(kernel: Kernel, streams: usize) -> Self {
-        let groups = streams.div_ceil(kernel.lanes());
-        Self(match kernel.0 {
-            #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 => Engine::Avx512(vec![Group::new(avx512_compress); groups]),
-            #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => Engine::Avx2(vec![Group::new(avx2_compress); groups]),
-            Instructions::Portable => Engine::Portable(vec![Md5::new(); groups]),
-        })
-    }
-
-    /// Feeds `chunks[i]` to stream `i`. Chunks may differ in length and may be empty; streams past the last chunk get
-    /// nothing, chunks past the last stream are not read. Fastest where all have the same length, a multiple of 64.
-    pub fn update(&mut self, chunks: &[&[u8]]) {
-        match &mut self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Engine::Avx512(groups) => update_groups(groups, chunks),
-            #[cfg(target_arch = "x86_64")]
-            Engine::Avx2(groups) => update_groups(groups, chunks),
-            Engine::Portable(hashers) => hashers
-                .iter_mut()
-                .zip(chunks)
-                .for_each(|(md5, chunk)| md5.update(chunk)),
-        }
-    }
-
-    /// The digests, in the order of the streams; at least as many as streams were asked for.
-    pub fn finish(self) -> Vec<Md5Digest> {
+    /// Feeds `chunks[i]` to `streams[i]`, in groups of as many as it has lanes. Chunks may differ in length and may be empty;
+    /// streams past the last chunk get nothing, chunks past the last stream are not read. Fastest where all have the same
+    /// length, a multiple of 64.
+    pub fn update(self, streams: &mut [Md5Stream], chunks: &[&[u8]]) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Engine::Avx512(groups) => groups.into_iter().flat_map(Group::finish).collect(),
+            Instructions::Avx512 => stream::update(avx512_compress, self.worth(), streams, chunks),
             #[cfg(target_arch = "x86_64")]
-            Engine::Avx2(groups) => groups.into_iter().flat_map(Group::finish).collect(),
-            Engine::Portable(hashers) => hashers
-                .into_iter()
-                .map(|md5| Md5Digest::from_bytes(md5.finalize().into()))
-                .collect(),
+            Instructions::Avx2 => stream::update(avx2_compress, self.worth(), streams, chunks),
+            Instructions::Portable => {
+                for (stream, chunk) in streams.iter_mut().zip(chunks) {
+                    stream.update(chunk);
+                }
+            }
         }
-    }
-}
-
-fn update_groups<const LANES: usize>(groups: &mut [Group<LANES>], chunks: &[&[u8]]) {
-    for (group, chunks) in groups.iter_mut().zip(chunks.chunks(LANES)) {
-        group.update(chunks);
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 fn avx512_compress(state: &mut [[u32; avx512::LANES]; 4], lanes: &[&[Block]; avx512::LANES]) {
-    // SAFETY: only `Engine::Avx512` holds this function, only `Kernel` leads there, its field is private, and
-    // `Kernel::available` makes that value only where the processor has AVX-512F.
+    // SAFETY: only `Kernel::update` leads here, from a `Kernel` whose field is private, and `Kernel::available` makes that
+    // value only where the processor has AVX-512F.
     unsafe { avx512::compress(state, lanes) }
 }
 
