@@ -87,7 +87,7 @@ impl DevStore {
     }
 
     /// Has one of `faults` strike each request by chance, in `per_mille` of a thousand cases, where none that was injected
-    /// does. What strikes is told by `seed` and the order of the requests.
+    /// does; all but GetObject and PutObject. What strikes is told by `seed` and the order of the requests.
     pub fn storm(&self, seed: u64, per_mille: u16, faults: &[Fault]) {
         *self.faults.storm.lock() = Some(Storm::new(seed, per_mille, faults));
     }
