@@ -31,7 +31,8 @@ pub enum Fault {
     InternalError,
     /// `400 InvalidPart`, nothing done.
     InvalidPart,
-    /// An answer that is not what S3's should be, after the request had its effect, or instead of it.
+    /// An answer that is not what S3's should be, after the request had its effect, or instead of it. Not to HEAD, whose answer
+    /// has no body.
     Garbled {
         /// What comes.
         answer: Garbled,

@@ -186,7 +186,7 @@ impl Front {
             Some(Fault::Garbled {
                 answer: how,
                 done: false,
-            }) => Ok(Some(tamper::garbled(*how, failed_with_200()))),
+            }) if head.method != Method::HEAD => Ok(Some(tamper::garbled(*how, failed_with_200()))),
             Some(Fault::Delay(time)) => {
                 tokio::time::sleep(*time).await;
                 Ok(None)
@@ -199,7 +199,7 @@ impl Front {
             Some(
                 Fault::FlipOneBit
                 | Fault::CutAfterEffect
-                | Fault::Garbled { done: true, .. }
+                | Fault::Garbled { .. }
                 | Fault::OtherEtags
                 | Fault::StaleList
                 | Fault::RepeatMarker

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::request::Parts;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Method, Response, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use s3s::Body;
@@ -55,7 +55,7 @@ pub(crate) fn tampered(strike: Option<&Fault>, head: &Parts, answer: Response<Bo
         Some(Fault::Garbled {
             answer: how,
             done: true,
-        }) => garbled(*how, answer),
+        }) if head.method != Method::HEAD => garbled(*how, answer),
         Some(Fault::OtherEtags) => other_etags(answer),
         Some(Fault::StaleList) => with_list(answer, |list| match list.rfind("<Part>") {
             Some(last) => {

@@ -263,6 +263,11 @@ impl StoreClient {
     /// The store does not answer, or refuses.
     pub async fn head(&self, bucket: &str, key: &ObjectKey) -> Result<Option<Head>, StoreError> {
         match self.client.head_object().bucket(bucket).key(key.as_str()).send().await {
+            // What is not told is not zero: an object of another size than its parts is the end of its upload.
+            Ok(head) if head.content_length().is_none() => Err(StoreError {
+                operation: "HeadObject",
+                kind: StoreErrorKind::Unknown("the answer has no length".into()),
+            }),
             Ok(head) => Ok(Some(Head {
                 write_token: head.metadata().and_then(|metadata| metadata.get(WRITE_TOKEN)).cloned(),
                 object: StoredObject {
