@@ -16,6 +16,7 @@
     reason = "all of this runs inside tests, where a surprise has to end the test, loudly"
 )]
 
+mod faults;
 mod history;
 mod model;
 mod run;
@@ -45,7 +46,7 @@ fn runner(seed: u64) -> TestRunner {
 }
 
 /// What is wrong with this seed's history, told with the shortest one that fails.
-async fn search(world: &mut World, seed: u64) -> Result<(), String> {
+async fn search(world: &World, seed: u64) -> Result<(), String> {
     let mut tree = scenarios().new_tree(&mut runner(seed)).unwrap();
     let Err(mut wrong) = world.run(seed, &tree.current()).await else {
         return Ok(());
@@ -81,13 +82,13 @@ fn under_every_fault_an_upload_becomes_its_object_or_nothing_and_success_is_told
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let mut world = World::start().await;
+                let world = World::start().await;
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= first + runs {
                         return None;
                     }
-                    if let Err(wrong) = search(&mut world, seed).await {
+                    if let Err(wrong) = search(&world, seed).await {
                         // The others end with the run that they are at.
                         next.store(first + runs, Ordering::Relaxed);
                         return Some(wrong);

@@ -83,9 +83,12 @@ impl Upload {
 
 /// Bytes of a version of a part; those of a sized upload are all equally many.
 pub(crate) fn content(part: usize, version: u8, sized: bool) -> Vec<u8> {
-    let length = if sized { 9 } else { 3 + part + usize::from(version) };
-    let letter = b'a' + u8::try_from(part).unwrap() * 4 + version;
-    vec![letter; length]
+    let text = if sized {
+        format!("{version:09};")
+    } else {
+        format!("{part}:{version};")
+    };
+    text.into_bytes()
 }
 
 /// What somebody else puts to a key.

@@ -1,6 +1,7 @@
 //! Runs one history: two brokers with one ledger and one clock, before one store; then heals the store, and looks at what is left.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker::app::Shared;
@@ -42,17 +43,19 @@ pub(crate) struct World {
     store: StoreUnderTest,
     bucket: Bucket,
     http: reqwest::Client,
-    runs: u64,
+    runs: AtomicU64,
 }
 
 /// One run.
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     world: &'a World,
-    brokers: [Shared; 2],
-    clock: Clock,
+    /// Which run of its world it is: its keys begin with that.
+    number: u64,
+    pub(crate) brokers: [Shared; 2],
+    pub(crate) clock: Clock,
     scenario: &'a Scenario,
     seed: u64,
-    uploads: Vec<Upload>,
+    pub(crate) uploads: Vec<Upload>,
     _ledger: TempDir,
 }
 
@@ -69,13 +72,12 @@ impl World {
             bucket: Bucket::of(&store),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             store,
-            runs: 0,
+            runs: AtomicU64::new(0),
         }
     }
 
     /// Runs a history; what is wrong, if anything is.
-    pub(crate) async fn run(&mut self, seed: u64, scenario: &Scenario) -> Outcome {
-        self.runs += 1;
+    pub(crate) async fn run(&self, seed: u64, scenario: &Scenario) -> Outcome {
         let store = self.store.faulty();
         store.clear_faults();
         store.pages_of(scenario.page);
@@ -92,7 +94,7 @@ impl World {
 }
 
 impl<'a> Run<'a> {
-    async fn begin(world: &'a World, seed: u64, scenario: &'a Scenario) -> Self {
+    pub(crate) async fn begin(world: &'a World, seed: u64, scenario: &'a Scenario) -> Self {
         // In memory where there is such a place: a commit waits for the disk.
         let memory = std::path::Path::new("/dev/shm");
         let ledger = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap();
@@ -118,6 +120,7 @@ impl<'a> Run<'a> {
             world,
             brokers: [open().await.unwrap(), open().await.unwrap()],
             clock,
+            number: world.runs.fetch_add(1, Ordering::Relaxed),
             scenario,
             seed,
             uploads: Vec::new(),
@@ -125,7 +128,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn store(&self) -> &'a DevStore {
+    pub(crate) fn store(&self) -> &'a DevStore {
         self.world.store.faulty()
     }
 
@@ -143,10 +146,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn set_up(&mut self) -> Outcome {
+    pub(crate) async fn set_up(&mut self) -> Outcome {
         for shape in &self.scenario.uploads {
             let number = if shape.same_key { 0 } else { self.uploads.len() };
-            let upload = self.create(shape, format!("{}/{number}", self.world.runs)).await;
+            let upload = self.create(shape, format!("{}/{number}", self.number)).await;
             self.uploads.push(upload);
         }
         for place in 0..self.uploads.len() {
@@ -206,7 +209,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn find(&self, place: usize) -> Session {
+    pub(crate) async fn find(&self, place: usize) -> Session {
         let found = self.brokers[0].ledger.find(&self.uploads[place].id).await;
         found.unwrap().expect("the ledger forgets nothing")
     }
@@ -262,7 +265,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn operation(&mut self, operation: &Operation) -> Outcome {
+    pub(crate) async fn operation(&mut self, operation: &Operation) -> Outcome {
         let Operation::HeldUp {
             upload,
             broker,
@@ -359,7 +362,7 @@ impl<'a> Run<'a> {
     }
 
     /// Asks to complete; the parts that the client is to send again.
-    async fn complete(&mut self, place: usize, broker: usize) -> Result<Vec<PartNumber>, String> {
+    pub(crate) async fn complete(&mut self, place: usize, broker: usize) -> Result<Vec<PartNumber>, String> {
         let session = self.find(place).await;
         let alone = session.state != UploadState::Completed;
         let before = self.store().requests();
@@ -427,7 +430,7 @@ impl<'a> Run<'a> {
     }
 
     /// In a world without faults, whoever was told to ask again, and does, gets the object.
-    async fn persist(&mut self) -> Outcome {
+    pub(crate) async fn persist(&mut self) -> Outcome {
         for place in 0..self.uploads.len() {
             if !self.uploads[place].shape.persists {
                 continue;
@@ -455,7 +458,7 @@ impl<'a> Run<'a> {
     }
 
     /// After its time every upload is an object or nothing, and the ledger says which.
-    async fn end(&mut self) -> Outcome {
+    pub(crate) async fn end(&mut self) -> Outcome {
         self.clock.advance(LIFE);
         for broker in [0, 1, 0, 1] {
             // Neither broker's sweeper can need more: completions taken over, expiry, and twice the stragglers.
@@ -468,11 +471,14 @@ impl<'a> Run<'a> {
         if swept != Swept::default() {
             return Err(format!("I4: the sweeper finds no end: {swept:?}"));
         }
-        let prefix = format!("{}/", self.world.runs);
+        let prefix = format!("{}/", self.number);
         // A create whose answer was lost, or whose broker died, leaves an upload without parts that only the operator can tell.
         let later = self.clock.now() + Duration::from_hours(1);
         let broker = &self.brokers[0];
-        for orphan in unknown(broker, later).await.map_err(|error| error.to_string())? {
+        let mut orphans = unknown(broker, later).await.map_err(|error| error.to_string())?;
+        // Of a run that failed before this one nothing is to be seen.
+        orphans.retain(|orphan| orphan.key.as_str().starts_with(&prefix));
+        for orphan in orphans {
             let parts = self
                 .world
                 .bucket
