@@ -57,6 +57,12 @@ pub(crate) enum Operation {
         meanwhile: Vec<Operation>,
         dies: bool,
     },
+    /// A broker is asked to complete, hears nothing of it, and cannot look for the object either.
+    Silent {
+        upload: usize,
+        broker: usize,
+        done: bool,
+    },
     /// A broker is asked to abort.
     Abort { upload: usize, broker: usize },
     /// So many seconds pass.
@@ -139,6 +145,8 @@ fn short() -> BoxedStrategy<Operation> {
         2 => (uploads(), 0..4_usize).prop_map(|(upload, part)| Operation::PutAgain { upload, part }),
         1 => (uploads(), 0..4_usize).prop_map(|(upload, part)| Operation::Foreign { upload, part }),
         6 => (uploads(), 0..2_usize).prop_map(|(upload, broker)| Operation::Complete { upload, broker }),
+        1 => (uploads(), 0..2_usize, any::<bool>())
+            .prop_map(|(upload, broker, done)| Operation::Silent { upload, broker, done }),
         2 => (uploads(), 0..2_usize).prop_map(|(upload, broker)| Operation::Abort { upload, broker }),
         4 => prop_oneof![3 => Just(31_u64), 2 => 1..62_u64, 1 => Just(crate::run::LIFE.as_secs() + 1)]
             .prop_map(|seconds| Operation::Pass { seconds }),

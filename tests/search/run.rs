@@ -19,6 +19,7 @@ use broker::start::open_with;
 use broker::sweep::{Swept, sweep_once, unknown};
 use shared::api::{CreateUpload, UploadState};
 use shared::{Md5Digest, PartNumber};
+use store::fault::{complete, head};
 use store::{DevStore, Fault, Garbled};
 use tempfile::TempDir;
 use tests::{Bucket, StoreUnderTest, md5};
@@ -333,6 +334,14 @@ impl<'a> Run<'a> {
                 let place = of(upload);
                 self.complete(place, *broker).await.map(|_| ())?;
             }
+            Operation::Silent { upload, broker, done } => {
+                let cut = if *done { Fault::CutAfterEffect } else { Fault::CutConnection };
+                self.store().inject(cut, complete());
+                // Six looks, each of them three times.
+                self.store().inject(Fault::InternalError, head().times(18));
+                let place = of(upload);
+                self.complete(place, *broker).await.map(|_| ())?;
+            }
             Operation::Abort { upload, broker } => {
                 let place = of(upload);
                 self.uploads[place].may_end = true;
@@ -411,6 +420,8 @@ impl<'a> Run<'a> {
                 self.uploads[place].done = Some(object);
             }
             Ok(Completion::Busy) => {}
+            // Whoever was overtaken by the one that completed it is told to ask again.
+            Err(ApiError::UploadBusy) if !fresh => {}
             Err(error) if upload.done.is_some() => return Err(format!("told success of {key}, and then {error}")),
             Err(ApiError::UploadLost) if !upload.may_be_lost => return lost("upload_lost"),
             Err(ApiError::UploadLost) => self.uploads[place].ended = Some("lost"),
