@@ -148,7 +148,11 @@ async fn f12_more_parts_than_a_page_are_all_joined_and_pages_in_circles_are_an_e
     run.store().inject(Fault::RepeatMarker, list_parts().always());
     run.operation(&COMPLETE).await.unwrap();
     assert_eq!(run.uploads[0].done, None);
-    assert_eq!(run.store().attempts(list_parts()) - before, 6, "three attempts of two pages");
+    assert_eq!(
+        run.store().attempts(list_parts()) - before,
+        6,
+        "three attempts of two pages"
+    );
     run.store().clear_faults();
     run.operation(&COMPLETE).await.unwrap();
     assert!(run.uploads[0].done.is_some());

@@ -58,11 +58,7 @@ pub(crate) enum Operation {
         dies: bool,
     },
     /// A broker is asked to complete, hears nothing of it, and cannot look for the object either.
-    Silent {
-        upload: usize,
-        broker: usize,
-        done: bool,
-    },
+    Silent { upload: usize, broker: usize, done: bool },
     /// A broker is asked to abort.
     Abort { upload: usize, broker: usize },
     /// So many seconds pass.

@@ -239,9 +239,9 @@ impl<'a> Run<'a> {
         if upload.shape.declares {
             part.declared.push(bytes.clone());
         }
-        let signed = (url, grant.parts()[0].headers(), bytes);
-        part.first.get_or_insert_with(|| signed.clone());
-        part.last = Some(signed);
+        let ready = (url, grant.parts()[0].headers(), bytes);
+        part.first.get_or_insert_with(|| ready.clone());
+        part.last = Some(ready);
         Ok(())
     }
 
@@ -335,7 +335,11 @@ impl<'a> Run<'a> {
                 self.complete(place, *broker).await.map(|_| ())?;
             }
             Operation::Silent { upload, broker, done } => {
-                let cut = if *done { Fault::CutAfterEffect } else { Fault::CutConnection };
+                let cut = if *done {
+                    Fault::CutAfterEffect
+                } else {
+                    Fault::CutConnection
+                };
                 self.store().inject(cut, complete());
                 // Six looks, each of them three times.
                 self.store().inject(Fault::InternalError, head().times(18));
@@ -420,9 +424,10 @@ impl<'a> Run<'a> {
                 self.uploads[place].done = Some(object);
             }
             Ok(Completion::Busy) => {}
-            // Whoever was overtaken by the one that completed it is told to ask again.
-            Err(ApiError::UploadBusy) if !fresh => {}
-            Err(error) if upload.done.is_some() => return Err(format!("told success of {key}, and then {error}")),
+            // Whoever was overtaken by the one that completed it may be told to ask again.
+            Err(error) if upload.done.is_some() && (fresh || !matches!(error, ApiError::UploadBusy)) => {
+                return Err(format!("told success of {key}, and then {error}"));
+            }
             Err(ApiError::UploadLost) if !upload.may_be_lost => return lost("upload_lost"),
             Err(ApiError::UploadLost) => self.uploads[place].ended = Some("lost"),
             Err(ApiError::UploadEnded(_) | ApiError::NoSuchUpload) => {

@@ -59,6 +59,7 @@ pub struct Head {
 impl StoreClient {
     /// A client for the store at `endpoint`, or for Amazon S3 itself.
     pub fn new(config: &aws_config::SdkConfig, endpoint: Option<&str>, addressing: Addressing, clock: Clock) -> Self {
+        let jumps = clock.jumps();
         let mut builder = aws_sdk_s3::config::Builder::from(config)
             .behavior_version(BehaviorVersion::latest())
             .force_path_style(addressing == Addressing::Path)
@@ -73,8 +74,8 @@ impl StoreClient {
                     .operation_attempt_timeout(Duration::from_secs(30))
                     .build(),
             )
-            .interceptor(clock::ReadDate(clock.clone()));
-        if clock.jumps() {
+            .interceptor(clock::ReadDate(clock));
+        if jumps {
             // Nor do the SDK's own pauses take time then, and what it has for retries is not shared with the whole process.
             let own = RetryPartition::custom("own").token_bucket(TokenBucket::default());
             builder = builder
