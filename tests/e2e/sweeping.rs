@@ -14,6 +14,8 @@ use tests::{Program, Stack, StoreUnderTest, md5, pattern, put};
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
 const PART: u64 = 5 * MIB;
 const WEEK: Duration = Duration::from_hours(7 * 24);
+/// So long that the next round may be the last before an upload runs out.
+const NEARLY_A_WEEK: Duration = Duration::from_mins(7 * 24 * 60 - 1);
 /// After this nothing can be on its way any more.
 const STRAGGLE: Duration = Duration::from_mins(15);
 
@@ -36,11 +38,11 @@ async fn what_ran_out_is_aborted_at_the_store_and_what_did_not_or_is_foreign_sta
     let upload = stack.api.create("old", 2 * PART).await;
     stack.api.send_parts(&upload, &bytes, [1]).await;
     stack.bucket.create_upload("foreign").await;
-    stack.broker.clock().advance(WEEK - Duration::from_mins(5));
+    stack.broker.clock().advance(NEARLY_A_WEEK);
     stack.api.create("new", PART).await;
     assert_eq!(stack.broker.sweep().await, swept(), "nothing has run out");
 
-    stack.broker.clock().advance(Duration::from_mins(5));
+    stack.broker.clock().advance(Duration::from_mins(3));
     assert_eq!(stack.broker.sweep().await, Swept { expired: 1, ..swept() });
     assert_eq!(stack.bucket.open_uploads("").await, ["foreign", "new"]);
     let gone = stack.api.complete(&upload.upload_id).await;
@@ -162,7 +164,7 @@ async fn an_abandoned_upload_with_all_its_parts_becomes_an_object_where_its_dest
             .api
             .send_parts(&whole, &bytes, 1..=whole.part_count.unwrap())
             .await;
-        stack.broker.clock().advance(WEEK - Duration::from_mins(1));
+        stack.broker.clock().advance(NEARLY_A_WEEK);
         let completed = u64::from(becomes);
         assert_eq!(stack.broker.sweep().await, Swept { completed, ..swept() });
         assert_eq!(
@@ -203,7 +205,7 @@ async fn a_small_file_that_was_put_and_never_completed_is_recorded_before_it_run
         }
         ids.push(upload_id);
     }
-    stack.broker.clock().advance(WEEK - Duration::from_mins(1));
+    stack.broker.clock().advance(NEARLY_A_WEEK);
     assert_eq!(
         stack.broker.sweep().await,
         Swept {

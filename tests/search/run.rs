@@ -423,7 +423,6 @@ impl<'a> Run<'a> {
                 }
                 self.uploads[place].done = Some(object);
             }
-            Ok(Completion::Busy) => {}
             // Whoever was overtaken by the one that completed it may be told to ask again.
             Err(error) if upload.done.is_some() && (fresh || !matches!(error, ApiError::UploadBusy)) => {
                 return Err(format!("told success of {key}, and then {error}"));
@@ -440,7 +439,7 @@ impl<'a> Run<'a> {
                 self.uploads[place].ended = Some("ended");
             }
             Err(ApiError::ObjectWrong { .. } | ApiError::PartsUnplanned(_)) => return lost("that the object is wrong"),
-            Err(_) => {}
+            Ok(Completion::Busy) | Err(_) => {}
         }
         Ok(())
     }
