@@ -41,7 +41,7 @@ async fn begin(broker: &Broker, grant: &CreateGrant, declared: &Digests) -> Resu
 }
 
 /// A store that says NoSuchUpload to a create has another trouble than an upload that is gone.
-fn created(error: StoreError) -> ApiError {
+pub(crate) fn created(error: StoreError) -> ApiError {
     match error.kind {
         StoreErrorKind::NoSuchUpload => ApiError::StoreRefused(error),
         _ => error.into(),

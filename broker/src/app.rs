@@ -16,6 +16,7 @@ use crate::handlers;
 use crate::ledger::Ledger;
 use crate::policy::{DownloadGrant, PartsGrant, Policy, UploadRandom};
 use crate::principal::Principals;
+use crate::random::Random;
 use crate::s3::{Clock, CredentialSource, Profile, StoreClient};
 use crate::sign::{self, Addressing, Endpoint, PartSigner, SignatureVersion, Target, Validity};
 
@@ -33,6 +34,8 @@ pub struct Broker {
     pub profile: Profile,
     /// Time.
     pub clock: Clock,
+    /// Chance.
+    pub random: Random,
     /// How URLs are made.
     pub signing: Signing,
 }
@@ -126,31 +129,20 @@ impl Broker {
     /// Randomness for one upload.
     pub fn upload_random(&self) -> UploadRandom {
         UploadRandom {
-            uuid: random(),
-            token: random(),
+            uuid: self.random.bytes(),
+            token: self.random.bytes(),
         }
     }
 
     /// A new upload id.
     pub fn upload_id(&self) -> shared::UploadId {
-        shared::UploadId::from_random(random())
+        shared::UploadId::from_random(self.random.bytes())
     }
 
     /// A name that nobody else has.
     pub fn random_name(&self) -> String {
-        format!("{:032x}", u128::from_be_bytes(random()))
+        format!("{:032x}", u128::from_be_bytes(self.random.bytes()))
     }
-}
-
-/// Random bytes from the operating system.
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    // Without randomness ids could be guessed; no answer at all is the better one.
-    if getrandom::fill(&mut bytes).is_err() {
-        tracing::error!("the operating system gives no random bytes; stopping");
-        std::process::abort();
-    }
-    bytes
 }
 
 /// Does `work` to its end even if the caller goes away meanwhile: what is done at the store has to reach the ledger, and the
@@ -220,7 +212,7 @@ pub async fn tell(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
-    let request_id = format!("{:016x}", u64::from_be_bytes(random()));
+    let request_id = format!("{:032x}", u128::from_be_bytes(Random::default().bytes()));
     request.extensions_mut().insert(RequestId(request_id.clone()));
     // The path may hold an upload id, which is worthless to anyone but its owner; queries are never logged.
     let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = %request.path());

@@ -8,9 +8,10 @@
 use std::time::Duration;
 
 use actix_web::web::Data;
-use shared::api::UploadState;
-use shared::{ETag, PartPlan};
+use shared::api::{StoredPart, UploadState};
+use shared::{ETag, PartNumber, PartPlan};
 
+use crate::admit::created;
 use crate::app::{Broker, to_its_end};
 use crate::error::ApiError;
 use crate::judge::{Verdict, judge};
@@ -22,7 +23,10 @@ use crate::s3::{StoreError, StoreErrorKind};
 const ATTEMPTS: u32 = 3;
 /// How often HEAD is asked after a Complete without an answer: about 15 s in all.
 const LOOKS: u32 = 6;
-/// Doubled before each further attempt or look.
+/// How often the parts are listed once more where some are missing that the client has declared, and it says that all are sent:
+/// a list may be late. 3.5 s in all.
+const LATE_LISTS: u32 = 3;
+/// Doubled before each further attempt, look or list.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What came of asking to complete an upload.
@@ -34,27 +38,48 @@ pub enum Completion {
     Busy,
 }
 
-/// Completes an upload. Asked again after success, answers the same object; `size` is needed for a growing upload only.
+/// Who asks to complete an upload.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asker {
+    /// Its owner, who says by it that every part has been stored, and can send parts again.
+    Owner,
+    /// The sweeper, which says nothing.
+    Sweeper,
+}
+
+/// Completes an upload for its owner. Asked again after success, answers the same object; `size` is needed for a growing upload only.
 ///
 /// Runs to its end even if the caller goes away: a completion half asked for is the one thing not to leave behind.
 ///
 /// # Errors
 /// Why there is no object, and whether the upload can still be completed.
 pub async fn complete(broker: Data<Broker>, session: Session, size: Option<u64>) -> Result<Completion, ApiError> {
-    to_its_end(Box::pin(async move {
-        if session.put_md5.is_some() && session.state == UploadState::Open {
-            let found = put_whole::find_objects(&broker, vec![session]).await?.pop();
-            let (_, object) = found.unwrap_or(Err(ApiError::Interrupted))?;
-            return Ok(Completion::Done(object));
-        }
-        Completing { broker, session }.run(size).await
-    }))
-    .await
+    to_its_end(Box::pin(complete_here(broker, session, size, Asker::Owner))).await
+}
+
+/// The same for as long as it is polled. Dropped, it leaves what a broker leaves that dies: whoever comes next takes it over.
+///
+/// # Errors
+/// Why there is no object, and whether the upload can still be completed.
+pub async fn complete_here(
+    broker: Data<Broker>,
+    session: Session,
+    size: Option<u64>,
+    asker: Asker,
+) -> Result<Completion, ApiError> {
+    if session.put_md5.is_some() && session.state == UploadState::Open {
+        let found = put_whole::find_objects(&broker, vec![session]).await?.pop();
+        let (_, object) = found.unwrap_or(Err(ApiError::Interrupted))?;
+        return Ok(Completion::Done(object));
+    }
+    let completing = Completing { broker, session, asker };
+    Box::pin(completing.run(size)).await
 }
 
 struct Completing {
     broker: Data<Broker>,
     session: Session,
+    asker: Asker,
 }
 
 /// Where an attempt leaves the lease.
@@ -68,13 +93,14 @@ enum Leave {
 }
 
 impl Completing {
-    async fn run(&self, size: Option<u64>) -> Result<Completion, ApiError> {
+    async fn run(mut self, size: Option<u64>) -> Result<Completion, ApiError> {
         if let Some(object) = &self.session.object {
             return Ok(Completion::Done(object.clone()));
         }
         let plan = self.final_plan(size)?;
-        let ledger = &self.broker.ledger;
-        let now = self.broker.clock.now();
+        let broker = self.broker.clone();
+        let ledger = &broker.ledger;
+        let now = broker.clock.now();
         let lease = match ledger
             .take_lease(&self.session.id, &self.broker.random_name(), size, now)
             .await?
@@ -88,6 +114,8 @@ impl Completing {
             LeaseOutcome::Ended(UploadState::Expired) => return Err(ApiError::NoSuchUpload),
             LeaseOutcome::Ended(state) => return Err(ApiError::UploadEnded(state)),
         };
+        // The store's name for it may be another since it was looked up.
+        self.session = ledger.find(&self.session.id).await?.ok_or(ApiError::NoSuchUpload)?;
         match self.while_held(&lease, Box::pin(self.join(&plan, &lease))).await {
             Ok(object) => {
                 // The object is there whatever the ledger says now: it will be found again by its write token.
@@ -100,9 +128,12 @@ impl Completing {
                     Leave::Open => ledger.give_back(&lease).await?,
                     Leave::Unknown => ledger.leave_unknown(&lease, self.broker.clock.now()).await?,
                     Leave::Lost => {
-                        ledger.give_back(&lease).await?;
-                        ledger.abort(&self.session.id, self.broker.clock.now()).await?;
-                        true
+                        // Whoever has taken the lease over judges for themselves.
+                        let held = ledger.give_back(&lease).await?;
+                        if held {
+                            ledger.abort(&self.session.id, self.broker.clock.now()).await?;
+                        }
+                        held
                     }
                 };
                 Err(error)
@@ -150,9 +181,10 @@ impl Completing {
             Err(error) => return Err((error.into(), undone(outcome_unknown))),
         };
         let mut last = ApiError::Interrupted;
+        let mut suspect = Vec::new();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
-                tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(attempt)).await;
+                self.broker.clock.pause(FIRST_PAUSE * 2_u32.pow(attempt)).await;
             }
             if outcome_unknown {
                 match self.own_object(plan.size()).await {
@@ -176,6 +208,16 @@ impl Completing {
                 Err(Failed::For(error)) => return Err((error, undone(outcome_unknown))),
                 Err(Failed::NotJoined(error)) => return Err((error, Leave::Open)),
                 Err(Failed::Before(error)) => last = error.into(),
+                // Once: a part was sent again after the list was made. Twice with one and the same list: the store lists a part
+                // that it does not take, as Garage does after one that was damaged on its way, and which one it does not say.
+                Err(Failed::Refused(_, listed)) if listed == suspect => {
+                    let parts = listed.iter().map(|part| part.number).collect();
+                    return Err((ApiError::PartsWrong(parts), Leave::Open));
+                }
+                Err(Failed::Refused(error, listed)) => {
+                    suspect = listed;
+                    last = error.into();
+                }
                 // The store has answered: it is not at it any more, and may be asked again once HEAD has found nothing.
                 Err(Failed::Answered(error)) => {
                     outcome_unknown = true;
@@ -185,7 +227,8 @@ impl Completing {
                 Err(Failed::Gone) => match self.own_object(plan.size()).await {
                     Ok(Found::Own(object)) => return Ok(object),
                     Ok(Found::Wrong(error)) => return Err((error, Leave::Lost)),
-                    Ok(Found::None) => return Err((ApiError::UploadLost, Leave::Lost)),
+                    Ok(Found::None) if outcome_unknown => return Err((ApiError::UploadLost, Leave::Lost)),
+                    Ok(Found::None) => return Err(self.begin_again(plan, lease).await),
                     Err(error) => {
                         outcome_unknown = true;
                         last = error.into();
@@ -197,12 +240,45 @@ impl Completing {
         Err((last, undone(outcome_unknown)))
     }
 
+    /// The store has lost an upload that nobody has asked it to join: begins it there anew, for its owner to send all parts again.
+    async fn begin_again(&self, plan: &Plan, lease: &Lease) -> (ApiError, Leave) {
+        let Completing { broker, session, .. } = self;
+        let all = ApiError::PartsMissing(PartNumber::up_to(plan.part_count().unwrap_or_default()).collect());
+        let Some(lost) = session
+            .store_upload_id
+            .as_deref()
+            .filter(|_| self.asker == Asker::Owner)
+        else {
+            return (all, Leave::Open);
+        };
+        let begun = match broker.store.create_again(session).await {
+            Ok(begun) => begun,
+            Err(error) => return (created(error), Leave::Open),
+        };
+        let refused = match broker.ledger.begin_again(lease, lost, &begun).await {
+            Ok(true) => {
+                tracing::warn!(upload = %session.id, key = %session.key, "the store has lost an open upload; it is begun there anew");
+                return (all, Leave::Open);
+            }
+            Ok(false) => match broker.ledger.renew_lease(lease, broker.clock.now()).await {
+                Ok(true) => (ApiError::UploadLost, Leave::Lost),
+                Ok(false) => (ApiError::UploadBusy, Leave::Open),
+                Err(error) => (error.into(), Leave::Open),
+            },
+            Err(error) => (error.into(), Leave::Open),
+        };
+        if let Err(error) = broker.store.abort(&session.bucket, &session.key, &begun).await {
+            tracing::warn!(upload = %session.id, error = %error, "an unrecorded multipart upload without parts stays behind");
+        }
+        refused
+    }
+
     /// After a Complete without an answer, the store may still be at it. Asking it again meanwhile has cost data on more than
     /// one store, so this only looks; who comes after the quiet time may ask again.
     async fn wait_for_object(&self, size: Option<u64>, error: ApiError) -> Result<StoredObject, (ApiError, Leave)> {
         for look in 0..LOOKS {
             if look > 0 {
-                tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(look)).await;
+                self.broker.clock.pause(FIRST_PAUSE * 2_u32.pow(look)).await;
             }
             match self.own_object(size).await {
                 Ok(Found::Own(object)) => return Ok(object),
@@ -217,15 +293,22 @@ impl Completing {
     /// List, judge, complete, once.
     async fn attempt(&self, plan: &Plan, digests: &Digests, lease: &Lease) -> Result<StoredObject, Failed> {
         let store = &self.broker.store;
-        let listed = match &self.session.store_upload_id {
-            Some(id) => store.list_parts(&self.session, id).await.map_err(Failed::before)?,
-            None => Vec::new(),
-        };
-        let size = match judge(plan, digests, &listed, self.broker.profile.etag_is_md5) {
-            Verdict::Join(size) => size,
-            Verdict::Missing(parts) => return Err(Failed::NotJoined(ApiError::PartsMissing(parts))),
-            Verdict::Wrong(parts) => return Err(Failed::NotJoined(ApiError::PartsWrong(parts))),
-            Verdict::Unplanned(parts) => return Err(Failed::NotJoined(ApiError::PartsUnplanned(parts))),
+        let mut late = 0;
+        let (listed, size) = loop {
+            let listed = match &self.session.store_upload_id {
+                Some(id) => store.list_parts(&self.session, id).await.map_err(Failed::before)?,
+                None => Vec::new(),
+            };
+            match judge(plan, digests, &listed, self.broker.profile.etag_is_md5) {
+                Verdict::Join(size) => break (listed, size),
+                Verdict::Missing(parts) if late < LATE_LISTS && self.may_be_late(&parts, digests) => {
+                    late += 1;
+                    self.broker.clock.pause(FIRST_PAUSE * 2_u32.pow(late)).await;
+                }
+                Verdict::Missing(parts) => return Err(Failed::NotJoined(ApiError::PartsMissing(parts))),
+                Verdict::Wrong(parts) => return Err(Failed::NotJoined(ApiError::PartsWrong(parts))),
+                Verdict::Unplanned(parts) => return Err(Failed::NotJoined(ApiError::PartsUnplanned(parts))),
+            }
         };
         // A holder that was held up past its lease must not complete beside the next one.
         if !self
@@ -242,7 +325,7 @@ impl Completing {
                 let etag = store
                     .complete(&self.session, id, &listed)
                     .await
-                    .map_err(Failed::during)?;
+                    .map_err(|error| Failed::during(error, &listed))?;
                 self.confirmed(StoredObject {
                     etag,
                     size,
@@ -251,7 +334,8 @@ impl Completing {
                 .await
             }
             begun => {
-                store.put_empty(&self.session).await.map_err(Failed::during)?;
+                let put = store.put_empty(&self.session).await;
+                put.map_err(|error| Failed::during(error, &listed))?;
                 if let Some(id) = begun
                     && let Err(error) = store.abort(&self.session.bucket, &self.session.key, id).await
                 {
@@ -266,6 +350,11 @@ impl Completing {
                 .await
             }
         }
+    }
+
+    /// Whether the list may lack these parts only because it is late.
+    fn may_be_late(&self, missing: &[PartNumber], digests: &Digests) -> bool {
+        self.asker == Asker::Owner && missing.iter().all(|number| digests.get(*number).is_some())
     }
 
     /// The object as HEAD tells it. The store has said that it is there: if HEAD cannot be had, or another upload has
@@ -317,8 +406,10 @@ enum Failed {
     /// The same, and whatever came before, the parts are not joined: the store still lists them, after the time that it was
     /// left in peace, or has said no.
     NotJoined(ApiError),
-    /// Before the store was asked to join the parts, or it answered that it has not.
+    /// Before the store was asked to join the parts.
     Before(StoreError),
+    /// The store has not joined these parts, of which it does not take one.
+    Refused(StoreError, Vec<StoredPart>),
     /// The store answered with a failure that leaves open whether it joined the parts.
     Answered(StoreError),
     /// The store was asked and has not answered: it may still be at it.
@@ -343,11 +434,10 @@ impl Failed {
         }
     }
 
-    fn during(error: StoreError) -> Self {
+    fn during(error: StoreError, listed: &[StoredPart]) -> Self {
         match error.kind {
             StoreErrorKind::NoSuchUpload => Self::Gone,
-            // A part was sent again after the list was made: the next list has its new ETag.
-            StoreErrorKind::InvalidPart => Self::Before(error),
+            StoreErrorKind::InvalidPart => Self::Refused(error, listed.to_vec()),
             StoreErrorKind::Busy(_) => Self::Answered(error),
             StoreErrorKind::Unknown(_) => Self::Silent(error),
             StoreErrorKind::NoSuchBucket

@@ -24,6 +24,7 @@ pub mod operate;
 pub mod policy;
 pub mod principal;
 pub mod put_whole;
+pub mod random;
 pub mod s3;
 pub mod sign;
 pub mod start;

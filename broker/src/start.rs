@@ -18,6 +18,7 @@ use crate::app::{Broker, Signing, routes, tell};
 use crate::config::{Config, StoreChoice};
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Policy;
+use crate::random::Random;
 use crate::s3::{Clock, CredentialSource, Profile, ProfileName, StoreClient, StoreError, StoreErrorKind};
 use crate::sign::{Credentials, Endpoint, EndpointError};
 use crate::sweep::keep_sweeping;
@@ -120,7 +121,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         StoreChoice::Embedded { listen } => Some(start_store(&config, *listen).await?),
         StoreChoice::External { .. } => None,
     };
-    let state = assemble(&config, ledger, embedded.as_ref().map(Store::endpoint)).await?;
+    let state = assemble(
+        &config,
+        ledger,
+        embedded.as_ref().map(Store::endpoint),
+        Clock::default(),
+        Random::default(),
+    )
+    .await?;
     match state.store.check_bucket(&config.bucket).await {
         Ok(()) => {}
         Err(StoreError {
@@ -166,17 +174,30 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 /// # Errors
 /// What cannot be opened, and why.
 pub async fn open(config: &Config) -> Result<Data<Broker>, StartError> {
+    open_with(config, Clock::default(), Random::default()).await
+}
+
+/// The same, going by this clock and this source of randomness.
+///
+/// # Errors
+/// What cannot be opened, and why.
+pub async fn open_with(config: &Config, clock: Clock, random: Random) -> Result<Data<Broker>, StartError> {
     let ledger = Ledger::open(&config.ledger).await?;
     let running = match &config.store {
         StoreChoice::Embedded { listen } => Some(format!("http://{listen}")),
         StoreChoice::External { .. } => None,
     };
-    assemble(config, ledger, running).await
+    assemble(config, ledger, running, clock, random).await
 }
 
 /// `embedded` is the endpoint of the embedded store, where that is the store.
-async fn assemble(config: &Config, ledger: Ledger, embedded: Option<String>) -> Result<Data<Broker>, StartError> {
-    let clock = Clock::default();
+async fn assemble(
+    config: &Config,
+    ledger: Ledger,
+    embedded: Option<String>,
+    clock: Clock,
+    random: Random,
+) -> Result<Data<Broker>, StartError> {
     let found = find_store(config, embedded).await?;
     Ok(Data::from(Arc::new(Broker {
         policy: Policy {
@@ -201,6 +222,7 @@ async fn assemble(config: &Config, ledger: Ledger, embedded: Option<String>) -> 
         store: StoreClient::new(&found.sdk, found.endpoint.as_deref(), found.addressing, clock.clone()),
         ledger,
         clock,
+        random,
     })))
 }
 

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
 use crate::app::Broker;
-use crate::complete::{self, Completion};
+use crate::complete::{self, Asker, Completion};
 use crate::error::ApiError;
 use crate::ledger::{Duty, Session};
 use crate::put_whole;
@@ -227,7 +227,7 @@ impl Sweep<'_> {
 
     async fn complete(&self, session: Session, swept: &mut Swept) {
         let (id, size) = (session.id.clone(), session.stated_size);
-        match complete::complete(self.broker.clone(), session, size).await {
+        match complete::complete_here(self.broker.clone(), session, size, Asker::Sweeper).await {
             Ok(Completion::Done(_)) => swept.completed += 1,
             Ok(Completion::Busy) => {}
             // What its owner would be told: it stays open, or has ended.

@@ -1,21 +1,17 @@
-//! A store for tests: started in one line, gone when dropped, and failing where and how a test wants it to.
+//! What can go wrong with a request where a test wants it to, by script or by chance.
 
 use std::collections::HashMap;
-use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Method;
 use http::request::Parts;
 use parking_lot::Mutex;
-use tempfile::TempDir;
+use tokio::sync::watch;
 use tracing::warn;
 
-use crate::config::StoreConfig;
 use crate::disk::Disk;
-use crate::error::StoreError;
-use crate::keys::Credentials;
-use crate::server::Store;
 
 /// What goes wrong with a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,8 +29,27 @@ pub enum Fault {
     },
     /// `500 InternalError`, nothing done.
     InternalError,
-    /// `200` with an `<Error>` in the body, nothing done; as S3 does when a Complete fails late.
-    ErrorIn200,
+    /// `400 InvalidPart`, nothing done.
+    InvalidPart,
+    /// An answer that is not what S3's should be, after the request had its effect, or instead of it. Not to HEAD, whose answer
+    /// has no body.
+    Garbled {
+        /// What comes.
+        answer: Garbled,
+        /// Whether the request had its effect.
+        done: bool,
+    },
+    /// ETags in the answer, of parts or of the object, are none that the store has given.
+    OtherEtags,
+    /// A list of parts without its last one: as it was before that arrived.
+    StaleList,
+    /// A page of parts that says that another follows, by the marker that led to this one.
+    RepeatMarker,
+    /// The request waits, before or after its effect, until [`DevStore::release`](crate::DevStore::release).
+    Hold {
+        /// Whether it has had its effect by then.
+        done: bool,
+    },
     /// The request is served, after this time.
     Delay(Duration),
     /// The open uploads of the key vanish, as if a lifecycle rule had aborted them; the request is served thereafter. For a
@@ -42,15 +57,31 @@ pub enum Fault {
     Forget,
 }
 
+/// An answer that is not what S3's should be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Garbled {
+    /// `200` with an `<Error>` in the body; as S3 does when a Complete fails late.
+    Error,
+    /// `200` without a body.
+    Empty,
+    /// `200` with a web page, as a proxy may answer.
+    Html,
+    /// The right body, but white space before its XML declaration.
+    SpaceBefore,
+    /// The right body, and the connection cut after so many bytes of it.
+    CutAt(usize),
+}
+
 /// Which requests, and how many of them.
 #[derive(Clone, Copy, Debug)]
 pub struct When {
-    point: Point,
+    pub(crate) point: Point,
+    after: u64,
     times: u64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Point {
+pub(crate) enum Point {
     Create,
     Part(u16),
     AnyPart,
@@ -64,7 +95,20 @@ enum Point {
 
 impl When {
     const fn once(point: Point) -> Self {
-        Self { point, times: 1 }
+        Self {
+            point,
+            after: 0,
+            times: 1,
+        }
+    }
+
+    /// Not the next `requests` of them, but those that come then.
+    #[must_use]
+    pub const fn after(self, requests: u64) -> Self {
+        Self {
+            after: requests,
+            ..self
+        }
     }
 
     /// The next `times` of them, rather than the next one.
@@ -125,34 +169,116 @@ pub const fn put() -> When {
     When::once(Point::Put)
 }
 
+/// Whether a held request may go on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Gate {
+    /// None is held.
+    #[default]
+    Open,
+    /// One is.
+    Held,
+    /// The one that is shall be cut.
+    Cut,
+}
+
+/// Faults by chance.
+#[derive(Debug)]
+pub(crate) struct Storm {
+    state: u64,
+    per_mille: u16,
+    faults: Vec<Fault>,
+}
+
+impl Storm {
+    pub(crate) fn new(seed: u64, per_mille: u16, faults: &[Fault]) -> Self {
+        Self {
+            state: seed,
+            per_mille,
+            faults: faults.to_vec(),
+        }
+    }
+
+    fn strike(&mut self) -> Option<Fault> {
+        let struck = self.next() % 1000 < u64::from(self.per_mille);
+        let which = usize::try_from(self.next())
+            .unwrap_or_default()
+            .checked_rem(self.faults.len())?;
+        self.faults.get(which).copied().filter(|_| struck)
+    }
+
+    /// SplitMix64 (Steele, Lea and Flood 2014): enough for choosing.
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) & (u64::MAX >> 1)
+    }
+}
+
 /// What has been asked to go wrong, and what has arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    waiting: Mutex<Vec<(Fault, When)>>,
-    arrived: Mutex<HashMap<Point, u64>>,
+    pub(crate) waiting: Mutex<Vec<(Fault, When)>>,
+    pub(crate) storm: Mutex<Option<Storm>>,
+    pub(crate) arrived: Mutex<HashMap<Point, u64>>,
+    pub(crate) requests: AtomicU64,
+    /// Parts in a page of ListParts; 0 for as many as are asked for.
+    pub(crate) page: AtomicUsize,
+    pub(crate) gate: watch::Sender<Gate>,
 }
 
 impl Faults {
-    /// Counts a request, and takes the first fault that waits for it.
+    /// Counts a request, and takes the first fault that waits for it, or one by chance.
     pub(crate) fn arrival(&self, head: &Parts) -> Option<Fault> {
         let points = points(head);
+        if points.is_empty() {
+            return None;
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let mut arrived = self.arrived.lock();
         for point in &points {
             *arrived.entry(*point).or_default() += 1;
         }
         drop(arrived);
-        let mut waiting = self.waiting.lock();
-        let (fault, when) = waiting
-            .iter_mut()
-            .find(|(_, when)| when.times > 0 && points.contains(&when.point))?;
-        when.times = if when.times == u64::MAX {
-            u64::MAX
+        if let Some(fault) = self.scripted(&points) {
+            return Some(fault);
+        }
+        // Whoever looks at objects and puts them beside the uploads under test is left alone.
+        let spared = points.iter().any(|point| matches!(point, Point::Get | Point::Put));
+        if spared {
+            None
         } else {
-            when.times - 1
-        };
-        let fault = *fault;
+            self.storm.lock().as_mut()?.strike()
+        }
+    }
+
+    fn scripted(&self, points: &[Point]) -> Option<Fault> {
+        let mut waiting = self.waiting.lock();
+        let mut struck = None;
+        for (fault, when) in waiting.iter_mut().filter(|(_, when)| points.contains(&when.point)) {
+            if when.after > 0 {
+                when.after -= 1;
+            } else if struck.is_none() && when.times > 0 {
+                when.times = if when.times == u64::MAX {
+                    u64::MAX
+                } else {
+                    when.times - 1
+                };
+                struck = Some(*fault);
+            }
+        }
         waiting.retain(|(_, when)| when.times > 0);
-        Some(fault)
+        struck
+    }
+
+    /// Holds a request until it is released. Answers whether it may go on.
+    pub(crate) async fn hold(&self) -> bool {
+        let mut gate = self.gate.subscribe();
+        self.gate.send_replace(Gate::Held);
+        let released = gate.wait_for(|gate| *gate != Gate::Held).await;
+        let cut = released.is_ok_and(|gate| *gate == Gate::Cut);
+        self.gate.send_replace(Gate::Open);
+        !cut
     }
 
     /// Aborts every upload of the key that the path names.
@@ -199,99 +325,5 @@ fn points(head: &Parts) -> Vec<Point> {
         Method::GET if of_object => vec![Point::Get],
         Method::PUT if of_object => vec![Point::Put],
         _ => Vec::new(),
-    }
-}
-
-/// A store in a temporary directory, on a free port of 127.0.0.1, with random credentials, the bucket `uploads`, and no
-/// waiting for the disk. Dropped, it stops and takes its directory with it.
-#[derive(Debug)]
-pub struct DevStore {
-    store: Store,
-    credentials: Credentials,
-    region: String,
-    faults: Arc<Faults>,
-    // Below the store: fields are dropped in order, and the directory goes last.
-    dir: TempDir,
-}
-
-impl DevStore {
-    /// The bucket that is there.
-    pub const BUCKET: &str = "uploads";
-
-    /// Starts one.
-    ///
-    /// # Errors
-    /// There is no temporary directory to be had, or what [`Store::start`] says.
-    pub async fn start() -> Result<Self, StoreError> {
-        Self::start_with(|_| ()).await
-    }
-
-    /// Starts one whose settings `change` has been over, such as `min_part_size`.
-    ///
-    /// # Errors
-    /// As [`DevStore::start`].
-    pub async fn start_with(change: impl FnOnce(&mut StoreConfig)) -> Result<Self, StoreError> {
-        let dir = tempfile::tempdir().map_err(|source| StoreError::Directory {
-            doing: "create a directory in",
-            path: std::env::temp_dir(),
-            source,
-        })?;
-        let mut config = StoreConfig::new(dir.path().join("store"), Credentials::random()?);
-        config.buckets = vec![Self::BUCKET.to_owned()];
-        config.sync = false;
-        change(&mut config);
-        let (credentials, region) = (config.keys.owner().clone(), config.region.clone());
-        let faults = Arc::new(Faults::default());
-        Ok(Self {
-            store: Store::start_with(config, Some(Arc::clone(&faults))).await?,
-            credentials,
-            region,
-            faults,
-            dir,
-        })
-    }
-
-    /// Who may do everything.
-    pub fn credentials(&self) -> &Credentials {
-        &self.credentials
-    }
-
-    /// The bucket that is there.
-    pub fn bucket(&self) -> &'static str {
-        Self::BUCKET
-    }
-
-    /// The region that V4 signatures must name.
-    pub fn region(&self) -> &str {
-        &self.region
-    }
-
-    /// The directory that goes with it.
-    pub fn dir(&self) -> &std::path::Path {
-        self.dir.path()
-    }
-
-    /// Has `fault` strike the requests that `when` names. Of several that fit, the one injected first strikes.
-    pub fn inject(&self, fault: Fault, when: When) {
-        self.faults.waiting.lock().push((fault, when));
-    }
-
-    /// Forgets the faults that have not struck.
-    pub fn clear_faults(&self) {
-        self.faults.waiting.lock().clear();
-    }
-
-    /// How many such requests have arrived, struck or not, refused or not.
-    #[allow(clippy::needless_pass_by_value)] // `attempts(part(3))` reads as it is meant.
-    pub fn attempts(&self, when: When) -> u64 {
-        self.faults.arrived.lock().get(&when.point).copied().unwrap_or_default()
-    }
-}
-
-impl Deref for DevStore {
-    type Target = Store;
-
-    fn deref(&self) -> &Store {
-        &self.store
     }
 }

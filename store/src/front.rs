@@ -27,6 +27,7 @@ use crate::filter::{Expected, Refusal, is_post_form, refuse};
 use crate::form::Forms;
 use crate::keys::Keys;
 use crate::sigv2::bucket_of_host;
+use crate::tamper;
 
 /// All that stands between a connection and the disk.
 pub(crate) struct Front {
@@ -100,7 +101,13 @@ impl Front {
             .get(header::CONTENT_LENGTH)
             .is_none_or(|length| length == "0");
 
-        let mut answer = match before(strike.as_ref(), &self.disk, &head).await? {
+        let page = self
+            .faults
+            .as_ref()
+            .map_or(0, |faults| faults.page.load(Ordering::Relaxed));
+        let asked = strike.is_some() || page > 0;
+        let asked = asked.then(|| head.clone());
+        let mut answer = match self.before(strike.as_ref(), &head).await? {
             Some(answer) => {
                 drop(body);
                 answer
@@ -133,7 +140,13 @@ impl Front {
                 answer
             }
         };
-        after(strike.as_ref(), &self.disk, &path).await?;
+        self.after(strike.as_ref(), &path).await?;
+        if let Some(head) = asked {
+            if page > 0 {
+                answer = tamper::first_page(page, answer);
+            }
+            answer = tamper::tampered(strike.as_ref(), &head, answer);
+        }
 
         let failed = !answer.status().is_success() && !answer.status().is_redirection();
         if failed && !expects {
@@ -159,6 +172,66 @@ impl Front {
             "answered"
         );
         Ok(answer)
+    }
+
+    /// What a fault does before the request has any effect; an answer, if it is to have none.
+    async fn before(&self, strike: Option<&Fault>, head: &Parts) -> Result<Option<Response<Body>>, Cut> {
+        match strike {
+            Some(Fault::CutConnection) => Err(Cut),
+            Some(Fault::SlowDown { retry_after }) => {
+                let mut answer = refused(&SLOW_DOWN);
+                if let Some(seconds) = retry_after.map(|after| after.as_secs()) {
+                    answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+                }
+                Ok(Some(answer))
+            }
+            Some(Fault::InternalError) => Ok(Some(refused(&INTERNAL_ERROR))),
+            Some(Fault::InvalidPart) => Ok(Some(refused(&INVALID_PART))),
+            Some(Fault::Garbled {
+                answer: how,
+                done: false,
+            }) if head.method != Method::HEAD => Ok(Some(tamper::garbled(*how, failed_with_200()))),
+            Some(Fault::Delay(time)) => {
+                tokio::time::sleep(*time).await;
+                Ok(None)
+            }
+            Some(Fault::Forget) => {
+                Faults::forget(Arc::clone(&self.disk), head.uri.path().to_owned()).await;
+                Ok(None)
+            }
+            Some(Fault::Hold { done: false }) => self.hold().await.map(|()| None),
+            Some(
+                Fault::FlipOneBit
+                | Fault::CutAfterEffect
+                | Fault::Garbled { .. }
+                | Fault::OtherEtags
+                | Fault::StaleList
+                | Fault::RepeatMarker
+                | Fault::Hold { done: true },
+            )
+            | None => Ok(None),
+        }
+    }
+
+    /// What a fault does once the request has had its effect.
+    async fn after(&self, strike: Option<&Fault>, path: &str) -> Result<(), Cut> {
+        match strike {
+            Some(Fault::CutAfterEffect) => Err(Cut),
+            // For a create the upload to forget is there only now.
+            Some(Fault::Forget) => {
+                Faults::forget(Arc::clone(&self.disk), path.to_owned()).await;
+                Ok(())
+            }
+            Some(Fault::Hold { done: true }) => self.hold().await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn hold(&self) -> Result<(), Cut> {
+        match &self.faults {
+            Some(faults) if !faults.hold().await => Err(Cut),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The rules of the bucket that the request is for.
@@ -192,52 +265,22 @@ pub(crate) const INTERNAL_ERROR: Refusal = refuse(
     "InternalError",
     "We encountered an internal error. Please try again.",
 );
+const INVALID_PART: Refusal = refuse(
+    StatusCode::BAD_REQUEST,
+    "InvalidPart",
+    "One or more of the specified parts could not be found.",
+);
 const SLOW_DOWN: Refusal = refuse(
     StatusCode::SERVICE_UNAVAILABLE,
     "SlowDown",
     "Please reduce your request rate.",
 );
 
-/// What a fault does before the request has any effect; an answer, if it is to have none.
-async fn before(strike: Option<&Fault>, disk: &Arc<Disk>, head: &Parts) -> Result<Option<Response<Body>>, Cut> {
-    match strike {
-        Some(Fault::CutConnection) => Err(Cut),
-        Some(Fault::SlowDown { retry_after }) => {
-            let mut answer = refused(&SLOW_DOWN);
-            if let Some(seconds) = retry_after.map(|after| after.as_secs()) {
-                answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-            }
-            Ok(Some(answer))
-        }
-        Some(Fault::InternalError) => Ok(Some(refused(&INTERNAL_ERROR))),
-        Some(Fault::ErrorIn200) => {
-            let mut answer = refused(&INTERNAL_ERROR);
-            *answer.status_mut() = StatusCode::OK;
-            Ok(Some(answer))
-        }
-        Some(Fault::Delay(time)) => {
-            tokio::time::sleep(*time).await;
-            Ok(None)
-        }
-        Some(Fault::Forget) => {
-            Faults::forget(Arc::clone(disk), head.uri.path().to_owned()).await;
-            Ok(None)
-        }
-        Some(Fault::FlipOneBit | Fault::CutAfterEffect) | None => Ok(None),
-    }
-}
-
-/// What a fault does once the request has had its effect.
-async fn after(strike: Option<&Fault>, disk: &Arc<Disk>, path: &str) -> Result<(), Cut> {
-    match strike {
-        Some(Fault::CutAfterEffect) => Err(Cut),
-        // For a create the upload to forget is there only now.
-        Some(Fault::Forget) => {
-            Faults::forget(Arc::clone(disk), path.to_owned()).await;
-            Ok(())
-        }
-        Some(_) | None => Ok(()),
-    }
+/// An error in an answer of success, as S3 gives it where it has begun to answer before it knows.
+pub(crate) fn failed_with_200() -> Response<Body> {
+    let mut answer = refused(&INTERNAL_ERROR);
+    *answer.status_mut() = StatusCode::OK;
+    answer
 }
 
 fn preflighted(rules: &[CorsRule], head: &Parts) -> Response<Body> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
@@ -28,6 +29,11 @@ pub struct Object {
     pub content_type: Option<String>,
     /// Its user metadata, names without `x-amz-meta-`.
     pub metadata: HashMap<String, String>,
+}
+
+/// Without the SDK's own retries.
+fn once() -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::Config::builder().retry_config(RetryConfig::disabled())
 }
 
 impl Bucket {
@@ -105,6 +111,25 @@ impl Bucket {
     pub async fn create_upload(&self, key: &str) -> String {
         let create = self.client.create_multipart_upload().bucket(&self.name).key(key);
         create.send().await.unwrap().upload_id.unwrap()
+    }
+
+    /// Puts a part there without the broker, once, if the store takes it.
+    pub async fn put_part(&self, key: &str, upload_id: &str, number: u16, bytes: &[u8]) {
+        let put = self
+            .client
+            .upload_part()
+            .bucket(&self.name)
+            .key(key)
+            .upload_id(upload_id);
+        let put = put.part_number(number.into()).body(bytes.to_vec().into());
+        let _ = put.customize().config_override(once()).send().await;
+    }
+
+    /// Has the store forget an upload, if it still knows it; asked once.
+    pub async fn abort_upload(&self, key: &str, upload_id: &str) {
+        let abort = self.client.abort_multipart_upload().bucket(&self.name).key(key);
+        let abort = abort.upload_id(upload_id).customize().config_override(once());
+        let _ = abort.send().await;
     }
 
     /// What the store calls the one open upload of this key.

@@ -22,7 +22,10 @@ pub async fn abort(broker: Shared, principal: Principal, id: Path<String>) -> Re
 
 /// Ends the upload in the ledger first, so that nobody completes it any more, then in the store: both, whether or not the
 /// caller waits for it.
-pub(super) async fn give_up(broker: Shared, session: Session) -> Result<(), ApiError> {
+///
+/// # Errors
+/// As [`abort`], for an upload that is the caller's.
+pub async fn give_up(broker: Shared, session: Session) -> Result<(), ApiError> {
     to_its_end(async move { end(&broker, &session).await }).await
 }
 

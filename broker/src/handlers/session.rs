@@ -26,7 +26,8 @@ pub async fn owned(broker: &Broker, principal: &Principal, id: &str) -> Result<S
         .ok_or(ApiError::NoSuchUpload)
 }
 
-/// The caller's upload of this id, as it was when parts could still be sent; whether they still can, [`still_open`] tells.
+/// The caller's upload of this id, as it was when parts could still be sent; whether they still can, the ledger tells when
+/// they are declared.
 ///
 /// # Errors
 /// As [`owned`], or the upload is no longer open.
@@ -38,19 +39,17 @@ pub async fn open(broker: &Broker, principal: &Principal, id: &str) -> Result<Ar
         .await?
         .filter(|session| session.owner == *principal)
         .ok_or(ApiError::NoSuchUpload)?;
-    still_open(Some(session.state_at(broker.clock.now())))?;
-    Ok(session)
+    match session.state_at(broker.clock.now()) {
+        UploadState::Open => Ok(session),
+        state => Err(not_open(state)),
+    }
 }
 
-/// Refuses an upload in a state in which no part can be sent.
-///
-/// # Errors
-/// What the caller is told.
-pub fn still_open(state: Option<UploadState>) -> Result<(), ApiError> {
+/// What the caller is told of an upload in a state in which no part can be sent.
+pub fn not_open(state: UploadState) -> ApiError {
     match state {
-        Some(UploadState::Open) => Ok(()),
-        Some(UploadState::Completing) => Err(ApiError::UploadBusy),
-        Some(ended @ (UploadState::Completed | UploadState::Aborted)) => Err(ApiError::UploadEnded(ended)),
-        Some(UploadState::Expired) | None => Err(ApiError::NoSuchUpload),
+        UploadState::Completing | UploadState::Open => ApiError::UploadBusy,
+        UploadState::Completed | UploadState::Aborted => ApiError::UploadEnded(state),
+        UploadState::Expired => ApiError::NoSuchUpload,
     }
 }

@@ -7,11 +7,14 @@ use actix_web::{HttpRequest, HttpResponse};
 use shared::api::{MAX_PARTS_PER_SIGN, SignParts, SignedPart, SignedParts};
 
 use super::{body, session};
-use crate::app::Shared;
+use crate::app::{Broker, Shared};
 use crate::error::ApiError;
-use crate::ledger::Digests;
+use crate::ledger::{Declared, Digests};
 use crate::principal::Principal;
 use crate::sign::Part;
+
+/// How often an upload is looked up that is begun anew at the store just then.
+const TRIES: u32 = 3;
 
 /// Records the MD5s and signs the parts, in the order asked. No store call.
 ///
@@ -24,7 +27,8 @@ pub async fn sign_parts(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let session = session::open(&broker, &principal, &id).await?;
+    // Before anything of the body is read: whose upload this is.
+    session::open(&broker, &principal, &id).await?;
     let SignParts { parts: asked } = body::json(&request, payload).await?;
     if asked.is_empty() || asked.len() > MAX_PARTS_PER_SIGN {
         return Err(ApiError::TooManyParts {
@@ -44,29 +48,46 @@ pub async fn sign_parts(
             size: part.size,
         })
         .collect();
-    let now = broker.clock.now();
-    let grant = broker
-        .policy
-        .admit_parts(&session, parts, broker.policy.url_life, now)?;
-    let declared: Digests = grant
-        .parts()
-        .iter()
-        .filter_map(|part| Some((part.number, part.md5?)))
-        .collect();
-    let (mut signer, grant) = broker.signer(grant).await?;
-    session::still_open(broker.ledger.declare(&session.id, declared, now).await?)?;
-    let expires_at = now + grant.expires_in();
-    let urls = signer.urls(grant.parts());
-    let parts = grant.parts().iter().zip(urls).map(|(part, url)| SignedPart {
-        number: part.number,
-        method: "PUT".to_owned(),
-        url,
-        headers: part.headers(),
-        expires_at,
-        expires_in: grant.expires_in().as_secs(),
-    });
-    Ok(HttpResponse::Ok().json(SignedParts {
-        parts: parts.collect(),
-        server_time: now,
-    }))
+    Ok(HttpResponse::Ok().json(sign(&broker, &principal, &id, parts).await?))
+}
+
+/// Signs these parts of the caller's upload, once their MD5s are recorded.
+///
+/// # Errors
+/// As [`sign_parts`].
+pub async fn sign(broker: &Broker, principal: &Principal, id: &str, parts: Vec<Part>) -> Result<SignedParts, ApiError> {
+    for _ in 0..TRIES {
+        let session = session::open(broker, principal, id).await?;
+        let now = broker.clock.now();
+        let grant = broker
+            .policy
+            .admit_parts(&session, parts.clone(), broker.policy.url_life, now)?;
+        let declared: Digests = grant
+            .parts()
+            .iter()
+            .filter_map(|part| Some((part.number, part.md5?)))
+            .collect();
+        match broker.ledger.declare(&session, declared, now).await? {
+            Declared::Recorded => {}
+            Declared::BegunAgain => continue,
+            Declared::NotOpen(state) => return Err(session::not_open(state)),
+            Declared::Unknown => return Err(ApiError::NoSuchUpload),
+        }
+        let (mut signer, grant) = broker.signer(grant).await?;
+        let expires_at = now + grant.expires_in();
+        let urls = signer.urls(grant.parts());
+        let parts = grant.parts().iter().zip(urls).map(|(part, url)| SignedPart {
+            number: part.number,
+            method: "PUT".to_owned(),
+            url,
+            headers: part.headers(),
+            expires_at,
+            expires_in: grant.expires_in().as_secs(),
+        });
+        return Ok(SignedParts {
+            parts: parts.collect(),
+            server_time: now,
+        });
+    }
+    Err(ApiError::UploadBusy)
 }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::digests::Digests;
 use super::session::state;
-use super::{Ledger, LedgerError, millis, placeholders};
+use super::{Ledger, LedgerError, Session, millis, placeholders};
 
 /// Requests in one transaction. Each has a page or two of 4 KiB.
 const AT_ONCE: usize = 128;
@@ -30,9 +30,40 @@ pub(super) struct Declaring {
 #[derive(Debug)]
 struct Waiting {
     id: UploadId,
+    store_upload_id: Option<String>,
     declared: Digests,
     now: OffsetDateTime,
-    answer: oneshot::Sender<Result<Option<UploadState>, LedgerError>>,
+    answer: oneshot::Sender<Result<Declared, LedgerError>>,
+}
+
+/// What came of declaring.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Declared {
+    /// It is recorded: the upload is open, and as it was recalled.
+    Recorded,
+    /// It is not, since the upload is in this state.
+    NotOpen(UploadState),
+    /// It is not, since the upload has been begun anew at the store since: it has to be recalled again.
+    BegunAgain,
+    /// There is no such upload.
+    Unknown,
+}
+
+/// What the ledger says of an upload now.
+struct Standing {
+    state: UploadState,
+    store_upload_id: Option<String>,
+}
+
+impl Waiting {
+    fn found(&self, standings: &HashMap<String, Standing>) -> Declared {
+        match standings.get(self.id.as_str()) {
+            None => Declared::Unknown,
+            Some(standing) if standing.state != UploadState::Open => Declared::NotOpen(standing.state),
+            Some(standing) if standing.store_upload_id != self.store_upload_id => Declared::BegunAgain,
+            Some(_) => Declared::Recorded,
+        }
+    }
 }
 
 impl Declaring {
@@ -51,20 +82,21 @@ impl Declaring {
 }
 
 impl Ledger {
-    /// Records what a client declares for the parts that it is about to send; other parts keep theirs. Answers the state that
-    /// the upload is in, if there is one of this id: recorded it is only while that is [`UploadState::Open`].
+    /// Records what a client declares for the parts that it is about to send; other parts keep theirs. `session` may be as
+    /// [`Ledger::recall`] gave it.
     ///
     /// # Errors
     /// The database did not answer; it may have been recorded, which is harmless: it can be declared again.
     pub async fn declare(
         &self,
-        id: &UploadId,
+        session: &Session,
         declared: Digests,
         now: OffsetDateTime,
-    ) -> Result<Option<UploadState>, LedgerError> {
+    ) -> Result<Declared, LedgerError> {
         let (answer, answered) = oneshot::channel();
         self.declaring.push(Waiting {
-            id: id.clone(),
+            id: session.id.clone(),
+            store_upload_id: session.store_upload_id.clone(),
             declared,
             now,
             answer,
@@ -84,9 +116,13 @@ impl Ledger {
         }
         match self.record(&batch).await {
             Ok(states) => {
-                for Waiting { id, answer, .. } in batch {
+                for waiting in batch {
+                    let declared = waiting.found(&states);
+                    if declared != Declared::Recorded {
+                        self.forget(&waiting.id);
+                    }
                     // Whoever has gone away needs no answer.
-                    _ = answer.send(Ok(states.get(id.as_str()).copied()));
+                    _ = waiting.answer.send(Ok(declared));
                 }
             }
             Err(error) => {
@@ -99,14 +135,14 @@ impl Ledger {
         }
     }
 
-    /// The states of the uploads named; what is declared for those that are open is recorded.
-    async fn record(&self, batch: &[Waiting]) -> Result<HashMap<String, UploadState>, LedgerError> {
+    /// How the uploads named stand; what is declared for those that are open is recorded.
+    async fn record(&self, batch: &[Waiting]) -> Result<HashMap<String, Standing>, LedgerError> {
         let mut transaction = self.pool.begin_with(self.database.begin_to_write()).await?;
         let mut named: BTreeMap<&str, OffsetDateTime> = BTreeMap::new();
         named.extend(batch.iter().map(|waiting| (waiting.id.as_str(), waiting.now)));
         let states = self.states(&mut transaction, &named).await?;
         let mut pages: BTreeMap<(String, i64), Vec<u8>> = BTreeMap::new();
-        let open = |waiting: &&Waiting| states.get(waiting.id.as_str()) == Some(&UploadState::Open);
+        let open = |waiting: &&Waiting| waiting.found(&states) == Declared::Recorded;
         for waiting in batch.iter().filter(open) {
             for (page, _) in waiting.declared.pages() {
                 pages.insert((waiting.id.to_string(), page), Vec::new());
@@ -125,14 +161,14 @@ impl Ledger {
         Ok(states)
     }
 
-    /// The states of these uploads at these instants; nobody else changes them, or declares for them, before the transaction ends.
+    /// How these uploads stand at these instants; nobody else changes them, or declares for them, before the transaction ends.
     async fn states(
         &self,
         connection: &mut AnyConnection,
         named: &BTreeMap<&str, OffsetDateTime>,
-    ) -> Result<HashMap<String, UploadState>, LedgerError> {
+    ) -> Result<HashMap<String, Standing>, LedgerError> {
         let statement = format!(
-            "SELECT id, state, expires_at FROM uploads WHERE id IN ({}) ORDER BY id{}",
+            "SELECT id, state, expires_at, store_upload_id FROM uploads WHERE id IN ({}) ORDER BY id{}",
             placeholders::values(0, named.len()),
             self.database.for_update()
         );
@@ -149,7 +185,8 @@ impl Ledger {
                 }
                 state => state,
             };
-            states.insert(id, state);
+            let store_upload_id = row.try_get("store_upload_id")?;
+            states.insert(id, Standing { state, store_upload_id });
         }
         Ok(states)
     }

@@ -41,6 +41,8 @@ pub enum LeaseOutcome {
 impl Lease {
     /// How long a lease holds unless it is renewed.
     pub const LIFE: Duration = Duration::from_secs(30);
+    /// How often an upload that the store loses is begun there anew: more is a store that keeps nothing.
+    pub const BEGUN_AGAIN: i64 = 3;
 }
 
 impl Ledger {
@@ -139,6 +141,27 @@ impl Ledger {
         .bind(lease.holder.as_str())
         .bind(state)
         .bind(until.map(millis))
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Records that the upload, which the store had lost under its name `lost`, was begun there anew as `begun`. Answers whether
+    /// it did: only for the lease's holder, and at most [`Lease::BEGUN_AGAIN`] times for one upload.
+    ///
+    /// # Errors
+    /// The database did not answer; the upload is as it was.
+    pub async fn begin_again(&self, lease: &Lease, lost: &str, begun: &str) -> Result<bool, LedgerError> {
+        self.forget(&lease.id);
+        let done = sqlx::query(
+            "UPDATE uploads SET store_upload_id = $4, begun_again = begun_again + 1 WHERE id = $1 AND state = 'completing' \
+             AND lease_holder = $2 AND store_upload_id = $3 AND begun_again < $5",
+        )
+        .bind(lease.id.as_str())
+        .bind(lease.holder.as_str())
+        .bind(lost)
+        .bind(begun)
+        .bind(Lease::BEGUN_AGAIN)
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected() == 1)

@@ -26,6 +26,7 @@ use sqlx::{AnyPool, Executor, Row};
 use time::OffsetDateTime;
 
 pub use database::sqlite_url;
+pub use declare::Declared;
 pub use digests::Digests;
 pub use duty::Duty;
 pub use lease::{Lease, LeaseOutcome};

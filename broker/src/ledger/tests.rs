@@ -10,7 +10,7 @@ use shared::{ETag, MIB, Md5Digest, PartNumber, PartSizes, UploadId};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
-use super::{Digests, Duty, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
+use super::{Declared, Digests, Duty, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
 use crate::policy::{CreateGrant, Destination, Policy, SmallGrant, UploadRandom};
 use crate::principal::Principal;
 
@@ -359,18 +359,19 @@ async fn an_aborted_or_expired_upload_is_not_completed(fresh: Fresh) {
 async fn windows_declared_at_once_lose_nothing(fresh: Fresh) {
     let id = fresh.admit().await;
     let digest = |number: u64| Md5Digest::from_bytes([u8::try_from(number % 255).unwrap() + 1; 16]);
+    let session = fresh.ledger.find(&id).await.unwrap().unwrap();
     let mut declaring = tokio::task::JoinSet::new();
     for window in 0..40_u64 {
-        let (ledger, id) = (fresh.ledger.clone(), id.clone());
+        let (ledger, session) = (fresh.ledger.clone(), session.clone());
         let window: Digests = (window * 16 + 1..=window * 16 + 16)
             .map(|number| (part(number), digest(number)))
             .collect();
-        declaring.spawn(async move { ledger.declare(&id, window, NOW).await.unwrap() });
+        declaring.spawn(async move { ledger.declare(&session, window, NOW).await.unwrap() });
     }
     declaring.join_all().await;
     fresh
         .ledger
-        .declare(&id, [(part(5), Md5Digest::EMPTY)].into_iter().collect(), NOW)
+        .declare(&session, [(part(5), Md5Digest::EMPTY)].into_iter().collect(), NOW)
         .await
         .unwrap();
 
@@ -466,19 +467,29 @@ async fn a_principal_sees_its_own_open_uploads(fresh: Fresh) {
 
 async fn nothing_is_declared_for_an_upload_that_is_not_open(fresh: Fresh) {
     let id = fresh.admit().await;
-    let (ledger, other) = (&fresh.ledger, UploadId::from_random([8; 24]));
-    let declare = async |id: &UploadId, now| {
+    let (ledger, session) = (&fresh.ledger, fresh.ledger.find(&id).await.unwrap().unwrap());
+    let declare = async |session: &Session, now| {
         let digests = [(part(1), Md5Digest::EMPTY)].into_iter().collect();
-        ledger.declare(id, digests, now).await.unwrap()
+        ledger.declare(session, digests, now).await.unwrap()
     };
-    assert_eq!(declare(&other, NOW).await, None);
+    let mut other = session.clone();
+    other.id = UploadId::from_random([8; 24]);
+    assert_eq!(declare(&other, NOW).await, Declared::Unknown);
     let end = NOW + Duration::from_hours(1);
-    assert_eq!(declare(&id, end).await, Some(UploadState::Expired));
+    assert_eq!(declare(&session, end).await, Declared::NotOpen(UploadState::Expired));
     let lease = fresh.lease(&id, "first", NOW).await;
-    assert_eq!(declare(&id, NOW).await, Some(UploadState::Completing));
-    assert_eq!(ledger.digests(&id).await.unwrap(), Digests::default());
+    assert_eq!(declare(&session, NOW).await, Declared::NotOpen(UploadState::Completing));
+    assert!(ledger.begin_again(&lease, "store-id", "another").await.unwrap());
+    assert!(
+        !ledger.begin_again(&lease, "store-id", "a third").await.unwrap(),
+        "once for one loss"
+    );
     assert!(ledger.give_back(&lease).await.unwrap());
-    assert_eq!(declare(&id, NOW).await, Some(UploadState::Open));
+    assert_eq!(declare(&session, NOW).await, Declared::BegunAgain);
+    assert_eq!(ledger.digests(&id).await.unwrap(), Digests::default());
+    let session = ledger.recall(&id).await.unwrap().unwrap();
+    assert_eq!(session.store_upload_id.as_deref(), Some("another"));
+    assert_eq!(declare(&session, NOW).await, Declared::Recorded);
     assert_eq!(ledger.digests(&id).await.unwrap().get(part(1)), Some(Md5Digest::EMPTY));
 }
 

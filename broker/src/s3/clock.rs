@@ -20,14 +20,39 @@ const BELIEVABLE: Duration = Duration::days(1);
 pub struct Clock {
     /// Seconds that the store is ahead.
     store_ahead: Arc<AtomicI64>,
-    /// Seconds that tests have moved this clock ahead.
+    /// Milliseconds that tests have moved this clock ahead.
     moved: Arc<AtomicI64>,
+    /// Whether a pause moves this clock instead of taking its time.
+    jumps: bool,
 }
 
 impl Clock {
+    /// A clock for tests, whose pauses are over at once and move it ahead.
+    pub fn jumping() -> Self {
+        Self {
+            jumps: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether pauses are over at once.
+    pub(super) fn jumps(&self) -> bool {
+        self.jumps
+    }
+
+    /// Waits until so much time has passed on this clock.
+    pub async fn pause(&self, time: std::time::Duration) {
+        if self.jumps {
+            self.advance(time);
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(time).await;
+        }
+    }
+
     /// The broker's time, in whole milliseconds as the ledger keeps it.
     pub fn now(&self) -> OffsetDateTime {
-        let now = OffsetDateTime::now_utc() + Duration::seconds(self.moved.load(Ordering::Relaxed));
+        let now = OffsetDateTime::now_utc() + Duration::milliseconds(self.moved.load(Ordering::Relaxed));
         now.replace_millisecond(now.millisecond()).unwrap_or(now)
     }
 
@@ -44,7 +69,7 @@ impl Clock {
     /// Moves this clock, for tests of what happens when time has passed.
     pub fn advance(&self, by: std::time::Duration) {
         self.moved
-            .fetch_add(i64::try_from(by.as_secs()).unwrap_or(i64::MAX), Ordering::Relaxed);
+            .fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     /// Takes note of a store's `Date`, and answers whether it can be believed.

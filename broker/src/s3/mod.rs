@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::operation::head_bucket::HeadBucketError;
@@ -59,13 +59,14 @@ pub struct Head {
 impl StoreClient {
     /// A client for the store at `endpoint`, or for Amazon S3 itself.
     pub fn new(config: &aws_config::SdkConfig, endpoint: Option<&str>, addressing: Addressing, clock: Clock) -> Self {
+        let jumps = clock.jumps();
         let mut builder = aws_sdk_s3::config::Builder::from(config)
             .behavior_version(BehaviorVersion::latest())
             .force_path_style(addressing == Addressing::Path)
             // What an SDK would add by default, stores that are not Amazon's refuse or ignore.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .retry_config(RetryConfig::standard().with_max_attempts(3))
+            .retry_config(retries())
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(Duration::from_secs(5))
@@ -74,6 +75,13 @@ impl StoreClient {
                     .build(),
             )
             .interceptor(clock::ReadDate(clock));
+        if jumps {
+            // Nor do the SDK's own pauses take time then, and what it has for retries is not shared with the whole process.
+            let own = RetryPartition::custom("own").token_bucket(TokenBucket::default());
+            builder = builder
+                .retry_config(retries().with_initial_backoff(Duration::ZERO))
+                .retry_partition(own.build());
+        }
         if let Some(endpoint) = endpoint {
             builder = builder.endpoint_url(endpoint);
         }
@@ -102,14 +110,31 @@ impl StoreClient {
     /// # Errors
     /// The store did not begin one, or its answer was lost: then an upload without parts stays behind, which holds no bytes.
     pub async fn create(&self, grant: &CreateGrant) -> Result<String, StoreError> {
+        let properties = Properties {
+            content_type: grant.content_type.clone(),
+            acl: grant.acl.as_deref().map(ObjectCannedAcl::from),
+            metadata: metadata(grant.metadata.clone(), &grant.write_token),
+        };
+        self.begin(&grant.bucket, &grant.key, properties).await
+    }
+
+    /// The same for an upload that was admitted before and that the store has lost: same key, same properties, same write token.
+    ///
+    /// # Errors
+    /// As [`StoreClient::create`].
+    pub async fn create_again(&self, session: &Session) -> Result<String, StoreError> {
+        self.begin(&session.bucket, &session.key, Properties::of(session)).await
+    }
+
+    async fn begin(&self, bucket: &str, key: &ObjectKey, properties: Properties) -> Result<String, StoreError> {
         let created = self
             .client
             .create_multipart_upload()
-            .bucket(&grant.bucket)
-            .key(grant.key.as_str())
-            .set_content_type(grant.content_type.clone())
-            .set_acl(grant.acl.as_deref().map(ObjectCannedAcl::from))
-            .set_metadata(Some(metadata(grant.metadata.clone(), &grant.write_token)))
+            .bucket(bucket)
+            .key(key.as_str())
+            .set_content_type(properties.content_type)
+            .set_acl(properties.acl)
+            .set_metadata(Some(properties.metadata))
             .send()
             .await
             .map_err(|error| StoreError::new("CreateMultipartUpload", &error))?;
@@ -218,14 +243,15 @@ impl StoreClient {
     /// # Errors
     /// The store did not take it, or its answer was lost; putting it again is harmless.
     pub async fn put_empty(&self, session: &Session) -> Result<(), StoreError> {
+        let properties = Properties::of(session);
         self.client
             .put_object()
             .bucket(&session.bucket)
             .key(session.key.as_str())
             .body(ByteStream::from_static(b""))
-            .set_content_type(session.content_type.clone())
-            .set_acl(session.acl.as_deref().map(ObjectCannedAcl::from))
-            .set_metadata(Some(metadata(session.metadata.clone(), &session.write_token)))
+            .set_content_type(properties.content_type)
+            .set_acl(properties.acl)
+            .set_metadata(Some(properties.metadata))
             .send()
             .await
             .map(|_| ())
@@ -238,6 +264,11 @@ impl StoreClient {
     /// The store does not answer, or refuses.
     pub async fn head(&self, bucket: &str, key: &ObjectKey) -> Result<Option<Head>, StoreError> {
         match self.client.head_object().bucket(bucket).key(key.as_str()).send().await {
+            // What is not told is not zero: an object of another size than its parts is the end of its upload.
+            Ok(head) if head.content_length().is_none() => Err(StoreError {
+                operation: "HeadObject",
+                kind: StoreErrorKind::Unknown("the answer has no length".into()),
+            }),
             Ok(head) => Ok(Some(Head {
                 write_token: head.metadata().and_then(|metadata| metadata.get(WRITE_TOKEN)).cloned(),
                 object: StoredObject {
@@ -271,6 +302,28 @@ impl StoreClient {
         match aborted {
             Err(error) if error.kind != StoreErrorKind::NoSuchUpload => Err(error),
             Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// How often the SDK asks again by itself.
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(3)
+}
+
+/// What an object is given when its upload begins.
+struct Properties {
+    content_type: Option<String>,
+    acl: Option<ObjectCannedAcl>,
+    metadata: HashMap<String, String>,
+}
+
+impl Properties {
+    fn of(session: &Session) -> Self {
+        Self {
+            content_type: session.content_type.clone(),
+            acl: session.acl.as_deref().map(ObjectCannedAcl::from),
+            metadata: metadata(session.metadata.clone(), &session.write_token),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use store::fault::{any_part, complete, create, head, list_parts, part, put};
-use store::{DevStore, Fault};
+use store::{DevStore, Fault, Garbled};
 
 use crate::client::{Client, md5_base64};
 
@@ -58,7 +58,11 @@ async fn errors_come_as_often_as_asked_and_do_nothing() {
     let etag = client.part("key", &id, 1, b"body").etag();
     store.inject(Fault::InternalError, list_parts());
     assert_eq!(client.list_parts("key", &id, "0").status, 500);
-    store.inject(Fault::ErrorIn200, complete());
+    let error = Fault::Garbled {
+        answer: Garbled::Error,
+        done: false,
+    };
+    store.inject(error, complete());
     let late = client.complete("key", &id, &[(1, &etag)]);
     assert_eq!((late.status, late.element("Code").as_str()), (200, "InternalError"));
     assert_eq!(client.get("key").status, 404);
@@ -82,4 +86,78 @@ async fn a_forgotten_upload_is_no_such_upload() {
     store.inject(Fault::Forget, create());
     let id = client.create("key");
     assert_eq!(client.part("key", &id, 1, b"x").element("Code"), "NoSuchUpload");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_parts_come_in_pages_late_with_other_etags_or_in_circles() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let id = client.create("key");
+    for number in 1..=3 {
+        assert_eq!(client.part("key", &id, number, b"body").status, 200);
+    }
+    let list = |after: &str| {
+        let list = client.list_parts("key", &id, after);
+        let text = String::from_utf8(list.body.clone()).unwrap();
+        let next = list.element("NextPartNumberMarker");
+        (text.matches("<Part>").count(), list.element("IsTruncated"), next, text)
+    };
+    store.pages_of(2);
+    let (parts, more, next, _) = list("0");
+    assert_eq!((parts, more.as_str(), next.as_str()), (2, "true", "2"));
+    let (parts, more, _, _) = list("2");
+    assert_eq!((parts, more.as_str()), (1, "false"));
+    store.pages_of(0);
+    store.inject(Fault::StaleList, list_parts());
+    assert_eq!(list("0").0, 2);
+    store.inject(Fault::RepeatMarker, list_parts().after(1));
+    assert_eq!(list("1").1, "false", "the one before");
+    let (_, more, next, _) = list("1");
+    assert_eq!((more.as_str(), next.as_str()), ("true", "1"));
+    let md5 = list("0").3.matches("841a2d689ad86bd1611447453c22c6fc").count();
+    assert_eq!(md5, 3);
+    store.inject(Fault::OtherEtags, list_parts());
+    assert!(!list("0").3.contains("841a2d689ad86bd1611447453c22c6fc"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbled_answers_come_with_or_without_the_effect() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    for (answer, begins) in [
+        (Garbled::Error, "<?xml"),
+        (Garbled::Empty, ""),
+        (Garbled::Html, "<html>"),
+        (Garbled::SpaceBefore, "\n \n<?xml"),
+        (Garbled::CutAt(9), "<?xml"),
+    ] {
+        for done in [false, true] {
+            let id = client.create("key");
+            let etag = client.part("key", &id, 1, b"joined").etag();
+            store.inject(Fault::Garbled { answer, done }, complete());
+            let told = client.complete("key", &id, &[(1, &etag)]);
+            assert_eq!(told.status, 200, "{answer:?}");
+            let text = String::from_utf8_lossy(&told.body).into_owned();
+            assert!(text.contains(begins), "{answer:?}: {text:?}");
+            assert_eq!(client.get("key").status == 200, done, "{answer:?}");
+            client.ask("DELETE", "key", &[], b"");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_strikes_as_often_as_told_and_the_same_requests_each_time() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let mut rounds = Vec::new();
+    for _ in 0..2 {
+        store.storm(7, 300, &[Fault::SlowDown { retry_after: None }, Fault::InternalError]);
+        let statuses: Vec<_> = (0..100).map(|_| client.ask("HEAD", "key", &[], b"").status).collect();
+        rounds.push(statuses);
+    }
+    let struck = rounds[0].iter().filter(|status| **status != 404).count();
+    assert!((15..=45).contains(&struck), "{struck}");
+    assert_eq!(rounds[0], rounds[1]);
+    store.clear_faults();
+    assert_eq!(client.get("key").status, 404);
 }
