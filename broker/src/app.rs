@@ -16,8 +16,10 @@ use crate::handlers;
 use crate::ledger::Ledger;
 use crate::policy::{DownloadGrant, PartsGrant, Policy, UploadRandom};
 use crate::principal::Principals;
+use crate::random::random;
 use crate::s3::{Clock, CredentialSource, Profile, StoreClient};
 use crate::sign::{self, Addressing, Endpoint, PartSigner, SignatureVersion, Target, Validity};
+use crate::webhook::Webhook;
 
 /// What every request shares.
 pub struct Broker {
@@ -35,6 +37,8 @@ pub struct Broker {
     pub clock: Clock,
     /// How URLs are made.
     pub signing: Signing,
+    /// Who is told how uploads ended.
+    pub webhook: Option<Webhook>,
 }
 
 /// How URLs are made.
@@ -142,17 +146,6 @@ impl Broker {
     }
 }
 
-/// Random bytes from the operating system.
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    // Without randomness ids could be guessed; no answer at all is the better one.
-    if getrandom::fill(&mut bytes).is_err() {
-        tracing::error!("the operating system gives no random bytes; stopping");
-        std::process::abort();
-    }
-    bytes
-}
-
 /// Does `work` to its end even if the caller goes away meanwhile: what is done at the store has to reach the ledger, and the
 /// other way round.
 ///
@@ -185,6 +178,7 @@ pub fn routes(config: &mut ServiceConfig) {
                 .route(web::get().to(handlers::status::status))
                 .route(web::delete().to(handlers::abort::abort)),
         )
+        .service(resource("/v1/uploads/{id}/events", "GET").route(web::get().to(handlers::events::events)))
         .service(resource("/v1/uploads/{id}/parts", "POST").route(web::post().to(handlers::sign_parts::sign_parts)))
         .service(resource("/v1/uploads/{id}/complete", "POST").route(web::post().to(handlers::complete::complete)))
         .service(resource("/v1/batches", "POST").route(web::post().to(handlers::batches::create)))

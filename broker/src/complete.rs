@@ -14,7 +14,7 @@ use shared::{ETag, PartPlan};
 use crate::app::{Broker, to_its_end};
 use crate::error::ApiError;
 use crate::judge::{Verdict, judge};
-use crate::ledger::{Digests, Lease, LeaseOutcome, Plan, Session, StoredObject};
+use crate::ledger::{By, Digests, Lease, LeaseOutcome, Plan, Session, StoredObject};
 use crate::put_whole;
 use crate::s3::{StoreError, StoreErrorKind};
 
@@ -40,14 +40,19 @@ pub enum Completion {
 ///
 /// # Errors
 /// Why there is no object, and whether the upload can still be completed.
-pub async fn complete(broker: Data<Broker>, session: Session, size: Option<u64>) -> Result<Completion, ApiError> {
+pub async fn complete(
+    broker: Data<Broker>,
+    session: Session,
+    size: Option<u64>,
+    by: By,
+) -> Result<Completion, ApiError> {
     to_its_end(Box::pin(async move {
         if session.put_md5.is_some() && session.state == UploadState::Open {
-            let found = put_whole::find_objects(&broker, vec![session]).await?.pop();
+            let found = put_whole::find_objects(&broker, vec![session], &by).await?.pop();
             let (_, object) = found.unwrap_or(Err(ApiError::Interrupted))?;
             return Ok(Completion::Done(object));
         }
-        Completing { broker, session }.run(size).await
+        Completing { broker, session, by }.run(size).await
     }))
     .await
 }
@@ -55,6 +60,8 @@ pub async fn complete(broker: Data<Broker>, session: Session, size: Option<u64>)
 struct Completing {
     broker: Data<Broker>,
     session: Session,
+    /// Who has it completed.
+    by: By,
 }
 
 /// Where an attempt leaves the lease.
@@ -91,7 +98,9 @@ impl Completing {
         match self.while_held(&lease, Box::pin(self.join(&plan, &lease))).await {
             Ok(object) => {
                 // The object is there whatever the ledger says now: it will be found again by its write token.
-                ledger.finish(&lease, &object).await?;
+                ledger
+                    .finish(&lease, &object, &self.by, self.broker.clock.now())
+                    .await?;
                 tracing::info!(upload = %self.session.id, key = %self.session.key, size = object.size, "upload completed");
                 Ok(Completion::Done(object))
             }
@@ -101,7 +110,9 @@ impl Completing {
                     Leave::Unknown => ledger.leave_unknown(&lease, self.broker.clock.now()).await?,
                     Leave::Lost => {
                         ledger.give_back(&lease).await?;
-                        ledger.abort(&self.session.id, self.broker.clock.now()).await?;
+                        ledger
+                            .abort(&self.session.id, &self.by, Some(error.code()), self.broker.clock.now())
+                            .await?;
                         true
                     }
                 };

@@ -9,8 +9,8 @@ use shared::api::{MAX_PARTS_PER_SIGN, SignParts, SignedPart, SignedParts};
 use super::{body, session};
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::ledger::Digests;
-use crate::principal::Principal;
+use crate::ledger::{Digests, window};
+use crate::principal::Caller;
 use crate::sign::Part;
 
 /// Records the MD5s and signs the parts, in the order asked. No store call.
@@ -19,12 +19,12 @@ use crate::sign::Part;
 /// The upload is not the caller's or not open, or a part is not as planned: then none is signed.
 pub async fn sign_parts(
     broker: Shared,
-    principal: Principal,
+    caller: Caller,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let session = session::open(&broker, &principal, &id).await?;
+    let session = session::open(&broker, &caller.principal, &id).await?;
     let SignParts { parts: asked } = body::json(&request, payload).await?;
     if asked.is_empty() || asked.len() > MAX_PARTS_PER_SIGN {
         return Err(ApiError::TooManyParts {
@@ -54,7 +54,12 @@ pub async fn sign_parts(
         .filter_map(|part| Some((part.number, part.md5?)))
         .collect();
     let (mut signer, grant) = broker.signer(grant).await?;
-    session::still_open(broker.ledger.declare(&session.id, declared, now).await?)?;
+    let signed = window(grant.parts().iter().map(|part| part.number));
+    let state = broker
+        .ledger
+        .declare(&session.id, declared, signed, caller.by(), now)
+        .await?;
+    session::still_open(state)?;
     let expires_at = now + grant.expires_in();
     let urls = signer.urls(grant.parts());
     let parts = grant.parts().iter().zip(urls).map(|(part, url)| SignedPart {

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use shared::UploadId;
-use shared::api::UploadState;
+use shared::api::{EventDetail, EventKind, UploadState};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::digests::Digests;
+use super::events::{By, NewEvent};
 use super::session::state;
 use super::{Ledger, LedgerError, millis, placeholders};
 
@@ -31,6 +32,8 @@ pub(super) struct Declaring {
 struct Waiting {
     id: UploadId,
     declared: Digests,
+    window: EventDetail,
+    by: By,
     now: OffsetDateTime,
     answer: oneshot::Sender<Result<Option<UploadState>, LedgerError>>,
 }
@@ -51,7 +54,8 @@ impl Declaring {
 }
 
 impl Ledger {
-    /// Records what a client declares for the parts that it is about to send; other parts keep theirs. Answers the state that
+    /// Records what a client declares for the parts that it is about to send, and that they are signed (`window`, as
+    /// [`window`](super::window) tells it); other parts keep what was declared for them. Answers the state that
     /// the upload is in, if there is one of this id: recorded it is only while that is [`UploadState::Open`].
     ///
     /// # Errors
@@ -60,12 +64,16 @@ impl Ledger {
         &self,
         id: &UploadId,
         declared: Digests,
+        window: EventDetail,
+        by: By,
         now: OffsetDateTime,
     ) -> Result<Option<UploadState>, LedgerError> {
         let (answer, answered) = oneshot::channel();
         self.declaring.push(Waiting {
             id: id.clone(),
             declared,
+            window,
+            by,
             now,
             answer,
         });
@@ -121,6 +129,18 @@ impl Ledger {
             }
         }
         write_pages(&mut transaction, &pages).await?;
+        let signed: Vec<_> = batch
+            .iter()
+            .filter(open)
+            .map(|waiting| NewEvent {
+                upload: &waiting.id,
+                kind: EventKind::PartsSigned,
+                at: waiting.now,
+                by: &waiting.by,
+                detail: waiting.window.clone(),
+            })
+            .collect();
+        self.add_events(&mut transaction, &signed).await?;
         transaction.commit().await?;
         Ok(states)
     }
