@@ -54,10 +54,10 @@ pub async fn sign_parts(
         .filter_map(|part| Some((part.number, part.md5?)))
         .collect();
     let (mut signer, grant) = broker.signer(grant).await?;
-    let signed = window(grant.parts().iter().map(|part| part.number));
+    let told = window(grant.parts().iter().map(|part| part.number));
     let state = broker
         .ledger
-        .declare(&session.id, declared, signed, caller.by(), now)
+        .declare(&session.id, declared, told, caller.by(), now)
         .await?;
     session::still_open(state)?;
     let expires_at = now + grant.expires_in();
