@@ -509,15 +509,6 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All there are.
-    pub const ALL: [Self; 5] = [
-        Self::Created,
-        Self::PartsSigned,
-        Self::Completed,
-        Self::Aborted,
-        Self::Expired,
-    ];
-
     /// As answers spell it.
     pub fn name(self) -> &'static str {
         match self {
