@@ -2,7 +2,7 @@
 
 use crate::app::{Broker, Shared, to_its_end};
 use crate::error::ApiError;
-use crate::ledger::{Digests, Plan, Session};
+use crate::ledger::{By, Digests, Plan, Session};
 use crate::policy::CreateGrant;
 use crate::s3::{StoreError, StoreErrorKind};
 
@@ -11,11 +11,11 @@ use crate::s3::{StoreError, StoreErrorKind};
 ///
 /// # Errors
 /// The store or the ledger did not do it.
-pub async fn admit(broker: Shared, grant: CreateGrant, declared: Digests) -> Result<Option<Session>, ApiError> {
-    to_its_end(async move { begin(&broker, &grant, &declared).await }).await
+pub async fn admit(broker: Shared, grant: CreateGrant, declared: Digests, by: By) -> Result<Option<Session>, ApiError> {
+    to_its_end(async move { begin(&broker, &grant, &declared, &by).await }).await
 }
 
-async fn begin(broker: &Broker, grant: &CreateGrant, declared: &Digests) -> Result<Option<Session>, ApiError> {
+async fn begin(broker: &Broker, grant: &CreateGrant, declared: &Digests, by: &By) -> Result<Option<Session>, ApiError> {
     let id = broker.upload_id();
     let empty = matches!(grant.plan, Plan::Sized(plan) if plan.part_count() == 0);
     let store_upload_id = if empty {
@@ -25,7 +25,7 @@ async fn begin(broker: &Broker, grant: &CreateGrant, declared: &Digests) -> Resu
     };
     let recorded = broker
         .ledger
-        .admit(&id, grant, store_upload_id.as_deref(), declared)
+        .admit(&id, grant, store_upload_id.as_deref(), declared, by)
         .await;
     if !matches!(recorded, Ok(true))
         && let Some(store_upload_id) = &store_upload_id

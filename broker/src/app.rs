@@ -19,6 +19,7 @@ use crate::principal::Principals;
 use crate::random::Random;
 use crate::s3::{Clock, CredentialSource, Profile, StoreClient};
 use crate::sign::{self, Addressing, Endpoint, PartSigner, SignatureVersion, Target, Validity};
+use crate::webhook::Webhook;
 
 /// What every request shares.
 pub struct Broker {
@@ -38,6 +39,8 @@ pub struct Broker {
     pub random: Random,
     /// How URLs are made.
     pub signing: Signing,
+    /// Who is told how uploads ended.
+    pub webhook: Option<Webhook>,
 }
 
 /// How URLs are made.
@@ -177,6 +180,7 @@ pub fn routes(config: &mut ServiceConfig) {
                 .route(web::get().to(handlers::status::status))
                 .route(web::delete().to(handlers::abort::abort)),
         )
+        .service(resource("/v1/uploads/{id}/events", "GET").route(web::get().to(handlers::events::events)))
         .service(resource("/v1/uploads/{id}/parts", "POST").route(web::post().to(handlers::sign_parts::sign_parts)))
         .service(resource("/v1/uploads/{id}/complete", "POST").route(web::post().to(handlers::complete::complete)))
         .service(resource("/v1/batches", "POST").route(web::post().to(handlers::batches::create)))

@@ -19,9 +19,9 @@ use crate::admit::admit;
 use crate::app::Shared;
 use crate::complete::{self, Completion};
 use crate::error::ApiError;
-use crate::ledger::{Digests, Plan, Session, StoredObject};
+use crate::ledger::{By, Digests, Plan, Session, StoredObject};
 use crate::policy::SmallGrant;
-use crate::principal::Principal;
+use crate::principal::Caller;
 use crate::put_whole;
 use crate::sign::{Part, SignatureVersion, Target, Validity, put_url, v4};
 
@@ -45,6 +45,7 @@ pub struct Admitted {
 pub async fn create(
     broker: &Shared,
     grants: Vec<Result<SmallGrant, ApiError>>,
+    by: &By,
 ) -> Result<Vec<Result<Admitted, ApiError>>, ApiError> {
     let by_put = |grant: &SmallGrant| grant.headers.is_some() && broker.signing.version == SignatureVersion::V4;
     let mut puts = Vec::new();
@@ -58,15 +59,15 @@ pub async fn create(
                 Pending::Put
             }
             Ok(grant) => {
-                let (broker, at_once) = (broker.clone(), at_once.clone());
+                let (broker, at_once, by) = (broker.clone(), at_once.clone(), by.clone());
                 Pending::Task(actix_web::rt::spawn(async move {
                     let _permit = at_once.acquire().await;
-                    in_one_part(&broker, grant).await
+                    in_one_part(&broker, grant, by).await
                 }))
             }
         });
     }
-    broker.ledger.admit_puts(&puts).await?;
+    broker.ledger.admit_puts(&puts, by).await?;
     let mut puts = sign(broker, puts).await?.into_iter();
     let mut admitted = Vec::with_capacity(answers.len());
     for answer in answers {
@@ -124,11 +125,11 @@ async fn sign(broker: &Shared, puts: Vec<(UploadId, SmallGrant)>) -> Result<Vec<
 }
 
 /// Begins an upload of one part, and signs that.
-async fn in_one_part(broker: &Shared, grant: SmallGrant) -> Result<Admitted, ApiError> {
+async fn in_one_part(broker: &Shared, grant: SmallGrant, by: By) -> Result<Admitted, ApiError> {
     let declared: Digests = std::iter::once((PartNumber::FIRST, grant.md5)).collect();
     let empty = matches!(grant.upload.plan, Plan::Sized(plan) if plan.part_count() == 0);
     let md5 = grant.md5;
-    let session = admit(broker.clone(), grant.upload, declared)
+    let session = admit(broker.clone(), grant.upload, declared, by)
         .await?
         .ok_or(ApiError::UploadBusy)?;
     let request = if empty {
@@ -166,7 +167,7 @@ async fn in_one_part(broker: &Shared, grant: SmallGrant) -> Result<Admitted, Api
 /// What concerns all of them: the ledger, or the store while it lists.
 pub async fn complete(
     broker: &Shared,
-    principal: &Principal,
+    caller: &Caller,
     ids: &[UploadId],
 ) -> Result<Vec<Result<(Session, StoredObject), ApiError>>, ApiError> {
     let now = broker.clock.now();
@@ -175,7 +176,7 @@ pub async fn complete(
         .find_all(ids)
         .await?
         .into_iter()
-        .filter(|session| session.owner == *principal && session.state_at(now) != UploadState::Expired)
+        .filter(|session| session.owner == caller.principal && session.state_at(now) != UploadState::Expired)
         .map(|session| (session.id.clone(), session))
         .collect();
     let mut puts = Vec::new();
@@ -198,10 +199,10 @@ pub async fn complete(
             }
             (None, Some(_)) => Pending::Known(Err(ApiError::UploadEnded(session.state))),
             (None, None) => {
-                let (broker, at_once) = (broker.clone(), at_once.clone());
+                let (broker, at_once, by) = (broker.clone(), at_once.clone(), caller.by());
                 Pending::Task(actix_web::rt::spawn(async move {
                     let _permit = at_once.acquire().await;
-                    match complete::complete(broker, session.clone(), None).await? {
+                    match complete::complete(broker, session.clone(), None, by).await? {
                         Completion::Done(object) => Ok((session, object)),
                         Completion::Busy => Err(ApiError::UploadBusy),
                     }
@@ -209,7 +210,7 @@ pub async fn complete(
             }
         });
     }
-    let mut puts = put_whole::find_objects(broker, puts).await?.into_iter();
+    let mut puts = put_whole::find_objects(broker, puts, &caller.by()).await?.into_iter();
     let mut completed = Vec::with_capacity(answers.len());
     for answer in answers {
         completed.push(match answer {

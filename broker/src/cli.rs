@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
-use crate::operate::{SweepNow, Uploads};
+use crate::operate::{SweepNow, Uploads, Webhooks};
 use crate::start::{DEFAULT_REGION, Running, credentials_file, open, start};
 
 const AFTER_HELP: &str = "\
@@ -65,10 +65,12 @@ enum Command {
     Serve,
     /// Print the export lines with which any S3 tool reaches the store in use: eval "$(broker env)"
     Env,
-    /// List the open uploads of all principals: age, what the store holds of them, what that costs
+    /// List the open uploads of all principals: age, what the store holds of them, what that costs; or show one upload
     Uploads(Uploads),
     /// End now what has run out and clear what ended uploads left at the store, as a running broker does every minute
     Sweep(SweepNow),
+    /// List what the webhook's receiver has not taken yet, or have it sent again
+    Webhooks(Webhooks),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -111,7 +113,11 @@ fn execute(cli: Cli) -> Result<(), Box<dyn Error>> {
         Command::Env => runtime.block_on(print_env(&config)),
         Command::Uploads(uploads) => {
             start_log(cli.log_format, &cli.log)?;
-            runtime.block_on(async { uploads.print(&*open(&config).await?).await })
+            runtime.block_on(async { uploads.run(&*open(&config).await?).await })
+        }
+        Command::Webhooks(webhooks) => {
+            start_log(cli.log_format, &cli.log)?;
+            runtime.block_on(async { webhooks.run(&*open(&config).await?).await })
         }
         Command::Sweep(sweep) => {
             start_log(cli.log_format, &cli.log)?;

@@ -15,7 +15,7 @@ use crate::admit::created;
 use crate::app::{Broker, to_its_end};
 use crate::error::ApiError;
 use crate::judge::{Verdict, judge};
-use crate::ledger::{Digests, Lease, LeaseOutcome, Plan, Session, StoredObject};
+use crate::ledger::{By, Digests, Lease, LeaseOutcome, Plan, Session, StoredObject};
 use crate::put_whole;
 use crate::s3::{StoreError, StoreErrorKind};
 
@@ -39,12 +39,22 @@ pub enum Completion {
 }
 
 /// Who asks to complete an upload.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Asker {
     /// Its owner, who says by it that every part has been stored, and can send parts again.
-    Owner,
+    Owner(By),
     /// The sweeper, which says nothing.
     Sweeper,
+}
+
+impl Asker {
+    /// As the trail tells it.
+    fn by(&self) -> By {
+        match self {
+            Self::Owner(by) => by.clone(),
+            Self::Sweeper => By::sweeper(),
+        }
+    }
 }
 
 /// Completes an upload for its owner. Asked again after success, answers the same object; `size` is needed for a growing upload only.
@@ -53,8 +63,13 @@ pub enum Asker {
 ///
 /// # Errors
 /// Why there is no object, and whether the upload can still be completed.
-pub async fn complete(broker: Data<Broker>, session: Session, size: Option<u64>) -> Result<Completion, ApiError> {
-    to_its_end(Box::pin(complete_here(broker, session, size, Asker::Owner))).await
+pub async fn complete(
+    broker: Data<Broker>,
+    session: Session,
+    size: Option<u64>,
+    by: By,
+) -> Result<Completion, ApiError> {
+    to_its_end(Box::pin(complete_here(broker, session, size, Asker::Owner(by)))).await
 }
 
 /// The same for as long as it is polled. Dropped, it leaves what a broker leaves that dies: whoever comes next takes it over.
@@ -68,7 +83,9 @@ pub async fn complete_here(
     asker: Asker,
 ) -> Result<Completion, ApiError> {
     if session.put_md5.is_some() && session.state == UploadState::Open {
-        let found = put_whole::find_objects(&broker, vec![session]).await?.pop();
+        let found = put_whole::find_objects(&broker, vec![session], &asker.by())
+            .await?
+            .pop();
         let (_, object) = found.unwrap_or(Err(ApiError::Interrupted))?;
         return Ok(Completion::Done(object));
     }
@@ -119,7 +136,9 @@ impl Completing {
         match self.while_held(&lease, Box::pin(self.join(&plan, &lease))).await {
             Ok(object) => {
                 // The object is there whatever the ledger says now: it will be found again by its write token.
-                ledger.finish(&lease, &object).await?;
+                ledger
+                    .finish(&lease, &object, &self.asker.by(), self.broker.clock.now())
+                    .await?;
                 tracing::info!(upload = %self.session.id, key = %self.session.key, size = object.size, "upload completed");
                 Ok(Completion::Done(object))
             }
@@ -131,7 +150,8 @@ impl Completing {
                         // Whoever has taken the lease over judges for themselves.
                         let held = ledger.give_back(&lease).await?;
                         if held {
-                            ledger.abort(&self.session.id, self.broker.clock.now()).await?;
+                            let (by, now) = (self.asker.by(), self.broker.clock.now());
+                            ledger.abort(&self.session.id, &by, Some(error.code()), now).await?;
                         }
                         held
                     }
@@ -247,7 +267,7 @@ impl Completing {
         let Some(lost) = session
             .store_upload_id
             .as_deref()
-            .filter(|_| self.asker == Asker::Owner)
+            .filter(|_| matches!(self.asker, Asker::Owner(_)))
         else {
             return (all, Leave::Open);
         };
@@ -354,7 +374,7 @@ impl Completing {
 
     /// Whether the list may lack these parts only because it is late.
     fn may_be_late(&self, missing: &[PartNumber], digests: &Digests) -> bool {
-        self.asker == Asker::Owner && missing.iter().all(|number| digests.get(*number).is_some())
+        matches!(self.asker, Asker::Owner(_)) && missing.iter().all(|number| digests.get(*number).is_some())
     }
 
     /// The object as HEAD tells it. The store has said that it is there: if HEAD cannot be had, or another upload has

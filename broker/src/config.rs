@@ -16,6 +16,7 @@ use crate::policy::Destination;
 use crate::principal::{ANONYMOUS, Principal, Principals, TokenDigest};
 use crate::s3::{Profile, ProfileName};
 use crate::sign::{Addressing, Credentials, Endpoint, MAX_URL_LIFE, SignatureVersion};
+use crate::webhook::Webhook;
 
 /// A secret from the file; `Debug` hides it.
 #[derive(Clone, Default, Deserialize)]
@@ -130,6 +131,12 @@ settings! {
     /// API tokens as NAME=SHA256, separated by commas; only the digest is ever kept
     #[arg(long, global = true, env = "BROKER_TOKENS", value_name = "TOKENS", hide_env_values = true)]
     tokens: String,
+    /// URL that is told, by signed requests, how each upload has ended: https, or http to this machine [default: none]
+    #[arg(long, global = true, env = "BROKER_WEBHOOK_URL", value_name = "URL", hide_env_values = true)]
+    webhook_url: Secret,
+    /// What these requests are signed with, 24 bytes or more; a flag shows in process lists, so prefer the environment or the file
+    #[arg(long, global = true, env = "BROKER_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
+    webhook_secret: Secret,
     /// Serve requests without a token even where others can reach this address
     #[arg(long, global = true, env = "BROKER_ALLOW_ANONYMOUS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     allow_anonymous: bool,
@@ -195,6 +202,8 @@ pub struct Config {
     pub upload_life: Duration,
     /// Who is known.
     pub principals: Principals,
+    /// Who is told how uploads ended.
+    pub webhook: Option<Webhook>,
 }
 
 /// What is wrong with the settings.
@@ -351,6 +360,7 @@ impl Settings {
             max_url_life: life("max-url-expires-in", self.max_url_expires_in, week, week)?,
             upload_life: life("upload-expires-in", self.upload_expires_in, week, 365 * 24 * 60 * 60)?,
             principals: Principals::new(tokens, anonymous),
+            webhook: webhook(self.webhook_url, self.webhook_secret)?,
             region: self.region,
             signature: self.signature.unwrap_or_default(),
             addressing: self.addressing,
@@ -405,9 +415,33 @@ fn pair(
     }
 }
 
+fn webhook(url: Option<Secret>, secret: Option<Secret>) -> Result<Option<Webhook>, ConfigError> {
+    match (url, secret) {
+        (None, None) => Ok(None),
+        (Some(Secret(url)), Some(Secret(secret))) => Webhook::new(&url, &secret).map(Some).map_err(wrong),
+        (Some(_), None) => Err(wrong(
+            "--webhook-url is set without --webhook-secret, by which its receiver knows that a request is the broker's",
+        )),
+        (None, Some(_)) => Err(wrong("--webhook-secret is set without --webhook-url")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_webhook_needs_both_url_and_secret() {
+        let (url, secret) = (
+            Secret("https://example.org/hunter2".into()),
+            Secret("hunter2".repeat(9)),
+        );
+        for (url, secret) in [(Some(url.clone()), None), (None, Some(secret.clone()))] {
+            let error = webhook(url, secret).unwrap_err().to_string();
+            assert!(error.starts_with("--webhook-") && !error.contains("hunter2"), "{error}");
+        }
+        assert!(webhook(Some(url), Some(secret)).unwrap().is_some());
+    }
 
     #[test]
     fn a_public_address_without_tokens_is_refused() {

@@ -15,6 +15,7 @@ pub mod batch;
 pub mod cli;
 pub mod complete;
 pub mod config;
+pub mod deliver;
 pub mod error;
 pub mod handlers;
 pub mod judge;
@@ -29,6 +30,7 @@ pub mod s3;
 pub mod sign;
 pub mod start;
 pub mod sweep;
+pub mod webhook;
 
 pub use config::{Config, Settings};
 pub use start::{Running, StartError, start};

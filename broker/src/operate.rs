@@ -1,10 +1,14 @@
-//! What an operator does beside a running broker: look at the open uploads and what they cost, sweep now.
+//! What an operator does beside a running broker: look at the open uploads and what they cost, or at one of them closely; sweep
+//! now; see to what the webhook's receiver has not taken.
+
+mod show;
+mod webhooks;
 
 use std::error::Error;
 use std::io::Write as _;
 
 use actix_web::web::Data;
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use shared::UploadId;
 use shared::api::UploadState;
@@ -15,20 +19,32 @@ use crate::ledger::Session;
 use crate::s3::OpenAtStore;
 use crate::sweep;
 
+use self::show::Show;
+pub use self::webhooks::Webhooks;
+
 /// Amazon S3 Standard's price in us-east-1, US dollars a GB and month.
 const USUAL_PRICE: &str = "0.023";
 /// Uploads taken from the ledger at once.
 const PAGE: u16 = 500;
 
-/// How `broker uploads` shows what is open.
+/// How `broker uploads` shows what is open, or one upload.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Uploads {
+    #[command(subcommand)]
+    one: Option<OneUpload>,
     /// What the store takes for a GB (10^9 bytes) and month, in whatever currency
     #[arg(long, value_name = "PRICE", default_value = USUAL_PRICE)]
     price: f64,
     /// One JSON object a line: instants in UTC, bytes as numbers
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum OneUpload {
+    /// Show all that is known of one upload, open or ended, and what has happened to it
+    Show(Show),
 }
 
 /// How `broker sweep` goes about it.
@@ -65,11 +81,22 @@ struct Line {
 }
 
 impl Uploads {
+    /// Prints what was asked for.
+    ///
+    /// # Errors
+    /// The ledger does not answer or has no such upload, or standard output is gone.
+    pub async fn run(&self, broker: &Broker) -> Result<(), Box<dyn Error>> {
+        match &self.one {
+            Some(OneUpload::Show(show)) => show.print(broker).await,
+            None => self.print(broker).await,
+        }
+    }
+
     /// Prints every open upload, what the store holds of it and what that costs.
     ///
     /// # Errors
     /// The ledger does not answer, or standard output is gone. What the store does not answer is shown as unknown.
-    pub async fn print(&self, broker: &Broker) -> Result<(), Box<dyn Error>> {
+    async fn print(&self, broker: &Broker) -> Result<(), Box<dyn Error>> {
         let mut out = std::io::stdout().lock();
         let now = broker.clock.now();
         if !self.json {
@@ -128,17 +155,7 @@ impl Uploads {
     }
 
     async fn look(&self, broker: &Broker, session: Session) -> Line {
-        let held = match &session.store_upload_id {
-            None => Some((0, 0)),
-            Some(id) => match broker.store.list_parts(&session, id).await {
-                Ok(parts) => Some((parts.len(), parts.iter().map(|part| part.size).sum())),
-                Err(error) => {
-                    tracing::debug!(upload = %session.id, error = %error, "the parts cannot be listed");
-                    None
-                }
-            },
-        };
-        let (parts, bytes) = held.unzip();
+        let (parts, bytes) = held(broker, &session).await.unzip();
         Line {
             upload_id: session.id,
             owner: session.owner.name().to_owned(),
@@ -247,6 +264,20 @@ impl SweepNow {
             writeln!(out, "nothing to do")?;
         }
         Ok(())
+    }
+}
+
+/// Parts and bytes that the store holds of an open upload; nothing if it does not say.
+async fn held(broker: &Broker, session: &Session) -> Option<(usize, u64)> {
+    let Some(id) = &session.store_upload_id else {
+        return Some((0, 0));
+    };
+    match broker.store.list_parts(session, id).await {
+        Ok(parts) => Some((parts.len(), parts.iter().map(|part| part.size).sum())),
+        Err(error) => {
+            tracing::debug!(upload = %session.id, error = %error, "the parts cannot be listed");
+            None
+        }
     }
 }
 

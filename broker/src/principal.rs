@@ -1,6 +1,7 @@
 //! Who asks: a static token's owner, or nobody in particular where that is allowed.
 
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::Data;
@@ -10,6 +11,7 @@ use subtle::ConstantTimeEq;
 
 use crate::app::Broker;
 use crate::error::ApiError;
+use crate::ledger::By;
 
 /// Whoever makes a request, as the broker knows them. Owns uploads by this name.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -117,15 +119,51 @@ impl FromRequest for Principal {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        let header = request
-            .headers()
-            .get(AUTHORIZATION)
-            .map(actix_web::http::header::HeaderValue::as_bytes);
-        let principals = request.app_data::<Data<Broker>>().map(|broker| &broker.principals);
-        let principal = principals.and_then(|principals| principals.identify(header));
-        ready(principal.ok_or_else(|| ApiError::Unauthenticated {
-            sent: header.is_some(),
-            optional: principals.is_some_and(|principals| principals.anonymous),
+        ready(principal_of(request))
+    }
+}
+
+fn principal_of(request: &HttpRequest) -> Result<Principal, ApiError> {
+    let header = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(actix_web::http::header::HeaderValue::as_bytes);
+    let principals = request.app_data::<Data<Broker>>().map(|broker| &broker.principals);
+    let principal = principals.and_then(|principals| principals.identify(header));
+    principal.ok_or_else(|| ApiError::Unauthenticated {
+        sent: header.is_some(),
+        optional: principals.is_some_and(|principals| principals.anonymous),
+    })
+}
+
+/// Whoever asks for a change, and from where: what the trail of an upload keeps of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Caller {
+    /// Who.
+    pub principal: Principal,
+    /// The other end of the connection, where that is known.
+    pub address: Option<IpAddr>,
+}
+
+impl Caller {
+    /// As the trail tells it.
+    pub fn by(&self) -> By {
+        By {
+            actor: self.principal.name().to_owned(),
+            address: self.address,
+        }
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        ready(principal_of(request).map(|principal| Self {
+            principal,
+            // An IPv4 address is told as one, also where the socket takes both kinds.
+            address: request.peer_addr().map(|peer| peer.ip().to_canonical()),
         }))
     }
 }

@@ -4,7 +4,7 @@ use shared::PartNumber;
 
 use crate::app::Broker;
 use crate::error::ApiError;
-use crate::ledger::{Session, StoredObject};
+use crate::ledger::{By, Session, StoredObject};
 use crate::s3::Looked;
 
 /// Looks for the objects of these uploads, and records those that are right; an answer each, in their order.
@@ -14,6 +14,7 @@ use crate::s3::Looked;
 pub async fn find_objects(
     broker: &Broker,
     puts: Vec<Session>,
+    by: &By,
 ) -> Result<Vec<Result<(Session, StoredObject), ApiError>>, ApiError> {
     let found = broker.store.look_for(&puts, broker.profile.etag_is_md5).await?;
     let judged: Vec<_> = puts
@@ -33,6 +34,6 @@ pub async fn find_objects(
         .flatten()
         .map(|(session, object)| (&session.id, object))
         .collect();
-    broker.ledger.finish_puts(&right).await?;
+    broker.ledger.finish_puts(&right, by, broker.clock.now()).await?;
     Ok(judged)
 }

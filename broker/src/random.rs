@@ -49,6 +49,11 @@ impl Random {
     }
 }
 
+/// Random bytes from the operating system, where nothing has ever to be told again.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    Random::default().bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,7 @@ use store::{Store, StoreConfig};
 
 use crate::app::{Broker, Signing, routes, tell};
 use crate::config::{Config, StoreChoice};
+use crate::deliver::keep_delivering;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Policy;
 use crate::random::Random;
@@ -75,6 +76,7 @@ pub struct Running {
     handle: ServerHandle,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     sweeper: tokio::task::JoinHandle<()>,
+    deliverer: tokio::task::JoinHandle<()>,
     state: Data<Broker>,
     embedded: Option<Store>,
 }
@@ -97,8 +99,9 @@ impl Running {
 
     /// Lets requests in flight finish, then ends the broker and the embedded store.
     pub async fn stop(self) {
-        // Whatever it is at can be left and done again.
+        // Whatever they are at can be left and done again.
         self.sweeper.abort();
+        self.deliverer.abort();
         self.handle.stop(true).await;
         if let Ok(Err(error)) = self.server.await {
             tracing::warn!(error = %error, "the HTTP server ended with an error");
@@ -116,7 +119,7 @@ impl Running {
 /// What does not start, and why. Nothing is left running.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     make_data_dir(&config.data_dir)?;
-    let ledger = Ledger::open(&config.ledger).await?;
+    let ledger = open_ledger(&config).await?;
     let embedded = match &config.store {
         StoreChoice::Embedded { listen } => Some(start_store(&config, *listen).await?),
         StoreChoice::External { .. } => None,
@@ -164,6 +167,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         handle,
         server: tokio::spawn(server),
         sweeper: tokio::spawn(keep_sweeping(state.clone())),
+        deliverer: tokio::spawn(keep_delivering(state.clone())),
         state,
         embedded,
     })
@@ -182,12 +186,21 @@ pub async fn open(config: &Config) -> Result<Data<Broker>, StartError> {
 /// # Errors
 /// What cannot be opened, and why.
 pub async fn open_with(config: &Config, clock: Clock, random: Random) -> Result<Data<Broker>, StartError> {
-    let ledger = Ledger::open(&config.ledger).await?;
+    let ledger = open_ledger(config).await?;
     let running = match &config.store {
         StoreChoice::Embedded { listen } => Some(format!("http://{listen}")),
         StoreChoice::External { .. } => None,
     };
     assemble(config, ledger, running, clock, random).await
+}
+
+async fn open_ledger(config: &Config) -> Result<Ledger, LedgerError> {
+    let ledger = Ledger::open(&config.ledger).await?;
+    Ok(if config.webhook.is_some() {
+        ledger.with_outbox()
+    } else {
+        ledger
+    })
 }
 
 /// `embedded` is the endpoint of the embedded store, where that is the store.
@@ -218,6 +231,7 @@ async fn assemble(
             addressing: found.addressing,
         },
         principals: config.principals.clone(),
+        webhook: config.webhook.clone(),
         profile: found.profile,
         store: StoreClient::new(&found.sdk, found.endpoint.as_deref(), found.addressing, clock.clone()),
         ledger,

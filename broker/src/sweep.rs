@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::app::Broker;
 use crate::complete::{self, Asker, Completion};
 use crate::error::ApiError;
-use crate::ledger::{Duty, Session};
+use crate::ledger::{By, Duty, Session};
 use crate::put_whole;
 use crate::s3::{OpenAtStore, StoreError, StoreErrorKind};
 
@@ -205,7 +205,7 @@ impl Sweep<'_> {
             let (whole, parts): (Vec<_>, Vec<_>) = page.into_iter().partition(|session| session.put_md5.is_some());
             if !whole.is_empty() {
                 // Nothing but the PUT makes such an object: where it is, only the ledger lacks it.
-                match put_whole::find_objects(self.broker, whole).await {
+                match put_whole::find_objects(self.broker, whole, &By::sweeper()).await {
                     Ok(found) => swept.completed += found.iter().flatten().count() as u64,
                     Err(error) => failed(
                         swept,

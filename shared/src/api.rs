@@ -7,6 +7,7 @@
 //! | status | `GET /v1/uploads/{id}` | | [`UploadStatus`] |
 //! | complete | `POST /v1/uploads/{id}/complete` | [`CompleteUpload`], or no body | `200` [`CompletedObject`], or `202` [`Completing`] |
 //! | abort | `DELETE /v1/uploads/{id}` | | `204` |
+//! | events | `GET /v1/uploads/{id}/events` | [`ListEvents`] | [`UploadEvents`] |
 //! | create many small files | `POST /v1/batches` | [`CreateBatch`] | [`CreatedBatch`] |
 //! | complete them | `POST /v1/batches/complete` | [`CompleteBatch`] | [`CompletedBatch`] |
 //! | open uploads | `GET /v1/uploads` | [`ListUploads`] | [`OpenUploads`] |
@@ -18,11 +19,12 @@
 //! clients must ignore fields they do not know, so that answers can grow.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{ETag, Md5Digest, ObjectKey, PartNumber, UploadId};
+use crate::{ETag, EventId, Md5Digest, ObjectKey, PartNumber, UploadId};
 
 /// Most parts that one [`SignParts`] may ask for.
 pub const MAX_PARTS_PER_SIGN: usize = 1000;
@@ -442,6 +444,107 @@ pub struct OpenUpload {
     /// When it ends if it is not completed.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
+}
+
+/// Asks, as a query, for what has happened to an upload.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListEvents {
+    /// `next_cursor` of the page before; left out for the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<EventId>,
+    /// Most events on the page, 1 to [`MAX_PAGE`]; that many if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+}
+
+/// One page of what has happened to an upload, in the order of time.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct UploadEvents {
+    /// The events.
+    pub events: Vec<UploadEvent>,
+    /// Asks for the page after this one; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<EventId>,
+    /// The broker's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub server_time: OffsetDateTime,
+}
+
+/// Something that happened to an upload.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct UploadEvent {
+    /// Names this event among all of the broker's.
+    pub id: EventId,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: EventKind,
+    /// When, by the clock of the broker that recorded it.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Who did it: a principal, or `sweeper` without an address for the broker itself.
+    pub actor: String,
+    /// From where; absent where nobody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// What else there is to say.
+    #[serde(flatten)]
+    pub detail: EventDetail,
+}
+
+/// What can happen to an upload.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// It was admitted.
+    Created,
+    /// URLs were signed for some of its parts.
+    PartsSigned,
+    /// The object is there.
+    Completed,
+    /// It was given up.
+    Aborted,
+    /// It was not completed in time.
+    Expired,
+}
+
+impl EventKind {
+    /// As answers spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::PartsSigned => "parts_signed",
+            Self::Completed => "completed",
+            Self::Aborted => "aborted",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// What there is to say of an event beside its kind; each field only where it applies.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub struct EventDetail {
+    /// Bytes in the file as planned, or in the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// How many parts were signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<u16>,
+    /// The lowest of their numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_part: Option<PartNumber>,
+    /// The highest of their numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_part: Option<PartNumber>,
+    /// The object's ETag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<ETag>,
+    /// The object's version, on a versioned bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<String>,
+    /// The code of the problem for which the broker gave the upload up itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Asks, as a query, for objects that the caller may see.

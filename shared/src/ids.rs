@@ -64,6 +64,62 @@ impl fmt::Display for UploadId {
     }
 }
 
+/// The broker's name for one event: 28 hexadecimal digits, of which the first 12 are milliseconds since 1970, so that ids are in
+/// the order of time.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventId(String);
+
+/// The text cannot be an event's id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not the id of an event: 28 hexadecimal digits in lower case")]
+pub struct EventIdError;
+
+impl EventId {
+    /// The id of an event at this time, in milliseconds since 1970; a random number tells it from others.
+    pub fn new(millis: u64, random: u64) -> Self {
+        Self(format!("{:012x}{random:016x}", millis & 0xffff_ffff_ffff))
+    }
+
+    /// The 28 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for EventId {
+    type Error = EventIdError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() == 28 && text.bytes().all(digit) {
+            Ok(Self(text))
+        } else {
+            Err(EventIdError)
+        }
+    }
+}
+
+impl std::str::FromStr for EventId {
+    type Err = EventIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.to_owned().try_into()
+    }
+}
+
+impl From<EventId> for String {
+    fn from(id: EventId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Where the finished object lives in its bucket: 1 to 1024 bytes of UTF-8 (S3 User Guide, "Naming Amazon S3 objects").
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -166,6 +222,16 @@ mod tests {
             "../../../../../../../../etc/passwd",
         ] {
             assert!(bad.parse::<UploadId>().is_err(), "{bad:?} was taken as an upload id");
+        }
+    }
+
+    #[test]
+    fn event_ids_are_in_the_order_of_time_whatever_is_random_in_them() {
+        let (earlier, later) = (EventId::new(999, u64::MAX), EventId::new(1_000, 0));
+        assert!(earlier < later);
+        assert_eq!(later.as_str().parse(), Ok(later.clone()));
+        for bad in ["", "1", &later.as_str().replace('8', "G"), &format!("{later}0")] {
+            assert!(bad.parse::<EventId>().is_err(), "{bad:?} was taken as an event's id");
         }
     }
 

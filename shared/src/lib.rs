@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! api        a request and a response for each /v1 route, and the problem that every failure is told as
-//! ids        UploadId, ObjectKey, ETag: text that became a type at the edge
+//! ids        UploadId, EventId, ObjectKey, ETag: text that became a type at the edge
 //! part       PartNumber, Md5Digest: one slice of a file, and what its bytes hash to
 //! plan       PartPlan: a file's size -> part sizes, part count, byte ranges
 //! md5_lanes  Md5Stream: many digests in the time of one
@@ -14,7 +14,7 @@ pub mod md5_lanes;
 pub mod part;
 pub mod plan;
 
-pub use ids::{ETag, ObjectKey, UploadId};
+pub use ids::{ETag, EventId, ObjectKey, UploadId};
 pub use part::{Md5Digest, PartNumber};
 pub use plan::{PartPlan, PartSizes};
 

@@ -10,6 +10,7 @@
 
 mod batches;
 mod crash;
+mod events;
 mod fetch;
 mod form;
 mod if_changed;

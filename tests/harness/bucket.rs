@@ -107,6 +107,22 @@ impl Bucket {
         uploads.into_iter().map(|upload| upload.key.unwrap()).collect()
     }
 
+    /// Keys of the multipart uploads that are open, with what the store calls each.
+    pub async fn open_upload_ids(&self) -> Vec<(String, String)> {
+        let answer = self
+            .client
+            .list_multipart_uploads()
+            .bucket(&self.name)
+            .send()
+            .await
+            .unwrap();
+        assert_ne!(answer.is_truncated, Some(true), "more open uploads than one page holds");
+        let uploads = answer.uploads.unwrap_or_default().into_iter();
+        uploads
+            .map(|upload| (upload.key.unwrap(), upload.upload_id.unwrap()))
+            .collect()
+    }
+
     /// Begins a multipart upload without the broker; what the store calls it.
     pub async fn create_upload(&self, key: &str) -> String {
         let create = self.client.create_multipart_upload().bucket(&self.name).key(key);

@@ -5,6 +5,7 @@
 //!        ├─ Broker           in this process on a free port; or BrokerProcess, which can be killed
 //!        ├─ Api              requests as any HTTP client makes them; Answer, which checks the shape of every problem
 //!        └─ Bucket           what is really in the store, asked by other code than the broker's
+//! Receiver                    a webhook's other end, which checks what it hears by other code than the broker's
 //! postgres_database()         a ledger that several brokers share; Relay, a balancer before them, or a line to cut
 //! ```
 
@@ -21,6 +22,7 @@ mod bucket;
 mod bytes;
 mod postgres;
 mod process;
+mod receiver;
 mod relay;
 mod stack;
 mod store_under_test;
@@ -31,6 +33,7 @@ pub use bucket::{Bucket, Object};
 pub use bytes::{cut, md5, multipart_etag, pattern, random_bytes, sha256_hex, unique};
 pub use postgres::postgres_database;
 pub use process::{BrokerProcess, Finished, Program};
+pub use receiver::{Heard, Receiver};
 pub use relay::Relay;
 pub use stack::{Beside, Broker, Stack};
 pub use store_under_test::{StoreKind, StoreUnderTest};

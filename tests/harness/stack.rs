@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use broker::Running;
 use broker::config::{Secret, Settings};
+use broker::deliver::{Delivered, deliver_once};
 use broker::ledger::Ledger;
 use broker::s3::Clock;
 use broker::sign::SignatureVersion;
@@ -66,6 +67,11 @@ impl Broker {
     /// What a round of its sweeper does now.
     pub async fn sweep(&self) -> Swept {
         sweep_once(self.running.state()).await.unwrap()
+    }
+
+    /// What sending its webhooks does now.
+    pub async fn deliver(&self) -> Delivered {
+        deliver_once(self.running.state()).await.unwrap()
     }
 
     /// What its requests share.

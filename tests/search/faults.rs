@@ -9,7 +9,7 @@ use store::fault::{complete, head, list_parts};
 use store::{Fault, Garbled, When};
 
 use crate::history::{Call, Operation, Scenario, Shape};
-use crate::run::{Run, World};
+use crate::run::{Run, World, client};
 
 const COMPLETE: Operation = Operation::Complete { upload: 0, broker: 0 };
 
@@ -103,7 +103,7 @@ async fn f10_fifty_completions_over_two_brokers_make_one_object_and_are_told_the
         asking.spawn(async move {
             // As clients do that are told to come back; the one that completes is at it meanwhile.
             for _ in 0..10_000 {
-                match complete_here(broker.clone(), session.clone(), None, Asker::Owner)
+                match complete_here(broker.clone(), session.clone(), None, Asker::Owner(client().by()))
                     .await
                     .unwrap()
                 {
@@ -234,7 +234,7 @@ async fn f28_parts_that_are_listed_and_not_taken_are_asked_for_and_then_joined()
     let mut run = begun(&world, &scenario).await;
     run.store().inject(Fault::InvalidPart, complete().times(2));
     let session = run.find(0).await;
-    let told = complete_here(run.brokers[0].clone(), session, None, Asker::Owner).await;
+    let told = complete_here(run.brokers[0].clone(), session, None, Asker::Owner(client().by())).await;
     let all: Vec<_> = PartNumber::up_to(2).collect();
     assert!(
         matches!(&told, Err(ApiError::PartsWrong(parts)) if *parts == all),

@@ -11,7 +11,7 @@ use broker::error::ApiError;
 use broker::handlers::{abort, sign_parts};
 use broker::ledger::{Digests, Session};
 use broker::policy::FormUpload;
-use broker::principal::Principal;
+use broker::principal::{Caller, Principal};
 use broker::random::Random;
 use broker::s3::{Clock, ProfileName};
 use broker::sign;
@@ -62,8 +62,11 @@ pub(crate) struct Run<'a> {
 
 type Outcome = Result<(), String>;
 
-fn client() -> Principal {
-    Principal::named("search")
+pub(crate) fn client() -> Caller {
+    Caller {
+        principal: Principal::named("search"),
+        address: None,
+    }
 }
 
 impl World {
@@ -176,7 +179,10 @@ impl<'a> Run<'a> {
                 size: Some(contents[0].len() as u64),
                 ..CreateUpload::default()
             };
-            broker.policy.admit_create(&client(), asked, now, random).unwrap()
+            broker
+                .policy
+                .admit_create(&client().principal, asked, now, random)
+                .unwrap()
         } else {
             let asked = FormUpload {
                 name: name.clone(),
@@ -184,13 +190,17 @@ impl<'a> Run<'a> {
                 digests: digests.clone(),
                 ..FormUpload::default()
             };
-            broker.policy.admit_form(&client(), asked, now, random).unwrap().0
+            broker
+                .policy
+                .admit_form(&client().principal, asked, now, random)
+                .unwrap()
+                .0
         };
         let declared: Digests = PartNumber::up_to(shape.parts)
             .zip(digests)
             .filter(|_| !shape.sized)
             .collect();
-        let admitted = broker::admit::admit(broker.clone(), grant, declared).await;
+        let admitted = broker::admit::admit(broker.clone(), grant, declared, client().by()).await;
         let session = admitted.unwrap().unwrap();
         let parts = contents.into_iter().map(|bytes| Part {
             declared: if shape.sized { Vec::new() } else { vec![bytes] },
@@ -279,7 +289,7 @@ impl<'a> Run<'a> {
             self.brokers[*broker].clone(),
             session,
             None,
-            Asker::Owner,
+            Asker::Owner(client().by()),
         ));
         store.inject(Fault::Hold { done: *done }, *when);
         let ended = tokio::select! {
@@ -345,7 +355,7 @@ impl<'a> Run<'a> {
                 let place = of(upload);
                 self.uploads[place].may_end = true;
                 let session = self.find(place).await;
-                let _ = abort::give_up(self.brokers[*broker].clone(), session).await;
+                let _ = abort::give_up(self.brokers[*broker].clone(), session, client().by()).await;
             }
             Operation::Pass { seconds } => self.clock.advance(Duration::from_secs(*seconds)),
             Operation::Sweep { broker } => _ = sweep_once(&self.brokers[*broker]).await,
@@ -374,7 +384,7 @@ impl<'a> Run<'a> {
         let session = self.find(place).await;
         let alone = session.state != UploadState::Completed;
         let before = self.store().requests();
-        let told = complete_here(self.brokers[broker].clone(), session, None, Asker::Owner).await;
+        let told = complete_here(self.brokers[broker].clone(), session, None, Asker::Owner(client().by())).await;
         let calls = self.store().requests() - before;
         if calls > MOST_CALLS {
             return Err(format!("I6: {calls} calls to the store for one completion"));

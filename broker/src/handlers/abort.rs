@@ -7,16 +7,16 @@ use shared::api::UploadState;
 use super::session;
 use crate::app::{Broker, Shared, to_its_end};
 use crate::error::ApiError;
-use crate::ledger::Session;
-use crate::principal::Principal;
+use crate::ledger::{By, Session};
+use crate::principal::Caller;
 
 /// Answers `204`, and `204` again.
 ///
 /// # Errors
 /// The upload is not the caller's, is completed or being completed, or the store does not answer.
-pub async fn abort(broker: Shared, principal: Principal, id: Path<String>) -> Result<HttpResponse, ApiError> {
-    let session = session::owned(&broker, &principal, &id).await?;
-    give_up(broker, session).await?;
+pub async fn abort(broker: Shared, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    let session = session::owned(&broker, &caller.principal, &id).await?;
+    give_up(broker, session, caller.by()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -25,12 +25,12 @@ pub async fn abort(broker: Shared, principal: Principal, id: Path<String>) -> Re
 ///
 /// # Errors
 /// As [`abort`], for an upload that is the caller's.
-pub async fn give_up(broker: Shared, session: Session) -> Result<(), ApiError> {
-    to_its_end(async move { end(&broker, &session).await }).await
+pub async fn give_up(broker: Shared, session: Session, by: By) -> Result<(), ApiError> {
+    to_its_end(async move { end(&broker, &session, &by).await }).await
 }
 
-async fn end(broker: &Broker, session: &Session) -> Result<(), ApiError> {
-    match broker.ledger.abort(&session.id, broker.clock.now()).await? {
+async fn end(broker: &Broker, session: &Session, by: &By) -> Result<(), ApiError> {
+    match broker.ledger.abort(&session.id, by, None, broker.clock.now()).await? {
         Some(UploadState::Aborted) => {}
         Some(UploadState::Completed) => return Err(ApiError::UploadEnded(UploadState::Completed)),
         Some(UploadState::Completing | UploadState::Open) => return Err(ApiError::UploadBusy),

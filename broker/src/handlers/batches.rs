@@ -10,7 +10,7 @@ use super::{body, status};
 use crate::app::{RequestId, Shared};
 use crate::batch::{self, Admitted};
 use crate::error::ApiError;
-use crate::principal::Principal;
+use crate::principal::Caller;
 
 /// Admits each file that may be sent, and signs it.
 ///
@@ -18,7 +18,7 @@ use crate::principal::Principal;
 /// The request as a whole cannot be used, or the ledger does not answer; then no file is admitted.
 pub async fn create(
     broker: Shared,
-    principal: Principal,
+    caller: Caller,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
@@ -27,9 +27,13 @@ pub async fn create(
     let now = broker.clock.now();
     let grants = files
         .into_iter()
-        .map(|file| broker.policy.admit_small(&principal, file, now, broker.upload_random()))
+        .map(|file| {
+            broker
+                .policy
+                .admit_small(&caller.principal, file, now, broker.upload_random())
+        })
         .collect();
-    let files = batch::create(&broker, grants)
+    let files = batch::create(&broker, grants, &caller.by())
         .await?
         .into_iter()
         .map(|answer| match answer {
@@ -43,7 +47,7 @@ pub async fn create(
             },
         });
     let files: Vec<_> = files.collect();
-    tracing::info!(owner = principal.name(), files = files.len(), "batch created");
+    tracing::info!(owner = caller.principal.name(), files = files.len(), "batch created");
     Ok(HttpResponse::Created().json(CreatedBatch {
         files,
         server_time: now,
@@ -56,13 +60,13 @@ pub async fn create(
 /// The request as a whole cannot be used, or ledger or store do not answer.
 pub async fn complete(
     broker: Shared,
-    principal: Principal,
+    caller: Caller,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let CompleteBatch { uploads } = body::large_json(&request, payload).await?;
     check_count(uploads.len())?;
-    let outcomes = batch::complete(&broker, &principal, &uploads).await?;
+    let outcomes = batch::complete(&broker, &caller, &uploads).await?;
     let uploads = uploads
         .into_iter()
         .zip(outcomes)
@@ -77,7 +81,11 @@ pub async fn complete(
             },
         });
     let uploads: Vec<_> = uploads.collect();
-    tracing::info!(owner = principal.name(), uploads = uploads.len(), "batch completed");
+    tracing::info!(
+        owner = caller.principal.name(),
+        uploads = uploads.len(),
+        "batch completed"
+    );
     Ok(HttpResponse::Ok().json(CompletedBatch { uploads }))
 }
 

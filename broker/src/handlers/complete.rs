@@ -9,7 +9,7 @@ use super::{body, session, status};
 use crate::app::Shared;
 use crate::complete::{self, Completion};
 use crate::error::ApiError;
-use crate::principal::Principal;
+use crate::principal::Caller;
 
 /// Seconds to wait while another request is completing the upload.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -20,14 +20,14 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 /// Parts are missing or wrong, the upload has ended otherwise, or the store did not do it.
 pub async fn complete(
     broker: Shared,
-    principal: Principal,
+    caller: Caller,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let session = session::owned(&broker, &principal, &id).await?;
+    let session = session::owned(&broker, &caller.principal, &id).await?;
     let CompleteUpload { size } = body::optional_json(&request, payload).await?;
-    match complete::complete(broker.clone(), session.clone(), size).await? {
+    match complete::complete(broker.clone(), session.clone(), size, caller.by()).await? {
         Completion::Done(object) => Ok(HttpResponse::Ok().json(status::completed(&broker, &session, &object))),
         Completion::Busy => Ok(HttpResponse::Accepted()
             .insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS.to_string()))

@@ -12,7 +12,7 @@ use crate::app::{Broker, Shared};
 use crate::error::ApiError;
 use crate::ledger::{Digests, Session};
 use crate::policy::CreateGrant;
-use crate::principal::Principal;
+use crate::principal::Caller;
 use crate::s3::{StoreError, StoreErrorKind};
 
 /// Answers `201` with a new upload, or `200` with one to go on with.
@@ -21,7 +21,7 @@ use crate::s3::{StoreError, StoreErrorKind};
 /// What the policy refuses, or the store or the ledger did not do.
 pub async fn create(
     broker: Shared,
-    principal: Principal,
+    caller: Caller,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
@@ -29,13 +29,13 @@ pub async fn create(
     let now = broker.clock.now();
     let grant = broker
         .policy
-        .admit_create(&principal, asked, now, broker.upload_random())?;
+        .admit_create(&caller.principal, asked, now, broker.upload_random())?;
     for _ in 0..TRIES {
-        if let Some((session, parts)) = resumable(&broker, &grant).await? {
+        if let Some((session, parts)) = resumable(&broker, &grant, &caller).await? {
             tracing::info!(upload = %session.id, stored = parts.len(), "upload continues");
             return Ok(HttpResponse::Ok().json(answer(&broker, &session, parts)));
         }
-        if let Some(session) = admit(broker.clone(), grant.clone(), Digests::default()).await? {
+        if let Some(session) = admit(broker.clone(), grant.clone(), Digests::default(), caller.by()).await? {
             return Ok(HttpResponse::Created().json(answer(&broker, &session, Vec::new())));
         }
         tokio::time::sleep(PAUSE).await;
@@ -49,7 +49,11 @@ const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The upload to go on with, and what the store holds of it.
-async fn resumable(broker: &Broker, grant: &CreateGrant) -> Result<Option<(Session, Vec<StoredPart>)>, ApiError> {
+async fn resumable(
+    broker: &Broker,
+    grant: &CreateGrant,
+    caller: &Caller,
+) -> Result<Option<(Session, Vec<StoredPart>)>, ApiError> {
     let Some(session) = broker.ledger.find_resumable(grant, grant.created_at).await? else {
         return Ok(None);
     };
@@ -62,7 +66,11 @@ async fn resumable(broker: &Broker, grant: &CreateGrant) -> Result<Option<(Sessi
                 ..
             }) => {
                 tracing::warn!(upload = %session.id, "the store no longer knows an open upload; a new one takes its place");
-                broker.ledger.abort(&session.id, grant.created_at).await?;
+                let lost = ApiError::UploadLost.code();
+                broker
+                    .ledger
+                    .abort(&session.id, &caller.by(), Some(lost), grant.created_at)
+                    .await?;
                 Ok(None)
             }
             Err(error) => Err(error.into()),

@@ -23,7 +23,7 @@ use crate::app::{Broker, Shared};
 use crate::complete::{self, Completion};
 use crate::error::ApiError;
 use crate::ledger::{Digests, Session};
-use crate::principal::Principal;
+use crate::principal::{Caller, Principal};
 use crate::sign::{Part, PartSigner, escaped_path};
 
 /// How long `/complete` waits for another request that is completing the same upload: the protocol has no "not yet".
@@ -36,7 +36,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// A field is missing or malformed, the policy refuses, or the store or the ledger did not do it.
 pub async fn presign(
     broker: Shared,
-    principal: Principal,
+    caller: Caller,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
@@ -54,8 +54,8 @@ pub async fn presign(
     let declared: Digests = numbered().collect();
     let (grant, life) = broker
         .policy
-        .admit_form(&principal, form, now, broker.upload_random())?;
-    let session = admit(broker.clone(), grant, declared)
+        .admit_form(&caller.principal, form, now, broker.upload_random())?;
+    let session = admit(broker.clone(), grant, declared, caller.by())
         .await?
         .ok_or(ApiError::UploadBusy)?;
     let grant = broker.policy.admit_parts(&session, parts, life, now)?;
@@ -147,13 +147,13 @@ impl MessageBody for Answer {
 /// `400` for a missing field, the one 404 for an upload that is not the caller's, `422` for everything else.
 pub async fn complete(
     broker: Shared,
-    principal: Principal,
+    caller: Caller,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let session = named_session(&broker, &principal, body::form(&request, payload).await?).await?;
+    let session = named_session(&broker, &caller.principal, body::form(&request, payload).await?).await?;
     for _ in 0..BUSY_TRIES {
-        match complete::complete(broker.clone(), session.clone(), None).await {
+        match complete::complete(broker.clone(), session.clone(), None, caller.by()).await {
             Ok(Completion::Done(_)) => return Ok(done()),
             Ok(Completion::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
             Err(error) => return Err(ApiError::NotCompleted(Box::new(error))),
@@ -168,12 +168,12 @@ pub async fn complete(
 /// As for `DELETE /v1/uploads/{id}`.
 pub async fn abort(
     broker: Shared,
-    principal: Principal,
+    caller: Caller,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let session = named_session(&broker, &principal, body::form(&request, payload).await?).await?;
-    give_up(broker, session).await?;
+    let session = named_session(&broker, &caller.principal, body::form(&request, payload).await?).await?;
+    give_up(broker, session, caller.by()).await?;
     Ok(done())
 }
 

@@ -6,6 +6,7 @@ pub mod body;
 pub mod complete;
 pub mod create;
 pub mod download;
+pub mod events;
 pub mod form;
 mod form_fields;
 pub mod health;

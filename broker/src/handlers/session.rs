@@ -15,14 +15,24 @@ use crate::principal::Principal;
 /// # Errors
 /// [`ApiError::NoSuchUpload`], or the ledger does not answer.
 pub async fn owned(broker: &Broker, principal: &Principal, id: &str) -> Result<Session, ApiError> {
+    let session = recorded(broker, principal, id).await?;
+    match session.state_at(broker.clock.now()) {
+        UploadState::Expired => Err(ApiError::NoSuchUpload),
+        UploadState::Open | UploadState::Completing | UploadState::Completed | UploadState::Aborted => Ok(session),
+    }
+}
+
+/// The same, also where it has expired: it can still be looked back at.
+///
+/// # Errors
+/// As [`owned`], but for an upload that has expired.
+pub async fn recorded(broker: &Broker, principal: &Principal, id: &str) -> Result<Session, ApiError> {
     let id: UploadId = id.parse().map_err(|_| ApiError::NoSuchUpload)?;
-    let session = broker
+    broker
         .ledger
         .find(&id)
         .await?
-        .filter(|session| session.owner == *principal);
-    session
-        .filter(|session| session.state_at(broker.clock.now()) != UploadState::Expired)
+        .filter(|session| session.owner == *principal)
         .ok_or(ApiError::NoSuchUpload)
 }
 

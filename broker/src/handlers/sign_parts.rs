@@ -9,8 +9,8 @@ use shared::api::{MAX_PARTS_PER_SIGN, SignParts, SignedPart, SignedParts};
 use super::{body, session};
 use crate::app::{Broker, Shared};
 use crate::error::ApiError;
-use crate::ledger::{Declared, Digests};
-use crate::principal::Principal;
+use crate::ledger::{Declared, Digests, window};
+use crate::principal::Caller;
 use crate::sign::Part;
 
 /// How often an upload is looked up that is begun anew at the store just then.
@@ -22,13 +22,13 @@ const TRIES: u32 = 3;
 /// The upload is not the caller's or not open, or a part is not as planned: then none is signed.
 pub async fn sign_parts(
     broker: Shared,
-    principal: Principal,
+    caller: Caller,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     // Before anything of the body is read: whose upload this is.
-    session::open(&broker, &principal, &id).await?;
+    session::open(&broker, &caller.principal, &id).await?;
     let SignParts { parts: asked } = body::json(&request, payload).await?;
     if asked.is_empty() || asked.len() > MAX_PARTS_PER_SIGN {
         return Err(ApiError::TooManyParts {
@@ -48,16 +48,16 @@ pub async fn sign_parts(
             size: part.size,
         })
         .collect();
-    Ok(HttpResponse::Ok().json(sign(&broker, &principal, &id, parts).await?))
+    Ok(HttpResponse::Ok().json(sign(&broker, &caller, &id, parts).await?))
 }
 
 /// Signs these parts of the caller's upload, once their MD5s are recorded.
 ///
 /// # Errors
 /// As [`sign_parts`].
-pub async fn sign(broker: &Broker, principal: &Principal, id: &str, parts: Vec<Part>) -> Result<SignedParts, ApiError> {
+pub async fn sign(broker: &Broker, caller: &Caller, id: &str, parts: Vec<Part>) -> Result<SignedParts, ApiError> {
     for _ in 0..TRIES {
-        let session = session::open(broker, principal, id).await?;
+        let session = session::open(broker, &caller.principal, id).await?;
         let now = broker.clock.now();
         let grant = broker
             .policy
@@ -67,7 +67,9 @@ pub async fn sign(broker: &Broker, principal: &Principal, id: &str, parts: Vec<P
             .iter()
             .filter_map(|part| Some((part.number, part.md5?)))
             .collect();
-        match broker.ledger.declare(&session, declared, now).await? {
+        let told = window(grant.parts().iter().map(|part| part.number));
+        let declared = broker.ledger.declare(&session, declared, told, caller.by(), now);
+        match declared.await? {
             Declared::Recorded => {}
             Declared::BegunAgain => continue,
             Declared::NotOpen(state) => return Err(session::not_open(state)),

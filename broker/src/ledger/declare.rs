@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use shared::UploadId;
-use shared::api::UploadState;
+use shared::api::{EventDetail, EventKind, UploadState};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::digests::Digests;
+use super::events::{By, NewEvent};
 use super::session::state;
 use super::{Ledger, LedgerError, Session, millis, placeholders};
 
@@ -32,6 +33,8 @@ struct Waiting {
     id: UploadId,
     store_upload_id: Option<String>,
     declared: Digests,
+    window: EventDetail,
+    by: By,
     now: OffsetDateTime,
     answer: oneshot::Sender<Result<Declared, LedgerError>>,
 }
@@ -82,7 +85,8 @@ impl Declaring {
 }
 
 impl Ledger {
-    /// Records what a client declares for the parts that it is about to send; other parts keep theirs. `session` may be as
+    /// Records what a client declares for the parts that it is about to send, and that they are signed (`window`, as
+    /// [`window`](super::window) tells it); other parts keep what was declared for them. `session` may be as
     /// [`Ledger::recall`] gave it.
     ///
     /// # Errors
@@ -91,6 +95,8 @@ impl Ledger {
         &self,
         session: &Session,
         declared: Digests,
+        window: EventDetail,
+        by: By,
         now: OffsetDateTime,
     ) -> Result<Declared, LedgerError> {
         let (answer, answered) = oneshot::channel();
@@ -98,6 +104,8 @@ impl Ledger {
             id: session.id.clone(),
             store_upload_id: session.store_upload_id.clone(),
             declared,
+            window,
+            by,
             now,
             answer,
         });
@@ -157,6 +165,18 @@ impl Ledger {
             }
         }
         write_pages(&mut transaction, &pages).await?;
+        let signed: Vec<_> = batch
+            .iter()
+            .filter(open)
+            .map(|waiting| NewEvent {
+                upload: &waiting.id,
+                kind: EventKind::PartsSigned,
+                at: waiting.now,
+                by: &waiting.by,
+                detail: waiting.window.clone(),
+            })
+            .collect();
+        self.add_events(&mut transaction, &signed).await?;
         transaction.commit().await?;
         Ok(states)
     }

@@ -33,6 +33,17 @@ impl Digests {
         }
     }
 
+    /// The parts for which one was declared, in their order.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = PartNumber> {
+        let parts = self.pages.iter().flat_map(|(page, bytes)| {
+            let first = u64::try_from(*page).unwrap_or_default() * u64::from(PARTS_PER_PAGE) + 1;
+            (first..).zip(bytes.chunks_exact(Md5Digest::LEN))
+        });
+        parts
+            .filter(|(_, bytes)| **bytes != [0; Md5Digest::LEN])
+            .filter_map(|(number, _)| number.try_into().ok())
+    }
+
     /// As the rows of the ledger hold them.
     pub(super) fn pages(&self) -> impl Iterator<Item = (i64, &[u8])> {
         self.pages.iter().map(|(page, bytes)| (*page, bytes.as_slice()))
@@ -135,5 +146,7 @@ mod tests {
         assert_eq!(digests.get(part(10_000)), Some(Md5Digest::from_bytes([211; 16])));
         assert_eq!(digests.get(part(2)), None);
         assert_eq!(digests.pages().count(), 3);
+        let numbers: Vec<_> = digests.numbers().map(PartNumber::get).collect();
+        assert_eq!(numbers, [1, 256, 257, 10_000]);
     }
 }

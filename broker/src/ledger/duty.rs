@@ -11,15 +11,23 @@ use super::{Ledger, LedgerError, millis};
 pub enum Duty {
     /// Ending what has run out.
     Sweep,
+    /// Sending what is in the outbox.
+    Deliver,
 }
 
 impl Duty {
     /// How long a turn lasts unless it is taken again. A broker that dies in its turn holds the others up for so long.
-    pub const TURN: Duration = Duration::from_mins(2);
+    pub fn turn(self) -> Duration {
+        match self {
+            Self::Sweep => Duration::from_mins(2),
+            Self::Deliver => Duration::from_secs(30),
+        }
+    }
 
     fn name(self) -> &'static str {
         match self {
             Self::Sweep => "sweep",
+            Self::Deliver => "deliver",
         }
     }
 }
@@ -38,7 +46,7 @@ impl Ledger {
         )
         .bind(duty.name())
         .bind(holder)
-        .bind(millis(now + Duty::TURN))
+        .bind(millis(now + duty.turn()))
         .bind(millis(now))
         .execute(&self.pool)
         .await?;

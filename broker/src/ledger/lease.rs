@@ -9,10 +9,11 @@
 use std::time::Duration;
 
 use shared::UploadId;
-use shared::api::UploadState;
+use shared::api::{EventKind, UploadState};
 use sqlx::Row;
 use time::OffsetDateTime;
 
+use super::events::{self, By, NewEvent};
 use super::session::{StoredObject, state};
 use super::{Ledger, LedgerError, millis};
 
@@ -169,15 +170,21 @@ impl Ledger {
 
     /// Records the object. What was declared for its parts is no longer needed.
     ///
-    /// Any holder may do this, even one whose lease has run out: the object is there.
+    /// Any holder may do this, even one whose lease has run out: the object is there. The first one counts.
     ///
     /// # Errors
     /// The database did not answer; the next one to complete finds the object by its write token.
-    pub async fn finish(&self, lease: &Lease, object: &StoredObject) -> Result<(), LedgerError> {
+    pub async fn finish(
+        &self,
+        lease: &Lease,
+        object: &StoredObject,
+        by: &By,
+        now: OffsetDateTime,
+    ) -> Result<(), LedgerError> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query(
+        let finished = sqlx::query(
             "UPDATE uploads SET state = 'completed', resume_key = NULL, lease_holder = NULL, lease_until = NULL, \
-             etag = $2, object_size = $3, version_id = $4 WHERE id = $1",
+             etag = $2, object_size = $3, version_id = $4 WHERE id = $1 AND state <> 'completed'",
         )
         .bind(lease.id.as_str())
         .bind(object.etag.as_str())
@@ -185,11 +192,23 @@ impl Ledger {
         .bind(object.version_id.as_deref())
         .execute(&mut *transaction)
         .await?;
+        if finished.rows_affected() == 0 {
+            return Ok(());
+        }
         sqlx::query("DELETE FROM part_digests WHERE upload_id = $1")
             .bind(lease.id.as_str())
             .execute(&mut *transaction)
             .await?;
+        let event = NewEvent {
+            upload: &lease.id,
+            kind: EventKind::Completed,
+            at: now,
+            by,
+            detail: events::completed(object),
+        };
+        self.add_events(&mut transaction, &[event]).await?;
         transaction.commit().await?;
+        self.ring();
         Ok(())
     }
 }

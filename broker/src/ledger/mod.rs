@@ -6,8 +6,10 @@ mod database;
 mod declare;
 mod digests;
 mod duty;
+mod events;
 mod lease;
 mod listings;
+mod outbox;
 mod placeholders;
 mod puts;
 mod recall;
@@ -21,19 +23,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use shared::UploadId;
-use shared::api::UploadState;
+use shared::api::{EventDetail, EventKind, UploadState};
 use sqlx::{AnyPool, Executor, Row};
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 pub use database::sqlite_url;
 pub use declare::Declared;
 pub use digests::Digests;
 pub use duty::Duty;
+pub use events::{By, window};
 pub use lease::{Lease, LeaseOutcome};
+pub use outbox::{Delivery, Due, Sent};
 pub use session::{Plan, Session, StoredObject};
 
 use self::database::Database;
 use self::declare::Declaring;
+use self::events::NewEvent;
 use self::recall::Recall;
 use crate::policy::CreateGrant;
 
@@ -47,9 +53,9 @@ pub enum LedgerError {
     #[error("the ledger's tables could not be brought up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// A row that this version cannot have written.
-    #[error("the ledger's row for upload {id} is not readable: {what}")]
+    #[error("the ledger's row of {id} is not readable: {what}")]
     Row {
-        /// Which upload.
+        /// Which upload or event.
         id: String,
         /// Which field.
         what: String,
@@ -77,6 +83,8 @@ pub struct Ledger {
     pool: AnyPool,
     declaring: Arc<Declaring>,
     recall: Arc<Recall>,
+    /// Rung when something has been put out to be sent, where that is done at all.
+    outbox: Option<Arc<Notify>>,
 }
 
 impl Ledger {
@@ -93,6 +101,7 @@ impl Ledger {
             pool,
             declaring: Arc::default(),
             recall: Arc::default(),
+            outbox: None,
         })
     }
 
@@ -110,7 +119,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records a new upload as open. Answers whether it did: not if one for the same content is open already.
+    /// Records a new upload as open, and its parts as signed if they are declared already. Answers whether it did: not if one
+    /// for the same content is open already.
     ///
     /// # Errors
     /// Nothing was recorded.
@@ -120,6 +130,7 @@ impl Ledger {
         grant: &CreateGrant,
         store_upload_id: Option<&str>,
         declared: &Digests,
+        by: &By,
     ) -> Result<bool, LedgerError> {
         let mut transaction = self.pool.begin().await?;
         let resume_key = resume::resume_key(grant);
@@ -164,6 +175,26 @@ impl Ledger {
             return Ok(false);
         }
         digests::insert(&mut transaction, id, declared).await?;
+        let event = |kind, detail| NewEvent {
+            upload: id,
+            kind,
+            at: grant.created_at,
+            by,
+            detail,
+        };
+        let size = grant.plan.size();
+        let mut events = vec![event(
+            EventKind::Created,
+            EventDetail {
+                size,
+                ..EventDetail::default()
+            },
+        )];
+        let signed = window(declared.numbers());
+        if store_upload_id.is_some() && signed.parts.is_some() {
+            events.push(event(EventKind::PartsSigned, signed));
+        }
+        self.add_events(&mut transaction, &events).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -181,19 +212,35 @@ impl Ledger {
     }
 
     /// Ends an open upload without an object. Answers the state it is in afterwards, or nothing if there is no such upload.
+    /// `reason` is the code of the problem for which the broker does so, where nobody asked for it.
     ///
     /// An upload that is being completed, or whose completion has an unknown outcome, stays as it is.
     ///
     /// # Errors
     /// The database did not answer; the upload is as it was.
-    pub async fn abort(&self, id: &UploadId, now: OffsetDateTime) -> Result<Option<UploadState>, LedgerError> {
-        sqlx::query(
+    pub async fn abort(
+        &self,
+        id: &UploadId,
+        by: &By,
+        reason: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<Option<UploadState>, LedgerError> {
+        let detail = EventDetail {
+            reason: reason.map(str::to_owned),
+            ..EventDetail::default()
+        };
+        let event = NewEvent {
+            upload: id,
+            kind: EventKind::Aborted,
+            at: now,
+            by,
+            detail,
+        };
+        self.end(
             "UPDATE uploads SET state = 'aborted', resume_key = NULL, ended_at = $2, \
              cleared_at = CASE WHEN store_upload_id IS NULL THEN $2 END WHERE id = $1 AND state = 'open'",
+            event,
         )
-        .bind(id.as_str())
-        .bind(millis(now))
-        .execute(&self.pool)
         .await?;
         self.forget(id);
         let row = sqlx::query("SELECT state FROM uploads WHERE id = $1")
@@ -203,9 +250,31 @@ impl Ledger {
         row.map(|row| session::state(id.as_str(), row.try_get("state")?))
             .transpose()
     }
+
+    /// Ends an upload by this statement of id and time. Answers whether it did, and only then writes the event.
+    async fn end(&self, update: &'static str, event: NewEvent<'_>) -> Result<bool, LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        let ended = sqlx::query(update)
+            .bind(event.upload.as_str())
+            .bind(millis(event.at))
+            .execute(&mut *transaction)
+            .await?;
+        if ended.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.add_events(&mut transaction, &[event]).await?;
+        transaction.commit().await?;
+        self.ring();
+        Ok(true)
+    }
 }
 
 /// As the ledger keeps instants.
 fn millis(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+/// What [`millis`] has made of an instant.
+fn instant(millis: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()
 }

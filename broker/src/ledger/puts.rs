@@ -1,8 +1,11 @@
 //! Uploads of small files that go up whole, hundreds of them in one transaction.
 
 use shared::UploadId;
+use shared::api::{EventDetail, EventKind};
 use sqlx::AssertSqlSafe;
+use time::OffsetDateTime;
 
+use super::events::{self, By, NewEvent};
 use super::session::StoredObject;
 use super::{Ledger, LedgerError, Session, millis, placeholders};
 use crate::policy::SmallGrant;
@@ -15,7 +18,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Nothing was recorded.
-    pub async fn admit_puts(&self, puts: &[(UploadId, SmallGrant)]) -> Result<(), LedgerError> {
+    pub async fn admit_puts(&self, puts: &[(UploadId, SmallGrant)], by: &By) -> Result<(), LedgerError> {
         let mut transaction = self.pool.begin().await?;
         for rows in puts.chunks(ROWS) {
             let statement = format!(
@@ -47,6 +50,20 @@ impl Ledger {
             }
             insert.execute(&mut *transaction).await?;
         }
+        let created: Vec<_> = puts
+            .iter()
+            .map(|(id, SmallGrant { upload: grant, .. })| NewEvent {
+                upload: id,
+                kind: EventKind::Created,
+                at: grant.created_at,
+                by,
+                detail: EventDetail {
+                    size: grant.plan.size(),
+                    ..EventDetail::default()
+                },
+            })
+            .collect();
+        self.add_events(&mut transaction, &created).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -77,10 +94,16 @@ impl Ledger {
     ///
     /// # Errors
     /// Nothing was recorded.
-    pub async fn finish_puts(&self, finished: &[(&UploadId, &StoredObject)]) -> Result<(), LedgerError> {
+    pub async fn finish_puts(
+        &self,
+        finished: &[(&UploadId, &StoredObject)],
+        by: &By,
+        now: OffsetDateTime,
+    ) -> Result<(), LedgerError> {
         let mut transaction = self.pool.begin().await?;
+        let mut completed = Vec::with_capacity(finished.len());
         for (id, object) in finished {
-            sqlx::query(
+            let done = sqlx::query(
                 "UPDATE uploads SET state = 'completed', etag = $2, object_size = $3, version_id = $4 \
                  WHERE id = $1 AND state = 'open' AND put_md5 IS NOT NULL",
             )
@@ -90,8 +113,19 @@ impl Ledger {
             .bind(object.version_id.as_deref())
             .execute(&mut *transaction)
             .await?;
+            if done.rows_affected() == 1 {
+                completed.push(NewEvent {
+                    upload: id,
+                    kind: EventKind::Completed,
+                    at: now,
+                    by,
+                    detail: events::completed(object),
+                });
+            }
         }
+        self.add_events(&mut transaction, &completed).await?;
         transaction.commit().await?;
+        self.ring();
         Ok(())
     }
 }

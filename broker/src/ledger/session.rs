@@ -211,10 +211,7 @@ impl Session {
             }),
             _ => None,
         };
-        let instant = |column: &str| {
-            let millis: i64 = row.try_get(column)?;
-            OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).map_err(|_| unreadable(column))
-        };
+        let instant = |column: &str| super::instant(row.try_get(column)?).ok_or_else(|| unreadable(column));
         Ok(Self {
             owner: Principal::named(get::<String>(row, "owner")?),
             destination: row.try_get("destination")?,

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use shared::api::{EventDetail, EventKind};
 use shared::{ObjectKey, UploadId};
 use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
+use super::events::{By, NewEvent};
 use super::{Ledger, LedgerError, Session, millis, placeholders};
 
 impl Ledger {
@@ -127,16 +129,21 @@ impl Ledger {
     /// # Errors
     /// The database did not answer; the upload is as it was.
     pub async fn expire(&self, id: &UploadId, now: OffsetDateTime) -> Result<bool, LedgerError> {
-        let expired = sqlx::query(
+        let by = By::sweeper();
+        let event = NewEvent {
+            upload: id,
+            kind: EventKind::Expired,
+            at: now,
+            by: &by,
+            detail: EventDetail::default(),
+        };
+        self.end(
             "UPDATE uploads SET state = 'expired', resume_key = NULL, ended_at = $2, \
              cleared_at = CASE WHEN store_upload_id IS NULL THEN $2 END \
              WHERE id = $1 AND state = 'open' AND expires_at <= $2",
+            event,
         )
-        .bind(id.as_str())
-        .bind(millis(now))
-        .execute(&self.pool)
-        .await?;
-        Ok(expired.rows_affected() == 1)
+        .await
     }
 
     /// Records that the store holds nothing any more of an upload that ended without an object. What was declared for its

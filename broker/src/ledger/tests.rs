@@ -5,12 +5,12 @@ mod postgres;
 
 use std::time::Duration;
 
-use shared::api::{CreateUpload, UploadState};
+use shared::api::{CreateUpload, EventDetail, UploadState};
 use shared::{ETag, MIB, Md5Digest, PartNumber, PartSizes, UploadId};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
-use super::{Declared, Digests, Duty, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
+use super::{By, Declared, Digests, Duty, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
 use crate::policy::{CreateGrant, Destination, Policy, SmallGrant, UploadRandom};
 use crate::principal::Principal;
 
@@ -27,6 +27,8 @@ macro_rules! on_both_databases {
         }
     };
 }
+
+mod events;
 
 on_both_databases! {
     what_was_admitted_is_found_again_after_a_restart
@@ -95,7 +97,10 @@ impl Fresh {
 
     async fn admits(&self, id: &UploadId, grant: &CreateGrant) -> bool {
         let none = Digests::default();
-        self.ledger.admit(id, grant, Some("store-id"), &none).await.unwrap()
+        self.ledger
+            .admit(id, grant, Some("store-id"), &none, &by())
+            .await
+            .unwrap()
     }
 
     async fn lease(&self, id: &UploadId, holder: &str, now: OffsetDateTime) -> Lease {
@@ -144,6 +149,13 @@ fn grant() -> CreateGrant {
             },
         )
         .unwrap()
+}
+
+fn by() -> By {
+    By {
+        actor: "alice".to_owned(),
+        address: Some([192, 0, 2, 7].into()),
+    }
 }
 
 fn alice() -> Principal {
@@ -236,7 +248,10 @@ async fn of_many_who_begin_one_upload_at_once_one_does_and_the_next_can_once_it_
         let ledger = fresh.ledger.clone();
         beginning.spawn(async move {
             let id = UploadId::from_random([number; 24]);
-            let recorded = ledger.admit(&id, &grant(), None, &Digests::default()).await.unwrap();
+            let recorded = ledger
+                .admit(&id, &grant(), None, &Digests::default(), &by())
+                .await
+                .unwrap();
             recorded.then_some(id)
         });
     }
@@ -250,7 +265,7 @@ async fn of_many_who_begin_one_upload_at_once_one_does_and_the_next_can_once_it_
     );
 
     let (second, third) = (UploadId::from_random([20; 24]), UploadId::from_random([21; 24]));
-    fresh.ledger.abort(first, NOW).await.unwrap();
+    fresh.ledger.abort(first, &by(), None, NOW).await.unwrap();
     assert!(fresh.admits(&second, &grant()).await, "after an abort");
     let mut later = grant();
     later.created_at = NOW + Duration::from_hours(1);
@@ -310,7 +325,7 @@ async fn a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not
     assert!(!lease.outcome_unknown);
     assert!(fresh.ledger.leave_unknown(&lease, NOW).await.unwrap());
     assert_eq!(
-        fresh.ledger.abort(&id, NOW).await.unwrap(),
+        fresh.ledger.abort(&id, &by(), None, NOW).await.unwrap(),
         Some(UploadState::Completing),
         "no abort while unknown"
     );
@@ -328,14 +343,14 @@ async fn a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not
 async fn a_finished_upload_stays_finished(fresh: Fresh) {
     let id = fresh.admit().await;
     let lease = fresh.lease(&id, "first", NOW).await;
-    fresh.ledger.finish(&lease, &object()).await.unwrap();
+    fresh.ledger.finish(&lease, &object(), &by(), NOW).await.unwrap();
     let session = fresh.ledger.find(&id).await.unwrap().unwrap();
     assert_eq!(
         (session.state, session.object),
         (UploadState::Completed, Some(object()))
     );
     assert_eq!(
-        fresh.ledger.abort(&id, NOW).await.unwrap(),
+        fresh.ledger.abort(&id, &by(), None, NOW).await.unwrap(),
         Some(UploadState::Completed)
     );
     let again = fresh.ledger.take_lease(&id, "second", None, NOW).await.unwrap();
@@ -350,8 +365,14 @@ async fn an_aborted_or_expired_upload_is_not_completed(fresh: Fresh) {
         .await
         .unwrap();
     assert!(matches!(late, LeaseOutcome::Ended(UploadState::Expired)));
-    assert_eq!(fresh.ledger.abort(&id, NOW).await.unwrap(), Some(UploadState::Aborted));
-    assert_eq!(fresh.ledger.abort(&id, NOW).await.unwrap(), Some(UploadState::Aborted));
+    assert_eq!(
+        fresh.ledger.abort(&id, &by(), None, NOW).await.unwrap(),
+        Some(UploadState::Aborted)
+    );
+    assert_eq!(
+        fresh.ledger.abort(&id, &by(), None, NOW).await.unwrap(),
+        Some(UploadState::Aborted)
+    );
     let lease = fresh.ledger.take_lease(&id, "first", None, NOW).await.unwrap();
     assert!(matches!(lease, LeaseOutcome::Ended(UploadState::Aborted)));
 }
@@ -366,12 +387,23 @@ async fn windows_declared_at_once_lose_nothing(fresh: Fresh) {
         let window: Digests = (window * 16 + 1..=window * 16 + 16)
             .map(|number| (part(number), digest(number)))
             .collect();
-        declaring.spawn(async move { ledger.declare(&session, window, NOW).await.unwrap() });
+        declaring.spawn(async move {
+            ledger
+                .declare(&session, window, EventDetail::default(), by(), NOW)
+                .await
+                .unwrap()
+        });
     }
     declaring.join_all().await;
     fresh
         .ledger
-        .declare(&session, [(part(5), Md5Digest::EMPTY)].into_iter().collect(), NOW)
+        .declare(
+            &session,
+            [(part(5), Md5Digest::EMPTY)].into_iter().collect(),
+            EventDetail::default(),
+            by(),
+            NOW,
+        )
         .await
         .unwrap();
 
@@ -411,11 +443,11 @@ async fn small_files_are_admitted_and_finished_by_the_hundred(fresh: Fresh) {
             (UploadId::from_random(random), SmallGrant { upload, md5, headers })
         })
         .collect();
-    fresh.ledger.admit_puts(&puts).await.unwrap();
+    fresh.ledger.admit_puts(&puts, &by()).await.unwrap();
     let ids: Vec<_> = puts.iter().map(|(id, _)| id.clone()).collect();
     let object = object();
     let finished: Vec<_> = ids.iter().take(700).map(|id| (id, &object)).collect();
-    fresh.ledger.finish_puts(&finished).await.unwrap();
+    fresh.ledger.finish_puts(&finished, &by(), NOW).await.unwrap();
 
     let found = fresh.ledger.find_all(&ids).await.unwrap();
     assert_eq!(found.len(), ids.len());
@@ -439,7 +471,7 @@ async fn what_is_declared_at_once_with_an_upload_is_all_there(fresh: Fresh) {
             )
         })
         .collect();
-    assert!(fresh.ledger.admit(&id, &grant(), None, &declared).await.unwrap());
+    assert!(fresh.ledger.admit(&id, &grant(), None, &declared, &by()).await.unwrap());
     assert_eq!(fresh.ledger.digests(&id).await.unwrap(), declared);
 }
 
@@ -456,7 +488,7 @@ async fn a_principal_sees_its_own_open_uploads(fresh: Fresh) {
     assert_eq!(see("bob", NOW).await.len(), 0);
     assert_eq!(see("alice", NOW + Duration::from_hours(1)).await.len(), 0);
     let lease = fresh.lease(&id, "first", NOW).await;
-    fresh.ledger.finish(&lease, &object()).await.unwrap();
+    fresh.ledger.finish(&lease, &object(), &by(), NOW).await.unwrap();
     let sizes = fresh
         .ledger
         .part_sizes("uploads", &grant().key, &object().etag)
@@ -470,7 +502,10 @@ async fn nothing_is_declared_for_an_upload_that_is_not_open(fresh: Fresh) {
     let (ledger, session) = (&fresh.ledger, fresh.ledger.find(&id).await.unwrap().unwrap());
     let declare = async |session: &Session, now| {
         let digests = [(part(1), Md5Digest::EMPTY)].into_iter().collect();
-        ledger.declare(session, digests, now).await.unwrap()
+        ledger
+            .declare(session, digests, EventDetail::default(), by(), now)
+            .await
+            .unwrap()
     };
     let mut other = session.clone();
     other.id = UploadId::from_random([8; 24]);
@@ -499,7 +534,7 @@ async fn what_is_recalled_is_as_admitted(fresh: Fresh) {
         let recalled = fresh.ledger.recall(&id).await.unwrap().unwrap();
         assert_eq!(*recalled, fresh.ledger.find(&id).await.unwrap().unwrap());
     }
-    fresh.ledger.abort(&id, NOW).await.unwrap();
+    fresh.ledger.abort(&id, &by(), None, NOW).await.unwrap();
     let recalled = fresh.ledger.recall(&id).await.unwrap().unwrap();
     assert_eq!(
         recalled.state,
@@ -531,7 +566,7 @@ async fn what_ended_is_to_be_cleared_until_it_is(fresh: Fresh) {
         let sessions: Vec<Session> = sessions.unwrap();
         sessions.into_iter().map(|session| session.id).collect::<Vec<_>>()
     };
-    ledger.abort(&ids[0], NOW).await.unwrap();
+    ledger.abort(&ids[0], &by(), None, NOW).await.unwrap();
     assert_eq!(on(ledger.run_out_by(end, None, 9).await).await, ids[1..]);
     assert_eq!(on(ledger.run_out_by(end, Some(&ids[1]), 9).await).await, ids[2..]);
     assert!(!ledger.expire(&ids[1], NOW).await.unwrap(), "not yet");
