@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Whether `store serve` survives power cuts: its disk is rebuilt as each of many cuts may leave it, and served again.
 
-    power_cut.py [--build release] [--cuts 300] [--seed N]
+    power_cut.py [--build release] [--cuts 200] [--seed N]
 
 strace writes down every call by which the store, used by four clients at once, changes its directory, with all bytes. Then
 the calls are followed one by one on a model disk (power/disk.py), which knows what is synced. At a place in between, the power
 goes: of what was not synced a subset is lost, by seed. What is left is written down as a directory and served by the same
 program, which has to start by itself, to have everything that was answered until then, to have nothing in between of what was
 not, and to let open uploads be completed (power/history.py); and `store check` has to find nothing. After each answer there is
-a cut that takes all it can; the others are at random places.
+a cut that takes all it can, after each change of names one that leaves nothing but that change; the others are anywhere.
 
 Needs strace, boto3, and the store built. Exits 1 at the first cut that is not survived, with what runs it again and the
 directory as the cut left it.
@@ -39,7 +39,7 @@ MOST = 16 << 20
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="debug", choices=["debug", "release"], help="which store (%(default)s)")
-    parser.add_argument("--cuts", type=int, default=300, help="how often the power goes (%(default)s)")
+    parser.add_argument("--cuts", type=int, default=200, help="how often the power goes at random (%(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="decides where, and what is lost")
     arguments = parser.parse_args()
     program = TARGET / arguments.build / "store"
@@ -54,7 +54,7 @@ def main():
         places = survey(lines, home / "top", told)
         cuts = choose(places, arguments.cuts, random.Random(arguments.seed))
         survived = run(home, program, lines, cuts, told)
-    print(f"ok {survived} power cuts were survived, among {len(places)} places")
+    print(f"ok {survived} power cuts were survived, at {len({place for place, *_ in cuts})} of {len(places)} places")
 
 
 def record(home, program):
@@ -83,12 +83,9 @@ def serve(directory, program, log, before=()):
 
 
 def survey(lines, top, told):
-    """The places between two lines at which something has changed, and whether it was an answer."""
-    disk, places = Disk(top), []
-    for place, line in enumerate(lines):
-        answered = len(disk.answered)
-        if disk.follow(line):
-            places.append((place, len(disk.answered) > answered))
+    """The places after lines that change something, and what they change."""
+    disk = Disk(top)
+    places = [(place, changed) for place, line in enumerate(lines) if (changed := disk.follow(line))]
     missing = told.requests() - set(disk.answered)
     if missing:
         sys.exit(f"{len(missing)} answers are not in the trace: this looks at something else")
@@ -96,14 +93,12 @@ def survey(lines, top, told):
 
 
 def choose(places, count, by):
-    """Where the power goes and how much is kept of what waits: [(place, share, seed)] in order."""
-    cuts = [(place, 0, 0) for place, answer in places if answer]
-    if len(cuts) > count:
-        cuts = by.sample(cuts, count)
-    while len(cuts) < count:
-        share = by.choice([0, 0.1, 0.5, 0.9, 1])
-        cuts.append((by.choice(places)[0], share, by.randrange(1 << 32)))
-    return sorted(cuts)
+    """Where the power goes and how much is kept of what waits, none for nothing but the newest: [(place, share, seed)] in order."""
+    cuts = [(place, 0, 0) for place, changed in places if changed == "answers"]
+    cuts += [(place, None, 0) for place, changed in places if changed == "names"]
+    for _ in range(count):
+        cuts.append((by.choice(places)[0], by.choice([0.1, 0.5, 0.9, 1]), by.randrange(1 << 32)))
+    return sorted(cuts, key=lambda cut: cut[0])
 
 
 def run(home, program, lines, cuts, told):
@@ -117,7 +112,7 @@ def run(home, program, lines, cuts, told):
             disk.follow(line)
             while next_cut and next_cut[0] == place:
                 left = home / f"cut-{place}-{next_cut[1]}-{next_cut[2]}"
-                disk.leave(left, Cut(random.Random(next_cut[2]), next_cut[1]))
+                disk.leave(left, Cut(next_cut[2], next_cut[1], disk.time))
                 running.append((next_cut, left, pool.submit(survive, left, program, told, set(disk.answered))))
                 next_cut = next(waiting, None)
                 if len(running) > os.cpu_count():
@@ -148,7 +143,8 @@ def ended(cut, left, running):
         kept = pathlib.Path(tempfile.mkdtemp(prefix="power-cut-as-left-"))
         shutil.copytree(as_left, kept, dirs_exist_ok=True)
         place, share, seed = cut
-        sys.exit(f"NOT SURVIVED: the cut after line {place}, which kept {share} of what waited (seed {seed}): {wrong}as left: {kept}")
+        share = "the newest" if share is None else share
+        sys.exit(f"NOT SURVIVED: the cut after line {place}, which kept {share} of what waited (seed {seed}): {wrong}\nas left: {kept}")
     shutil.rmtree(left)
     shutil.rmtree(as_left)
     return 1

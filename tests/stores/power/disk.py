@@ -7,6 +7,7 @@ program, which order at least the names: what survives this survives them.
 
 import codecs
 import os
+import random
 import re
 
 CALL = re.compile(rb"^(\d+) +(?:<\.\.\. (\w+) resumed>|(\w+)\()(.*)$", re.DOTALL)
@@ -35,8 +36,8 @@ class File:
 
     def after(self, cut):
         content = bytearray(self.durable)
-        for _, (offset, data) in self.waiting:
-            if cut.keeps():
+        for time, (offset, data) in self.waiting:
+            if cut.keeps(time):
                 change_bytes(content, offset, cut.torn(data))
         return content
 
@@ -95,23 +96,23 @@ class Change:
 
 
 class Cut:
-    """One way in which the power may go: `share` of what waits is kept."""
+    """One way in which the power may go: `share` of what waits is kept, or only the `newest`, which a sync should have held up."""
 
-    def __init__(self, random, share):
-        self.random, self.share, self.changes = random, share, {}
+    def __init__(self, seed, share, newest=None):
+        self.random, self.share, self.newest, self.changes = random.Random(seed), share, newest, {}
 
-    def keeps(self):
-        return self.random.random() < self.share
+    def keeps(self, time):
+        return time == self.newest if self.share is None else self.random.random() < self.share
 
     def keeps_all_of(self, change):
-        return self.changes.setdefault(id(change), self.keeps())
+        """The same for each directory that has a part in it."""
+        return self.changes.setdefault(id(change), self.keeps(change.time))
 
     def torn(self, data):
-        """What is kept of a write: mostly all; else a beginning or an end of whole sectors."""
-        if not data or self.share in (0, 1) or self.random.random() < 0.8:
+        """What is kept of a write: mostly all; else its first sectors."""
+        if not data or self.share in (None, 0, 1) or self.random.random() < 0.8:
             return data
-        middle = self.random.randrange(0, len(data) + 1, SECTOR) if len(data) >= SECTOR else 0
-        return data[:middle]
+        return data[: self.random.randrange(0, len(data), SECTOR)]
 
 
 class Disk:
@@ -119,15 +120,15 @@ class Disk:
 
     def __init__(self, home):
         self.home, self.top = os.path.normpath(home).encode(), Directory()
-        self.time, self.answered, self.changed = 0, [], False
+        self.time, self.answered, self.changed = 0, [], None
         self.files, self.positions, self.begun = {}, {}, {}
 
     def follow(self, line):
-        """Takes a line in; whether anything on the disk or among the answers is otherwise now."""
+        """Takes a line in; what is otherwise now: answers, names, bytes, what is synced, or nothing."""
         found = CALL.match(line)
-        self.changed = False
+        self.changed = None
         if not found:
-            return False
+            return None
         thread, resumed, name, rest = found.groups()
         if resumed:
             begun, began = self.begun.pop(thread, (b"", self.time))
@@ -150,7 +151,7 @@ class Disk:
         if name in (b"write", b"writev", b"sendto", b"sendmsg") and b"<socket:" in rest[:60] and ANSWER.search(rest):
             text = codecs.escape_decode(REQUEST_ID.search(rest)[1])[0]
             self.answered.append(text.decode().strip())
-            self.changed = True
+            self.changed = "answers"
 
     def done(self, name, arguments, result, began):
         number = int(re.match(rb"\d*", arguments)[0] or -1)
@@ -162,7 +163,7 @@ class Disk:
         elif name in ("fsync", "fdatasync"):
             if node:
                 node.sync(began)
-                self.changed = True
+                self.changed = "synced"
         elif name in ("write", "pwrite64", "ftruncate", *UNKNOWN):
             if isinstance(node, File) and b"<socket:" not in arguments[:60]:
                 self.write(name, node, number, arguments, result)
@@ -213,14 +214,14 @@ class Disk:
     def wait(self, file, change):
         self.time += 1
         file.waiting.append((self.time, change))
-        self.changed = True
+        self.changed = "bytes"
 
     def rename(self, names):
         names = [change for change in names if change[0] is not None]
         if names:
             self.time += 1
             Change(self.time, names)
-            self.changed = True
+            self.changed = "names"
 
     def paths(self, arguments):
         """The paths among the arguments; one that begins at an open directory is told from the top."""
