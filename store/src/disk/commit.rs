@@ -18,7 +18,7 @@ use super::error::DiskError;
 use super::files::Files;
 use super::index::{self, Index, Tables, into_io, parse};
 use super::record::{Acl, Content, Meta, Record, Tags, UploadRecord};
-use super::reserve::{self, Reserve};
+use super::reserve;
 
 /// Most changes of one transaction. All of them wait for the slowest, and fail together if the disk does.
 const MAX_GROUP: usize = 256;
@@ -101,11 +101,11 @@ impl Pending {
 }
 
 impl Committer {
-    pub(super) fn start(index: Arc<Index>, files: Files, reserve: Reserve) -> io::Result<Self> {
+    pub(super) fn start(index: Arc<Index>, files: Files) -> io::Result<Self> {
         let (jobs, waiting) = channel();
         let thread = thread::Builder::new()
             .name("store-committer".to_owned())
-            .spawn(move || run(&index, &files, reserve, &waiting))?;
+            .spawn(move || run(&index, &files, &waiting))?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
             thread: Mutex::new(Some(thread)),
@@ -144,18 +144,18 @@ fn stopped() -> DiskError {
     }
 }
 
-fn run(index: &Index, files: &Files, mut reserve: Reserve, waiting: &Receiver<Job>) {
+fn run(index: &Index, files: &Files, waiting: &Receiver<Job>) {
     while let Ok(first) = waiting.recv() {
         let mut group = vec![first];
         group.extend(waiting.try_iter().take(MAX_GROUP - 1));
-        if group.iter().any(|job| job.change.takes_room()) && !reserve.hold() {
+        if group.iter().any(|job| job.change.takes_room()) && !files.reserve().hold() {
             group = refuse_what_takes_room(group);
         }
         let Some(failure) = answer(index, files, &group) else {
             continue;
         };
         if is_full(&failure) {
-            reserve.release();
+            let _room = files.reserve().lend();
             group = refuse_what_takes_room(group);
             if answer(index, files, &group).is_none() {
                 continue;
@@ -417,8 +417,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         RESERVE.set(root.path().join("reserve")).unwrap();
         let index = Arc::new(Index::open_by(FullDisk::open, root.path(), false, true).unwrap());
-        let files = Files::new(false).unwrap();
-        let committer = Committer::start(Arc::clone(&index), files, Reserve::open(root.path(), false)).unwrap();
+        let files = Files::new(root.path(), false).unwrap();
+        let committer = Committer::start(Arc::clone(&index), files).unwrap();
         let tables = Arc::new(Tables::of("bucket"));
         let change = |change| committer.change(&tables, change).wait();
         for key in ["first", "second", "third", "kept"] {

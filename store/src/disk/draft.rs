@@ -107,6 +107,7 @@ impl Draft {
             begun,
         } = self;
         let mut write = || -> io::Result<()> {
+            files.reserve().require()?;
             let file = match open {
                 Some(file) => file,
                 None => open.insert(File::create_new(pin.path())?),

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::error::{DiskError, IoContext as _};
 use super::hashing::Hashing;
+use super::reserve::Reserve;
 use super::writeback;
 
 /// How file names begin that are not finished; a start removes them.
@@ -24,19 +25,31 @@ pub(super) const DRAFT: &str = "draft-";
 pub(crate) struct Files {
     sync: bool,
     hashing: Arc<Hashing>,
+    reserve: Arc<Reserve>,
     reaper: Sender<PathBuf>,
 }
 
 impl Files {
-    /// `sync`: whether to wait for the disk.
-    pub(crate) fn new(sync: bool) -> io::Result<Self> {
+    /// Those of the store in `root`. `sync`: whether to wait for the disk.
+    pub(super) fn new(root: &Path, sync: bool) -> io::Result<Self> {
         let (reaper, condemned) = channel::<PathBuf>();
         // Ends when the last sender is gone, after having removed all it was told of.
         thread::Builder::new()
             .name("store-reaper".to_owned())
             .spawn(move || condemned.iter().for_each(|path| remove(&path)))?;
         let hashing = Arc::new(Hashing::new(Kernel::widest()));
-        Ok(Self { sync, hashing, reaper })
+        let reserve = Arc::new(Reserve::open(root, sync));
+        Ok(Self {
+            sync,
+            hashing,
+            reserve,
+            reaper,
+        })
+    }
+
+    /// Without which nothing may come in.
+    pub(super) fn reserve(&self) -> &Reserve {
+        &self.reserve
     }
 
     /// Where all that comes in is hashed.

@@ -112,7 +112,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         fs::write(&data, "old").unwrap();
-        let pins = Arc::new(Pins::new(Files::new(false).unwrap()));
+        let pins = Arc::new(Pins::new(Files::new(dir.path(), false).unwrap()));
         thread::scope(|scope| {
             let looking = pins.looking();
             let remover = scope.spawn(|| pins.condemn(data.clone()));

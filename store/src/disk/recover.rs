@@ -22,7 +22,6 @@ use super::index::{INDEX, Index, Tables};
 use super::migrate::migrate;
 use super::pins::Pins;
 use super::record::{BucketRecord, Part};
-use super::reserve::Reserve;
 use super::sweep::{Places, Sweeper};
 use super::upload::{StoredPart, Upload};
 
@@ -59,12 +58,12 @@ impl Disk {
         let since = Instant::now();
         create_dir(&root, sync)?;
         let lock = lock(&root)?;
-        let files = at(Files::new(sync), "start a thread for", &root)?;
         let index = Arc::new(open_index(&root, sync)?);
         for dir in ["buckets", "trash"] {
             create_dir(&root.join(dir), sync)?;
         }
-        let committer = Committer::start(Arc::clone(&index), files.clone(), Reserve::open(&root, sync));
+        let files = at(Files::new(&root, sync), "start a thread for", &root)?;
+        let committer = Committer::start(Arc::clone(&index), files.clone());
         let shared = Shared {
             pins: Arc::new(Pins::new(files.clone())),
             committer: Arc::new(at(committer, "start a thread for", &root)?),

@@ -11,7 +11,7 @@ use crate::bytes;
 use crate::client::Client;
 
 /// What it printed, line by line, and its exit status.
-fn check(dir: &Path) -> (Vec<Value>, i32) {
+pub(crate) fn check(dir: &Path) -> (Vec<Value>, i32) {
     let store = env!("CARGO_BIN_EXE_store");
     let done = Command::new(store)
         .arg("check")

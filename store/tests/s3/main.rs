@@ -14,6 +14,7 @@ mod documents;
 mod faults;
 mod form;
 mod forms;
+mod full;
 mod objects;
 mod races;
 mod restart;

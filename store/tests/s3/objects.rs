@@ -1,35 +1,69 @@
 //! Objects: what is put is what is read, whole, by anybody who may.
 
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use md5::{Digest as _, Md5};
-use store::DevStore;
+use store::{DevStore, StoreConfig};
 
 use crate::bytes;
 use crate::client::{Client, elements, hex, md5_base64, refused};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_key_that_s3_allows_is_one_of_its_own() {
-    let store = DevStore::start().await.unwrap();
+async fn any_key_that_s3_allows_is_one_of_its_own_and_no_name_on_the_disk() {
+    let around = tempfile::tempdir().unwrap();
+    let dir = around.path().join("between/store");
+    let change = |config: &mut StoreConfig| {
+        config.dir.clone_from(&dir);
+        config.min_part_size = 1;
+    };
+    let store = DevStore::start_with(change).await.unwrap();
     let client = Client::of(&store);
     let long = "k".repeat(1024);
+    // As many bytes of more than one each.
+    let long_of_others = "日".repeat(341) + "/";
     let keys = [
         "a",
         "a/b",
+        "a/b/",
         "x/",
+        "/",
+        "//",
+        ".",
         "..",
+        "../",
+        "../../../../outside",
         "../uploads/a",
+        "a/../../../../../outside",
         "./a",
         "a//b",
         "/a",
+        "/etc/outside",
         "a b",
+        " ",
         "a+b",
         "a%2Fb",
+        "%2e%2e/a",
+        "%00",
+        "%",
         "a&b=c",
+        "a?b#c;d:e@f",
+        "a\\..\\b",
         "ünï/日本",
+        // One letter to the eye, composed and decomposed.
+        "\u{e9}",
+        "e\u{301}",
         "(a)!*'",
+        "\u{1}\t\n\r\u{1f}\u{7f}",
+        "CON",
+        "draft-a",
+        "index.redb",
+        "bucket.json",
+        "\u{10ffff}",
         &long,
+        &long_of_others,
     ];
     for key in keys {
         let put = client.put(key, key.as_bytes());
@@ -41,9 +75,61 @@ async fn any_key_that_s3_allows_is_one_of_its_own() {
     }
     let mut expected = keys.map(str::to_owned);
     expected.sort();
-    let listed = client.ask("GET", "", &[("list-type", "2")], b"");
-    assert_eq!(elements(&listed.text(), "Key"), expected);
-    assert_eq!(client.put(&"k".repeat(1025), b"").element("Code"), "KeyTooLongError");
+    // Encoded, since XML cannot say some of them.
+    let listed = client.ask("GET", "", &[("encoding-type", "url"), ("list-type", "2")], b"");
+    let listed = elements(&listed.text(), "Key").into_iter().map(|key| decoded(&key));
+    assert_eq!(listed.collect::<Vec<_>>(), expected);
+    for key in keys {
+        let id = client.create(key);
+        let etag = client.part(key, &id, 1, b"joined").etag();
+        assert_eq!(client.complete(key, &id, &[(1, &etag)]).status, 200, "{key}");
+        assert_eq!(client.get(key).body, b"joined", "{key}");
+    }
+    for too_long in ["k".repeat(1025), long.clone() + "é"] {
+        assert_eq!(client.put(&too_long, b"").element("Code"), "KeyTooLongError");
+        let create = client.ask("POST", &too_long, &[("uploads", "")], b"");
+        assert_eq!(create.element("Code"), "KeyTooLongError");
+    }
+    // Whatever the keys were, all that is there are names of the store's own.
+    assert_eq!(names_below(around.path(), 2), ["between", "between/store"]);
+    let digits = |name: &str| name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'.');
+    for name in names_below(&dir.join("buckets"), 9) {
+        let known = ["uploads", "uploads/bucket.json", "uploads/data", "uploads/uploads"].contains(&&*name);
+        let ours = ["uploads/data/", "uploads/uploads/"].map(|place| name.strip_prefix(place));
+        let ours = ours.into_iter().flatten().any(|rest| rest.split('/').all(digits));
+        assert!(known || ours, "{name}");
+    }
+    for key in keys {
+        assert_eq!(client.ask("DELETE", key, &[], b"").status, 204, "{key}");
+    }
+    assert_eq!(elements(&client.ask("GET", "", &[], b"").text(), "Key"), [""; 0]);
+}
+
+/// Paths of all that is below `dir`, so many names deep, in order.
+fn names_below(dir: &Path, depth: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name().into_string().unwrap();
+        if depth > 1 {
+            let below = names_below(&entry.path(), depth - 1);
+            names.extend(below.into_iter().map(|rest| format!("{name}/{rest}")));
+        }
+        names.push(name);
+    }
+    names.sort();
+    names
+}
+
+/// What `%` and two digits stand for.
+fn decoded(text: &str) -> String {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap().as_bytes().to_vec();
+    for piece in pieces {
+        bytes.push(u8::from_str_radix(&piece[..2], 16).unwrap());
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,28 +10,37 @@ use crate::client::{Client, elements, hex};
 
 const WRITERS: u8 = 8;
 
-/// A version that is one byte over and over, so that two in one body would show.
+/// Where a read of a part of an object begins.
+const MIDDLE: usize = 10_000;
+
+/// A version that is one byte over and over, so that two in one body would show; one of sixteen is so long that it is read
+/// from the disk in pieces.
 fn version(of: u8) -> Vec<u8> {
-    vec![of; 100_000 + usize::from(of)]
+    let length = if of.is_multiple_of(16) { 1_200_000 } else { 20_000 };
+    vec![of; length + usize::from(of)]
 }
 
-/// Reads `key`; the body has to be of one version, and to be what its ETag and length say.
-fn read(client: &Client, key: &str, etag: impl Fn(&[u8]) -> String) {
-    let answer = client.get(key);
-    assert_eq!(answer.status, 200, "{}", answer.text());
+/// Reads `key`, whole or from the middle; the answer has to be of one version, whose ETag `etag` tells.
+fn read(client: &Client, key: &str, whole: bool, etag: impl Fn(u8) -> String) {
+    let from = format!("bytes={MIDDLE}-");
+    let headers = [("range", &*from)];
+    let answer = client.call("GET", key, &[], if whole { &[] } else { &headers }, b"");
+    assert_eq!(answer.status, if whole { 200 } else { 206 }, "{}", answer.text());
     let first = answer.body[0];
-    assert!(
-        answer.body == version(first),
-        "bytes of two versions, or not all of one"
-    );
-    assert_eq!(answer.etag(), etag(&answer.body));
+    let version = version(first);
+    let expected = if whole { &version[..] } else { &version[MIDDLE..] };
+    assert!(answer.body == expected, "bytes of two versions, or not all of one");
+    let range = format!("bytes {MIDDLE}-{}/{}", version.len() - 1, version.len());
+    assert_eq!(answer.header("content-range"), (!whole).then_some(range));
+    assert_eq!(answer.etag(), etag(first));
 }
 
 /// Reads `key` until `done`, at least once.
-fn read_until(done: &AtomicBool, client: &Client, key: &str, etag: impl Fn(&[u8]) -> String) {
-    read(client, key, &etag);
+fn read_until(done: &AtomicBool, client: &Client, key: &str, etag: impl Fn(u8) -> String) {
+    read(client, key, true, &etag);
     while !done.load(Ordering::Acquire) {
-        read(client, key, &etag);
+        read(client, key, false, &etag);
+        read(client, key, true, &etag);
     }
 }
 
@@ -43,7 +52,7 @@ async fn of_ten_thousand_reads_of_a_key_that_two_write_all_the_time_none_is_torn
     let etags: Vec<_> = (0..=u8::MAX)
         .map(|of| format!("\"{}\"", hex(&Md5::digest(version(of)))))
         .collect();
-    let etag = |body: &[u8]| etags[usize::from(body[0])].clone();
+    let etag = |of: u8| etags[usize::from(of)].clone();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let writers = [1..=100, 101..=200].map(|versions| {
@@ -57,7 +66,8 @@ async fn of_ten_thousand_reads_of_a_key_that_two_write_all_the_time_none_is_torn
                 }
             })
         });
-        let readers = [(), ()].map(|()| scope.spawn(|| (0..5_000).for_each(|_| read(&client, "key", etag))));
+        let readers = [(), ()]
+            .map(|()| scope.spawn(|| (0..5_000).for_each(|number| read(&client, "key", number % 2 == 0, etag))));
         let read = readers.map(thread::ScopedJoinHandle::join);
         done.store(true, Ordering::Release);
         for ended in read.into_iter().chain(writers.map(thread::ScopedJoinHandle::join)) {
@@ -72,13 +82,14 @@ async fn readers_of_an_object_in_parts_that_is_replaced_see_whole_versions() {
     let client = Client::of(&store);
     let replace = |number: u8| {
         let (body, id) = (version(number), client.create("key"));
-        let halves = body.split_at(50_000);
+        let halves = body.split_at(MIDDLE + 1);
         let etags = [(1, halves.0), (2, halves.1)].map(|(part, half)| client.part("key", &id, part, half).etag());
         let listed = [(1, &*etags[0]), (2, &*etags[1])];
         assert_eq!(client.complete("key", &id, &listed).status, 200);
     };
-    let etag = |body: &[u8]| {
-        let halves = body.split_at(50_000);
+    let etag = |of: u8| {
+        let body = version(of);
+        let halves = body.split_at(MIDDLE + 1);
         let md5s = [Md5::digest(halves.0), Md5::digest(halves.1)].concat();
         format!("\"{}-2\"", hex(&Md5::digest(md5s)))
     };
