@@ -2,7 +2,7 @@
 # Builds all fuzz targets and runs each for some seconds, from the seeds in corpus/:  fuzz/run.sh SECONDS [TARGET...]
 #
 # A stable toolchain is enough: the flags are those that `cargo fuzz build --sanitizer none` sets, and memory is the
-# compiler's to look after, as nothing in the store is `unsafe`. What a run finds to be new stays out of the seeds, in
+# compiler's to look after: what is `unsafe` in the store and the hashing below it is in no target's way. What a run finds to be new stays out of the seeds, in
 # target/corpus. A failure ends the run; the bytes that made it are in target/artifacts, and
 # `target/x86_64-unknown-linux-gnu/release/TARGET FILE` makes it again.
 set -euo pipefail

@@ -121,6 +121,20 @@ impl Document {
     }
 }
 
+/// Whether a request says that its document, or what it tells a bucket that is to be made, is larger than any is read.
+pub(crate) fn is_too_large(head: &Parts) -> bool {
+    let of_object = head
+        .uri
+        .path()
+        .trim_start_matches('/')
+        .split_once('/')
+        .is_some_and(|(_, key)| !key.is_empty());
+    let document = Document::is_in(head) || head.method == Method::PUT && !of_object;
+    let length = head.headers.get(http::header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    document && length.is_some_and(|length| length > MAX_SIZE)
+}
+
 fn malformed() -> s3s::S3Error {
     s3_error!(
         MalformedXML,

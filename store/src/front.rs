@@ -28,6 +28,7 @@ use crate::form::Forms;
 use crate::keys::Keys;
 use crate::sigv2::bucket_of_host;
 use crate::tamper;
+use crate::words;
 
 /// All that stands between a connection and the disk.
 pub(crate) struct Front {
@@ -128,6 +129,10 @@ impl Front {
                         refused(&refusal)
                     }
                     Ok(()) if is_post_form(&head) => self.forms.take(&head, body, OffsetDateTime::now_utc()).await,
+                    Ok(()) if document::is_too_large(&head) => {
+                        drop(body);
+                        refused(&TOO_LARGE_DOCUMENT)
+                    }
                     Ok(()) if Document::is_in(&head) => {
                         let document = Document::default();
                         head.extensions.insert(document.clone());
@@ -162,6 +167,7 @@ impl Front {
         if of_attributes {
             unquote_etag(&mut answer);
         }
+        words::tell(&mut answer);
         finish(&mut answer, &method, &path, &id);
         debug!(
             request.id = id,
@@ -264,6 +270,11 @@ pub(crate) const INTERNAL_ERROR: Refusal = refuse(
     StatusCode::INTERNAL_SERVER_ERROR,
     "InternalError",
     "We encountered an internal error. Please try again.",
+);
+const TOO_LARGE_DOCUMENT: Refusal = refuse(
+    StatusCode::BAD_REQUEST,
+    "MaxMessageLengthExceeded",
+    "Your request was too big.",
 );
 const INVALID_PART: Refusal = refuse(
     StatusCode::BAD_REQUEST,

@@ -36,6 +36,7 @@ mod server;
 mod sigv2;
 mod sigv4;
 mod tamper;
+mod words;
 
 pub use config::{DEFAULT_REGION, MIN_PART_SIZE, StoreConfig};
 pub use dev_store::DevStore;

@@ -178,6 +178,8 @@ fn tell_environment(endpoint: &str, region: &str, credentials: &Credentials) {
     println!("export AWS_REGION={region}");
     println!("export AWS_ACCESS_KEY_ID={}", credentials.access_key_id);
     println!("export AWS_SECRET_ACCESS_KEY={}", credentials.secret_access_key);
+    // By this name the aws command of version 1 and boto3 know the region.
+    println!("export AWS_DEFAULT_REGION={region}");
 }
 
 #[allow(clippy::print_stderr)]

@@ -76,3 +76,28 @@ async fn a_key_in_a_section_that_would_be_dropped_is_refused() {
     let answer = client.ask("POST", "", &[("delete", "")], delete);
     assert_eq!(refused(&answer), (400, "MalformedXML".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_larger_than_any_is_refused_for_its_size_before_it_is_read() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let large = format!("<Delete>{}</Delete>", " ".repeat(9 << 20));
+    for (method, query) in [("POST", "delete"), ("PUT", "lifecycle"), ("PUT", "cors"), ("PUT", "tagging")] {
+        let answer = client.ask(method, "", &[(query, "")], large.as_bytes());
+        assert_eq!(refused(&answer), (400, "MaxMessageLengthExceeded".into()), "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_has_words() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let answers = [
+        client.ask("PUT", &"k".repeat(1025), &[], b""),
+        client.ask("PUT", "", &[("lifecycle", "")], b"<LifecycleConfiguration>"),
+        client.ask("GET", "nothing", &[], b""),
+    ];
+    for answer in answers {
+        assert!(!answer.element("Message").is_empty(), "{}", answer.text());
+    }
+}
