@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Whether `store serve` survives power cuts: its disk is rebuilt as each of many cuts may leave it, and served again.
 
-    power_cut.py [--build release] [--cuts 200] [--seed N]
+    power_cut.py [--build release] [--cuts 100] [--seed N]
 
 strace writes down every call by which the store, used by four clients at once, changes its directory, with all bytes. Then
 the calls are followed one by one on a model disk (power/disk.py), which knows what is synced. At a place in between, the power
 goes: of what was not synced a subset is lost, by seed. What is left is written down as a directory and served by the same
 program, which has to start by itself, to have everything that was answered until then, to have nothing in between of what was
-not, and to let open uploads be completed (power/history.py); and `store check` has to find nothing. After each answer there is
-a cut that takes all it can, after each change of names one that leaves nothing but that change; the others are anywhere.
+not, and to let open uploads be completed (power/history.py); and `store check` has to find nothing. After each answer and each
+sync there is a cut that takes all it can, after each change of names one that leaves nothing but that change; others are
+anywhere.
 
 Needs strace, boto3, and the store built. Exits 1 at the first cut that is not survived, with what runs it again and the
 directory as the cut left it.
@@ -39,7 +40,7 @@ MOST = 16 << 20
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="debug", choices=["debug", "release"], help="which store (%(default)s)")
-    parser.add_argument("--cuts", type=int, default=200, help="how often the power goes at random (%(default)s)")
+    parser.add_argument("--cuts", type=int, default=100, help="how often the power goes at random (%(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="decides where, and what is lost")
     arguments = parser.parse_args()
     program = TARGET / arguments.build / "store"
@@ -94,7 +95,7 @@ def survey(lines, top, told):
 
 def choose(places, count, by):
     """Where the power goes and how much is kept of what waits, none for nothing but the newest: [(place, share, seed)] in order."""
-    cuts = [(place, 0, 0) for place, changed in places if changed == "answers"]
+    cuts = [(place, 0, 0) for place, changed in places if changed in ("answers", "synced")]
     cuts += [(place, None, 0) for place, changed in places if changed == "names"]
     for _ in range(count):
         cuts.append((by.choice(places)[0], by.choice([0.1, 0.5, 0.9, 1]), by.randrange(1 << 32)))
