@@ -82,7 +82,12 @@ async fn a_document_larger_than_any_is_refused_for_its_size_before_it_is_read() 
     let store = DevStore::start().await.unwrap();
     let client = Client::of(&store);
     let large = format!("<Delete>{}</Delete>", " ".repeat(9 << 20));
-    for (method, query) in [("POST", "delete"), ("PUT", "lifecycle"), ("PUT", "cors"), ("PUT", "tagging")] {
+    for (method, query) in [
+        ("POST", "delete"),
+        ("PUT", "lifecycle"),
+        ("PUT", "cors"),
+        ("PUT", "tagging"),
+    ] {
         let answer = client.ask(method, "", &[(query, "")], large.as_bytes());
         assert_eq!(refused(&answer), (400, "MaxMessageLengthExceeded".into()), "{query}");
     }
