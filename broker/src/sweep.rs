@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::app::Broker;
 use crate::complete::{self, Asker, Completion};
 use crate::error::ApiError;
-use crate::ledger::{By, Duty, Session};
+use crate::ledger::{By, Duty, LedgerError, Session};
 use crate::put_whole;
 use crate::s3::{OpenAtStore, StoreError, StoreErrorKind};
 
@@ -51,7 +51,7 @@ pub struct Swept {
 }
 
 /// What a round would do now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Due {
     /// To complete, if the store says that they can be: begun by a broker that is gone, or about to run out.
     pub completed: Vec<Session>,
@@ -98,32 +98,29 @@ pub async fn sweep_once(broker: &Data<Broker>) -> Result<Swept, ApiError> {
 /// The ledger did not answer.
 pub async fn due(broker: &Broker) -> Result<Due, ApiError> {
     let (ledger, now) = (&broker.ledger, broker.clock.now());
-    let mut due = Due::default();
-    let mut last: Option<UploadId> = None;
-    while let page = ledger.stranded(now, last.as_ref(), PAGE).await?
-        && let Some(end) = page.last()
-    {
-        last = Some(end.id.clone());
-        due.completed.extend(page);
+    let completed = all(async |after| ledger.stranded(now, after, PAGE).await).await?;
+    let running_out = all(async |after| ledger.run_out_by(now + LAST_CHANCE, after, PAGE).await).await?;
+    let (expired, soon): (Vec<_>, Vec<_>) = running_out.into_iter().partition(|session| session.expires_at <= now);
+    let finished = |session: &Session| session.put_md5.is_some() || broker.policy.destination.finish_abandoned;
+    Ok(Due {
+        completed: completed.into_iter().chain(soon.into_iter().filter(finished)).collect(),
+        expired,
+        cleared: all(async |after| ledger.to_clear(now - STRAGGLE, after, PAGE).await).await?,
+    })
+}
+
+/// All uploads of a list that the ledger gives page by page, each after the last of the one before.
+async fn all(
+    page: impl AsyncFn(Option<&UploadId>) -> Result<Vec<Session>, LedgerError>,
+) -> Result<Vec<Session>, LedgerError> {
+    let mut sessions: Vec<Session> = Vec::new();
+    loop {
+        let next = page(sessions.last().map(|session| &session.id)).await?;
+        if next.is_empty() {
+            return Ok(sessions);
+        }
+        sessions.extend(next);
     }
-    last = None;
-    while let page = ledger.run_out_by(now + LAST_CHANCE, last.as_ref(), PAGE).await?
-        && let Some(end) = page.last()
-    {
-        last = Some(end.id.clone());
-        let (expired, soon): (Vec<_>, Vec<_>) = page.into_iter().partition(|session| session.expires_at <= now);
-        due.expired.extend(expired);
-        let finished = |session: &Session| session.put_md5.is_some() || broker.policy.destination.finish_abandoned;
-        due.completed.extend(soon.into_iter().filter(finished));
-    }
-    last = None;
-    while let page = ledger.to_clear(now - STRAGGLE, last.as_ref(), PAGE).await?
-        && let Some(end) = page.last()
-    {
-        last = Some(end.id.clone());
-        due.cleared.extend(page);
-    }
-    Ok(due)
 }
 
 /// The multipart uploads in the bucket that the ledger does not know and that were begun before `before`.

@@ -8,12 +8,11 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
+use super::insert::ROWS;
 use super::session::StoredObject;
 use super::{Ledger, LedgerError, instant, millis, placeholders};
+use crate::policy::CreateGrant;
 use crate::random::random;
-
-/// Rows of one INSERT: SQLite takes 32,766 values in a statement.
-const ROWS: usize = 500;
 
 /// Who has something done, and from where.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,6 +51,20 @@ pub fn window(numbers: impl IntoIterator<Item = PartNumber>) -> EventDetail {
         window.last_part = window.last_part.max(Some(number));
     }
     window
+}
+
+/// That an upload was admitted.
+pub(super) fn created<'a>(upload: &'a UploadId, grant: &CreateGrant, by: &'a By) -> NewEvent<'a> {
+    NewEvent {
+        upload,
+        kind: EventKind::Created,
+        at: grant.created_at,
+        by,
+        detail: EventDetail {
+            size: grant.plan.size(),
+            ..EventDetail::default()
+        },
+    }
 }
 
 /// What is told of the object that an upload became.

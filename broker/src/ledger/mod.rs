@@ -7,6 +7,7 @@ mod declare;
 mod digests;
 mod duty;
 mod events;
+mod insert;
 mod lease;
 mod listings;
 mod outbox;
@@ -40,6 +41,7 @@ pub use session::{Plan, Session, StoredObject};
 use self::database::Database;
 use self::declare::Declaring;
 use self::events::NewEvent;
+use self::insert::{NewUpload, insert};
 use self::recall::Recall;
 use crate::policy::CreateGrant;
 
@@ -144,55 +146,25 @@ impl Ledger {
             .execute(&mut *transaction)
             .await?;
         }
-        let (size, part_size, part_count) = grant.plan.columns();
-        let admitted = sqlx::query(
-            "INSERT INTO uploads (id, owner, destination, bucket, name, object_key, store_upload_id, size, part_size, \
-             part_count, content_type, acl, metadata, fingerprint, resume_key, write_token, state, created_at, expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 'open', $17, $18) \
-             ON CONFLICT (resume_key) DO NOTHING",
-        )
-        .bind(id.as_str())
-        .bind(grant.owner.name())
-        .bind(grant.destination.as_str())
-        .bind(grant.bucket.as_str())
-        .bind(grant.name.as_str())
-        .bind(grant.key.as_str())
-        .bind(store_upload_id)
-        .bind(size)
-        .bind(part_size)
-        .bind(part_count)
-        .bind(grant.content_type.as_deref())
-        .bind(grant.acl.as_deref())
-        .bind(serde_json::to_string(&grant.metadata).unwrap_or_else(|_| "{}".into()))
-        .bind(grant.fingerprint.as_deref())
-        .bind(resume_key)
-        .bind(grant.write_token.as_str())
-        .bind(millis(grant.created_at))
-        .bind(millis(grant.expires_at))
-        .execute(&mut *transaction)
-        .await?;
-        if admitted.rows_affected() == 0 {
+        let upload = NewUpload {
+            id,
+            grant,
+            store_upload_id,
+            resume_key: resume_key.as_deref(),
+            put_md5: None,
+        };
+        if insert(&mut transaction, &[upload]).await? == 0 {
             return Ok(false);
         }
         digests::insert(&mut transaction, id, declared).await?;
-        let event = |kind, detail| NewEvent {
-            upload: id,
-            kind,
-            at: grant.created_at,
-            by,
-            detail,
-        };
-        let size = grant.plan.size();
-        let mut events = vec![event(
-            EventKind::Created,
-            EventDetail {
-                size,
-                ..EventDetail::default()
-            },
-        )];
+        let mut events = vec![events::created(id, grant, by)];
         let signed = window(declared.numbers());
         if store_upload_id.is_some() && signed.parts.is_some() {
-            events.push(event(EventKind::PartsSigned, signed));
+            events.push(NewEvent {
+                kind: EventKind::PartsSigned,
+                detail: signed,
+                ..events::created(id, grant, by)
+            });
         }
         self.add_events(&mut transaction, &events).await?;
         transaction.commit().await?;

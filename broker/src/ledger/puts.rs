@@ -1,17 +1,15 @@
 //! Uploads of small files that go up whole, hundreds of them in one transaction.
 
 use shared::UploadId;
-use shared::api::{EventDetail, EventKind};
+use shared::api::EventKind;
 use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;
 
 use super::events::{self, By, NewEvent};
+use super::insert::{NewUpload, ROWS, insert};
 use super::session::StoredObject;
-use super::{Ledger, LedgerError, Session, millis, placeholders};
+use super::{Ledger, LedgerError, Session, placeholders};
 use crate::policy::SmallGrant;
-
-/// Rows of one INSERT: SQLite takes 32,766 values in a statement.
-const ROWS: usize = 500;
 
 impl Ledger {
     /// Records new uploads as open: all or none.
@@ -20,48 +18,20 @@ impl Ledger {
     /// Nothing was recorded.
     pub async fn admit_puts(&self, puts: &[(UploadId, SmallGrant)], by: &By) -> Result<(), LedgerError> {
         let mut transaction = self.pool.begin().await?;
-        for rows in puts.chunks(ROWS) {
-            let statement = format!(
-                "INSERT INTO uploads (id, owner, destination, bucket, name, object_key, size, part_size, part_count, \
-                 content_type, acl, metadata, write_token, put_md5, state, created_at, expires_at) VALUES {}",
-                placeholders::rows(rows.len(), 17)
-            );
-            let mut insert = sqlx::query(AssertSqlSafe(statement));
-            for (id, SmallGrant { upload: grant, md5, .. }) in rows {
-                let (size, part_size, part_count) = grant.plan.columns();
-                insert = insert
-                    .bind(id.as_str())
-                    .bind(grant.owner.name())
-                    .bind(grant.destination.as_str())
-                    .bind(grant.bucket.as_str())
-                    .bind(grant.name.as_str())
-                    .bind(grant.key.as_str())
-                    .bind(size)
-                    .bind(part_size)
-                    .bind(part_count)
-                    .bind(grant.content_type.as_deref())
-                    .bind(grant.acl.as_deref())
-                    .bind(serde_json::to_string(&grant.metadata).unwrap_or_else(|_| "{}".into()))
-                    .bind(grant.write_token.as_str())
-                    .bind(md5.to_hex())
-                    .bind("open")
-                    .bind(millis(grant.created_at))
-                    .bind(millis(grant.expires_at));
-            }
-            insert.execute(&mut *transaction).await?;
-        }
+        let uploads: Vec<_> = puts
+            .iter()
+            .map(|(id, SmallGrant { upload: grant, md5, .. })| NewUpload {
+                id,
+                grant,
+                store_upload_id: None,
+                resume_key: None,
+                put_md5: Some(*md5),
+            })
+            .collect();
+        insert(&mut transaction, &uploads).await?;
         let created: Vec<_> = puts
             .iter()
-            .map(|(id, SmallGrant { upload: grant, .. })| NewEvent {
-                upload: id,
-                kind: EventKind::Created,
-                at: grant.created_at,
-                by,
-                detail: EventDetail {
-                    size: grant.plan.size(),
-                    ..EventDetail::default()
-                },
-            })
+            .map(|(id, small)| events::created(id, &small.upload, by))
             .collect();
         self.add_events(&mut transaction, &created).await?;
         transaction.commit().await?;

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
 use super::events::{By, NewEvent};
+use super::insert::ROWS;
 use super::{Ledger, LedgerError, Session, millis, placeholders};
 
 impl Ledger {
@@ -92,7 +93,7 @@ impl Ledger {
     /// The database did not answer.
     pub async fn known(&self, bucket: &str, keys: &[&ObjectKey]) -> Result<HashSet<String>, LedgerError> {
         let mut known = HashSet::new();
-        for keys in keys.chunks(500) {
+        for keys in keys.chunks(ROWS) {
             let statement = format!(
                 "SELECT store_upload_id FROM uploads WHERE bucket = $1 AND object_key IN ({}) AND store_upload_id IS NOT NULL",
                 placeholders::values(1, keys.len())
