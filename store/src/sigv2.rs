@@ -14,6 +14,7 @@ use time::format_description::well_known::Rfc2822;
 
 use crate::filter::{Query, Refusal, one, refuse};
 use crate::keys::Keys;
+use crate::words::SIGNATURE_DOES_NOT_MATCH;
 
 /// Query parameters that belong to the resource, in the order in which they are signed.
 const SUB_RESOURCES: [&str; 35] = [
@@ -126,7 +127,7 @@ pub(crate) fn verify(
         None => Err(refuse(
             StatusCode::FORBIDDEN,
             "SignatureDoesNotMatch",
-            "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
+            SIGNATURE_DOES_NOT_MATCH,
         )),
     }
 }

@@ -15,6 +15,7 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 
 use crate::filter::{Query, Refusal, one, refuse};
 use crate::sigv2;
+use crate::words::SIGNATURE_DOES_NOT_MATCH;
 
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub(crate) const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -132,7 +133,7 @@ impl SigV4 {
         Err(refuse(
             StatusCode::FORBIDDEN,
             "SignatureDoesNotMatch",
-            "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
+            SIGNATURE_DOES_NOT_MATCH,
         ))
     }
 

@@ -4,6 +4,10 @@ use http::header;
 use hyper::Response;
 use s3s::Body;
 
+/// What the code of the same name says.
+pub(crate) const SIGNATURE_DOES_NOT_MATCH: &str =
+    "The request signature we calculated does not match the signature you provided. Check your key and signing method.";
+
 /// Codes that come without words, and what they mean (S3 API Reference, "Error responses").
 const WORDS: [(&str, &str); 14] = [
     ("AccessDenied", "Access Denied"),
@@ -40,10 +44,7 @@ const WORDS: [(&str, &str); 14] = [
         "NotImplemented",
         "A header or a query that you provided implies functionality that is not implemented.",
     ),
-    (
-        "SignatureDoesNotMatch",
-        "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
-    ),
+    ("SignatureDoesNotMatch", SIGNATURE_DOES_NOT_MATCH),
 ];
 
 /// Gives an error without words those of its code.

@@ -9,6 +9,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::api::Access;
 use crate::keys::AccessKey;
+use crate::words::SIGNATURE_DOES_NOT_MATCH;
 use crate::{sigv2, sigv4};
 
 use super::fields::Fields;
@@ -92,10 +93,7 @@ fn signer_v2<'a>(fields: &Fields, access: &'a Access) -> S3Result<&'a AccessKey>
 }
 
 fn does_not_match() -> s3s::S3Error {
-    s3_error!(
-        SignatureDoesNotMatch,
-        "The request signature we calculated does not match the signature you provided. Check your key and signing method."
-    )
+    s3_error!(SignatureDoesNotMatch, "{SIGNATURE_DOES_NOT_MATCH}")
 }
 
 #[cfg(test)]
