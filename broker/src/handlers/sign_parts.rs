@@ -9,7 +9,7 @@ use shared::api::{MAX_PARTS_PER_SIGN, SignParts, SignedPart, SignedParts};
 use super::{body, session};
 use crate::app::{Broker, Shared};
 use crate::error::ApiError;
-use crate::ledger::{Declared, Digests, window};
+use crate::ledger::Declared;
 use crate::principal::Caller;
 use crate::sign::Part;
 
@@ -62,13 +62,8 @@ pub async fn sign(broker: &Broker, caller: &Caller, id: &str, parts: Vec<Part>) 
         let grant = broker
             .policy
             .admit_parts(&session, parts.clone(), broker.policy.url_life, now)?;
-        let declared: Digests = grant
-            .parts()
-            .iter()
-            .filter_map(|part| Some((part.number, part.md5?)))
-            .collect();
-        let told = window(grant.parts().iter().map(|part| part.number));
-        let declared = broker.ledger.declare(&session, declared, told, caller.by(), now);
+        let declared = grant.parts().iter().map(|part| (part.number, part.md5)).collect();
+        let declared = broker.ledger.declare(&session, declared, caller.by(), now);
         match declared.await? {
             Declared::Recorded => {}
             Declared::BegunAgain => continue,

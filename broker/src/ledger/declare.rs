@@ -6,18 +6,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use shared::UploadId;
-use shared::api::{EventDetail, EventKind, UploadState};
+use shared::api::UploadState;
+use shared::{Md5Digest, PartNumber, UploadId};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
-use super::digests::Digests;
-use super::events::{By, NewEvent};
+use super::digests::Window;
+use super::events::{self, By};
 use super::session::state;
 use super::{Ledger, LedgerError, Session, millis, placeholders};
 
-/// Requests in one transaction. Each has a page or two of 4 KiB.
+/// Requests in one transaction.
 const AT_ONCE: usize = 128;
 
 /// What has been asked and not been committed.
@@ -32,8 +32,7 @@ pub(super) struct Declaring {
 struct Waiting {
     id: UploadId,
     store_upload_id: Option<String>,
-    declared: Digests,
-    window: EventDetail,
+    windows: Vec<Window>,
     by: By,
     now: OffsetDateTime,
     answer: oneshot::Sender<Result<Declared, LedgerError>>,
@@ -85,17 +84,15 @@ impl Declaring {
 }
 
 impl Ledger {
-    /// Records what a client declares for the parts that it is about to send, and that they are signed (`window`, as
-    /// [`window`](super::window) tells it); other parts keep what was declared for them. `session` may be as
-    /// [`Ledger::recall`] gave it.
+    /// Records what a client declares for the parts that it is about to send, and that they are signed; other parts keep what
+    /// was declared for them. `session` may be as [`Ledger::recall`] gave it.
     ///
     /// # Errors
     /// The database did not answer; it may have been recorded, which is harmless: it can be declared again.
     pub async fn declare(
         &self,
         session: &Session,
-        declared: Digests,
-        window: EventDetail,
+        parts: Vec<(PartNumber, Option<Md5Digest>)>,
         by: By,
         now: OffsetDateTime,
     ) -> Result<Declared, LedgerError> {
@@ -103,8 +100,7 @@ impl Ledger {
         self.declaring.push(Waiting {
             id: session.id.clone(),
             store_upload_id: session.store_upload_id.clone(),
-            declared,
-            window,
+            windows: Window::over(parts),
             by,
             now,
             answer,
@@ -149,31 +145,12 @@ impl Ledger {
         let mut named: BTreeMap<&str, OffsetDateTime> = BTreeMap::new();
         named.extend(batch.iter().map(|waiting| (waiting.id.as_str(), waiting.now)));
         let states = self.states(&mut transaction, &named).await?;
-        let mut pages: BTreeMap<(String, i64), Vec<u8>> = BTreeMap::new();
-        let open = |waiting: &&Waiting| waiting.found(&states) == Declared::Recorded;
-        for waiting in batch.iter().filter(open) {
-            for (page, _) in waiting.declared.pages() {
-                pages.insert((waiting.id.to_string(), page), Vec::new());
-            }
-        }
-        read_pages(&mut transaction, &mut pages).await?;
-        for waiting in batch.iter().filter(open) {
-            for (page, _) in waiting.declared.pages() {
-                if let Some(bytes) = pages.get_mut(&(waiting.id.to_string(), page)) {
-                    *bytes = waiting.declared.overlay(page, bytes);
-                }
-            }
-        }
-        write_pages(&mut transaction, &pages).await?;
         let signed: Vec<_> = batch
             .iter()
-            .filter(open)
-            .map(|waiting| NewEvent {
-                upload: &waiting.id,
-                kind: EventKind::PartsSigned,
-                at: waiting.now,
-                by: &waiting.by,
-                detail: waiting.window.clone(),
+            .filter(|waiting| waiting.found(&states) == Declared::Recorded)
+            .flat_map(|waiting| {
+                let windows = waiting.windows.iter();
+                windows.map(|window| events::signed(&waiting.id, window, waiting.now, &waiting.by))
             })
             .collect();
         self.add_events(&mut transaction, &signed).await?;
@@ -210,47 +187,4 @@ impl Ledger {
         }
         Ok(states)
     }
-}
-
-async fn read_pages(
-    connection: &mut AnyConnection,
-    pages: &mut BTreeMap<(String, i64), Vec<u8>>,
-) -> Result<(), LedgerError> {
-    if pages.is_empty() {
-        return Ok(());
-    }
-    let statement = format!(
-        "SELECT upload_id, page, digests FROM part_digests WHERE (upload_id, page) IN (VALUES {})",
-        placeholders::rows(pages.len(), 2)
-    );
-    let mut select = sqlx::query(AssertSqlSafe(statement));
-    for (id, page) in pages.keys() {
-        select = select.bind(id.as_str()).bind(*page);
-    }
-    for row in select.fetch_all(connection).await? {
-        if let Some(bytes) = pages.get_mut(&(row.try_get("upload_id")?, row.try_get("page")?)) {
-            *bytes = row.try_get("digests")?;
-        }
-    }
-    Ok(())
-}
-
-async fn write_pages(
-    connection: &mut AnyConnection,
-    pages: &BTreeMap<(String, i64), Vec<u8>>,
-) -> Result<(), LedgerError> {
-    if pages.is_empty() {
-        return Ok(());
-    }
-    let statement = format!(
-        "INSERT INTO part_digests (upload_id, page, digests) VALUES {} \
-         ON CONFLICT (upload_id, page) DO UPDATE SET digests = excluded.digests",
-        placeholders::rows(pages.len(), 3)
-    );
-    let mut upsert = sqlx::query(AssertSqlSafe(statement));
-    for ((id, page), bytes) in pages {
-        upsert = upsert.bind(id.as_str()).bind(*page).bind(bytes.as_slice());
-    }
-    upsert.execute(connection).await?;
-    Ok(())
 }

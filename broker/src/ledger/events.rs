@@ -1,13 +1,15 @@
 //! What happened to each upload, by whom and from where: written in the transaction that makes it so, and never changed.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use shared::api::{EventDetail, EventKind, UploadEvent};
-use shared::{EventId, PartNumber, UploadId};
+use shared::{EventId, UploadId};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
+use super::digests::Window;
 use super::insert::ROWS;
 use super::session::StoredObject;
 use super::{Ledger, LedgerError, instant, millis, placeholders};
@@ -40,17 +42,20 @@ pub(super) struct NewEvent<'a> {
     pub(super) at: OffsetDateTime,
     pub(super) by: &'a By,
     pub(super) detail: EventDetail,
+    /// What is declared with it, as [`Window::columns`] gives it.
+    pub(super) declared: Option<(i64, &'a [u8])>,
 }
 
-/// What is told of parts that are signed together.
-pub fn window(numbers: impl IntoIterator<Item = PartNumber>) -> EventDetail {
-    let mut window = EventDetail::default();
-    for number in numbers {
-        window.parts = Some(window.parts.unwrap_or_default().saturating_add(1));
-        window.first_part = Some(window.first_part.map_or(number, |first| first.min(number)));
-        window.last_part = window.last_part.max(Some(number));
+/// That parts of an upload are signed together.
+pub(super) fn signed<'a>(upload: &'a UploadId, window: &'a Window, at: OffsetDateTime, by: &'a By) -> NewEvent<'a> {
+    NewEvent {
+        upload,
+        kind: EventKind::PartsSigned,
+        at,
+        by,
+        detail: window.detail(),
+        declared: window.columns(),
     }
-    window
 }
 
 /// That an upload was admitted.
@@ -64,6 +69,7 @@ pub(super) fn created<'a>(upload: &'a UploadId, grant: &CreateGrant, by: &'a By)
             size: grant.plan.size(),
             ..EventDetail::default()
         },
+        declared: None,
     }
 }
 
@@ -86,27 +92,35 @@ impl Ledger {
         events: &[NewEvent<'_>],
     ) -> Result<(), sqlx::Error> {
         for events in events.chunks(ROWS) {
+            // The rows are all made before the first is added: each counts on from the last that was there before them.
             let statement = format!(
-                "INSERT INTO events (id, upload_id, at, kind, actor, address, detail) VALUES {}",
-                placeholders::rows(events.len(), 7)
+                "INSERT INTO events (upload_id, number, id, at, kind, actor, address, detail, first_part, digests) \
+                 SELECT column1, column2 + COALESCE((SELECT MAX(number) FROM events WHERE upload_id = column1), 0), \
+                 column3, column4, column5, column6, column7, column8, column9, column10 FROM (VALUES {}) AS added",
+                placeholders::rows(events.len(), 10)
             );
             let mut insert = sqlx::query(AssertSqlSafe(statement));
             let mut to_send = Vec::new();
-            // Counted on from one random number, so that those of one instant keep their order.
-            for (number, event) in (u64::from_be_bytes(random())..=u64::MAX).chain(0..).zip(events) {
+            let mut of_each: HashMap<&UploadId, i64> = HashMap::new();
+            for event in events {
+                let number = of_each.entry(event.upload).or_default();
+                *number += 1;
                 let at = millis(event.at);
-                let id = EventId::new(u64::try_from(at).unwrap_or_default(), number);
+                let id = EventId::new(u64::try_from(at).unwrap_or_default(), u64::from_be_bytes(random()));
                 if self.outbox.is_some() && is_sent(event.kind) {
                     to_send.push((id.clone(), at));
                 }
                 insert = insert
-                    .bind(String::from(id))
                     .bind(event.upload.as_str())
+                    .bind(*number)
+                    .bind(String::from(id))
                     .bind(at)
                     .bind(event.kind.name())
                     .bind(event.by.actor.as_str())
                     .bind(event.by.address.map(|address| address.to_string()))
-                    .bind(serde_json::to_string(&event.detail).unwrap_or_else(|_| "{}".into()));
+                    .bind(serde_json::to_string(&event.detail).unwrap_or_else(|_| "{}".into()))
+                    .bind(event.declared.map(|(first_part, _)| first_part))
+                    .bind(event.declared.map(|(_, digests)| digests));
             }
             insert.execute(&mut *connection).await?;
             self.put_out(connection, &to_send).await?;
@@ -114,7 +128,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// At most `limit` events of an upload in the order of time, after this one.
+    /// At most `limit` events of an upload in the order in which they were recorded, after this one.
     ///
     /// # Errors
     /// The database did not answer, or a row is not readable.
@@ -124,7 +138,10 @@ impl Ledger {
         after: Option<&EventId>,
         limit: u16,
     ) -> Result<Vec<UploadEvent>, LedgerError> {
-        let rows = sqlx::query("SELECT * FROM events WHERE upload_id = $1 AND id > $2 ORDER BY id LIMIT $3")
+        let rows = sqlx::query(
+            "SELECT id, at, kind, actor, address, detail FROM events WHERE upload_id = $1 AND number > \
+             COALESCE((SELECT number FROM events WHERE upload_id = $1 AND id = $2), -1000) ORDER BY number LIMIT $3",
+        )
             .bind(upload.as_str())
             .bind(after.map_or("", EventId::as_str))
             .bind(i64::from(limit))
@@ -133,15 +150,18 @@ impl Ledger {
         rows.iter().map(from_row).collect()
     }
 
-    /// One event, and the upload that it happened to.
+    /// An event that a webhook is told of, and the upload that it happened to.
     ///
     /// # Errors
     /// The database did not answer, or the row is not readable.
     pub async fn event(&self, id: &EventId) -> Result<Option<(UploadId, UploadEvent)>, LedgerError> {
-        let row = sqlx::query("SELECT * FROM events WHERE id = $1")
-            .bind(id.as_str())
-            .fetch_optional(&self.pool)
-            .await?;
+        let row = sqlx::query(
+            "SELECT upload_id, id, at, kind, actor, address, detail FROM events \
+             WHERE id = $1 AND kind IN ('completed', 'aborted', 'expired')",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
         row.map(|row| {
             let upload: String = row.try_get("upload_id")?;
             let upload = upload.try_into().map_err(|_| unreadable(id.as_str(), "upload_id"))?;

@@ -195,7 +195,7 @@ impl Ledger {
         if finished.rows_affected() == 0 {
             return Ok(());
         }
-        sqlx::query("DELETE FROM part_digests WHERE upload_id = $1")
+        sqlx::query("UPDATE events SET digests = NULL WHERE upload_id = $1 AND digests IS NOT NULL")
             .bind(lease.id.as_str())
             .execute(&mut *transaction)
             .await?;
@@ -205,6 +205,7 @@ impl Ledger {
             at: now,
             by,
             detail: events::completed(object),
+            declared: None,
         };
         self.add_events(&mut transaction, &[event]).await?;
         transaction.commit().await?;

@@ -33,7 +33,7 @@ pub use database::sqlite_url;
 pub use declare::Declared;
 pub use digests::Digests;
 pub use duty::Duty;
-pub use events::{By, window};
+pub use events::By;
 pub use lease::{Lease, LeaseOutcome};
 pub use outbox::{Delivery, Due, Sent};
 pub use session::{Plan, Session, StoredObject};
@@ -156,16 +156,9 @@ impl Ledger {
         if insert(&mut transaction, &[upload]).await? == 0 {
             return Ok(false);
         }
-        digests::insert(&mut transaction, id, declared).await?;
+        let windows = declared.windows();
         let mut events = vec![events::created(id, grant, by)];
-        let signed = window(declared.numbers());
-        if store_upload_id.is_some() && signed.parts.is_some() {
-            events.push(NewEvent {
-                kind: EventKind::PartsSigned,
-                detail: signed,
-                ..events::created(id, grant, by)
-            });
-        }
+        events.extend(windows.iter().map(|window| events::signed(id, window, grant.created_at, by)));
         self.add_events(&mut transaction, &events).await?;
         transaction.commit().await?;
         Ok(true)
@@ -207,6 +200,7 @@ impl Ledger {
             at: now,
             by,
             detail,
+            declared: None,
         };
         self.end(
             "UPDATE uploads SET state = 'aborted', resume_key = NULL, ended_at = $2, \

@@ -177,7 +177,8 @@ impl Ledger {
     pub async fn deliveries(&self, after: Option<&EventId>, limit: u16) -> Result<Vec<Delivery>, LedgerError> {
         let rows = sqlx::query(
             "SELECT event_id, upload_id, kind, at, attempts, next_at, dead_at, last_error \
-             FROM deliveries JOIN events ON events.id = event_id WHERE event_id > $1 ORDER BY event_id LIMIT $2",
+             FROM deliveries JOIN events ON events.id = event_id AND kind IN ('completed', 'aborted', 'expired') \
+             WHERE event_id > $1 ORDER BY event_id LIMIT $2",
         )
         .bind(after.map_or("", EventId::as_str))
         .bind(i64::from(limit))

@@ -90,6 +90,7 @@ impl Ledger {
                     at: now,
                     by,
                     detail: events::completed(object),
+                    declared: None,
                 });
             }
         }

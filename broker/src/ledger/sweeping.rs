@@ -137,6 +137,7 @@ impl Ledger {
             at: now,
             by: &by,
             detail: EventDetail::default(),
+            declared: None,
         };
         self.end(
             "UPDATE uploads SET state = 'expired', resume_key = NULL, ended_at = $2, \
@@ -159,7 +160,7 @@ impl Ledger {
             .bind(millis(now))
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("DELETE FROM part_digests WHERE upload_id = $1")
+        sqlx::query("UPDATE events SET digests = NULL WHERE upload_id = $1 AND digests IS NOT NULL")
             .bind(id.as_str())
             .execute(&mut *transaction)
             .await?;

@@ -5,7 +5,7 @@ mod postgres;
 
 use std::time::Duration;
 
-use shared::api::{CreateUpload, EventDetail, UploadState};
+use shared::api::{CreateUpload, UploadState};
 use shared::{ETag, MIB, Md5Digest, PartNumber, PartSizes, UploadId};
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -384,26 +384,15 @@ async fn windows_declared_at_once_lose_nothing(fresh: Fresh) {
     let mut declaring = tokio::task::JoinSet::new();
     for window in 0..40_u64 {
         let (ledger, session) = (fresh.ledger.clone(), session.clone());
-        let window: Digests = (window * 16 + 1..=window * 16 + 16)
-            .map(|number| (part(number), digest(number)))
+        let window = (window * 16 + 1..=window * 16 + 16)
+            .map(|number| (part(number), Some(digest(number))))
             .collect();
-        declaring.spawn(async move {
-            ledger
-                .declare(&session, window, EventDetail::default(), by(), NOW)
-                .await
-                .unwrap()
-        });
+        declaring.spawn(async move { ledger.declare(&session, window, by(), NOW).await.unwrap() });
     }
     declaring.join_all().await;
     fresh
         .ledger
-        .declare(
-            &session,
-            [(part(5), Md5Digest::EMPTY)].into_iter().collect(),
-            EventDetail::default(),
-            by(),
-            NOW,
-        )
+        .declare(&session, vec![(part(5), Some(Md5Digest::EMPTY))], by(), NOW)
         .await
         .unwrap();
 
@@ -501,11 +490,8 @@ async fn nothing_is_declared_for_an_upload_that_is_not_open(fresh: Fresh) {
     let id = fresh.admit().await;
     let (ledger, session) = (&fresh.ledger, fresh.ledger.find(&id).await.unwrap().unwrap());
     let declare = async |session: &Session, now| {
-        let digests = [(part(1), Md5Digest::EMPTY)].into_iter().collect();
-        ledger
-            .declare(session, digests, EventDetail::default(), by(), now)
-            .await
-            .unwrap()
+        let parts = vec![(part(1), Some(Md5Digest::EMPTY))];
+        ledger.declare(session, parts, by(), now).await.unwrap()
     };
     let mut other = session.clone();
     other.id = UploadId::from_random([8; 24]);

@@ -4,7 +4,7 @@ use shared::EventId;
 use shared::api::{EventKind, UploadEvent};
 
 use super::*;
-use crate::ledger::{Due, Sent, window};
+use crate::ledger::{Due, Sent};
 
 on_both_databases! {
     an_uploads_whole_life_is_told_in_order_by_whom_and_from_where
@@ -55,12 +55,10 @@ async fn an_uploads_whole_life_is_told_in_order_by_whom_and_from_where(fresh: Fr
         .collect();
     let (ledger, here) = (&fresh.ledger, by());
     assert!(ledger.admit(&id, &grant(), Some("s"), &declared, &here).await.unwrap());
-    let signed = window([part(2), part(1), part(3)]);
     let session = ledger.find(&id).await.unwrap().unwrap();
-    ledger
-        .declare(&session, Digests::default(), signed, here.clone(), NOW + SECOND)
-        .await
-        .unwrap();
+    let signed = [2, 1, 3].map(|number| (part(number), None)).into();
+    // By a broker whose clock is behind.
+    ledger.declare(&session, signed, here.clone(), NOW - SECOND).await.unwrap();
     let lease = fresh.lease(&id, "first", NOW + SECOND).await;
     let by_address = "2001:db8::1".parse().ok();
     let other = By {
@@ -79,26 +77,26 @@ async fn an_uploads_whole_life_is_told_in_order_by_whom_and_from_where(fresh: Fr
         [
             (EventKind::Created, time::Duration::ZERO),
             (EventKind::PartsSigned, time::Duration::ZERO),
-            (EventKind::PartsSigned, time::Duration::SECOND),
+            (EventKind::PartsSigned, time::Duration::ZERO),
+            (EventKind::PartsSigned, -time::Duration::SECOND),
             (EventKind::Completed, 2 * time::Duration::SECOND)
         ]
     );
     let parts = |event: &UploadEvent| (event.detail.parts, event.detail.first_part, event.detail.last_part);
     assert_eq!(trail[0].detail.size, Some(20 * MIB));
-    assert_eq!(parts(&trail[1]), (Some(2), Some(part(3)), Some(part(300))));
-    assert_eq!(parts(&trail[2]), (Some(3), Some(part(1)), Some(part(3))));
-    assert_eq!((trail[2].actor.as_str(), trail[2].address), ("alice", here.address));
-    assert_eq!((trail[3].actor.as_str(), trail[3].address), ("bob", by_address));
-    let told = &trail[3].detail;
+    assert_eq!(parts(&trail[1]), (Some(1), Some(part(3)), Some(part(3))));
+    assert_eq!(parts(&trail[2]), (Some(1), Some(part(300)), Some(part(300))));
+    assert_eq!(parts(&trail[3]), (Some(3), Some(part(1)), Some(part(3))));
+    assert_eq!((trail[3].actor.as_str(), trail[3].address), ("alice", here.address));
+    assert_eq!((trail[4].actor.as_str(), trail[4].address), ("bob", by_address));
+    let told = &trail[4].detail;
     assert_eq!(
         (told.size, told.etag.clone(), told.version_id.clone()),
         (Some(20 * MIB), Some(object().etag), object().version_id)
     );
-    assert!(trail.is_sorted_by(|one, next| one.id < next.id));
-
-    let after = ledger.events(&id, Some(&trail[1].id), 1).await.unwrap();
-    assert_eq!(after, trail[2..3]);
-    assert_eq!(ledger.event(&trail[3].id).await.unwrap(), Some((id, trail[3].clone())));
+    let after = ledger.events(&id, Some(&trail[2].id), 1).await.unwrap();
+    assert_eq!(after, trail[3..4]);
+    assert_eq!(ledger.event(&trail[4].id).await.unwrap(), Some((id, trail[4].clone())));
     assert!(fresh.trail(&UploadId::from_random([8; 24])).await.is_empty());
 }
 
@@ -116,7 +114,7 @@ async fn what_does_not_happen_leaves_no_event(fresh: Fresh) {
             .unwrap();
     }
     let session = ledger.find(&id).await.unwrap().unwrap();
-    let declared = ledger.declare(&session, Digests::default(), window([part(1)]), by(), NOW);
+    let declared = ledger.declare(&session, vec![(part(1), None)], by(), NOW);
     assert_eq!(declared.await.unwrap(), Declared::NotOpen(UploadState::Aborted));
     assert!(!ledger.expire(&id, end).await.unwrap());
     assert_eq!(fresh.kinds(&id).await, [Created, Aborted]);
