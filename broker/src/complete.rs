@@ -331,13 +331,9 @@ impl Completing {
             }
         };
         // A holder that was held up past its lease must not complete beside the next one.
-        if !self
-            .broker
-            .ledger
-            .renew_lease(lease, self.broker.clock.now())
-            .await
-            .map_err(|error| Failed::For(error.into()))?
-        {
+        let now = self.broker.clock.now();
+        let renewed = async || self.broker.ledger.renew_lease(lease, now).await;
+        if !lease.is_fresh(now) && !renewed().await.map_err(|error| Failed::For(error.into()))? {
             return Err(Failed::For(ApiError::UploadBusy));
         }
         match &self.session.store_upload_id {

@@ -97,15 +97,6 @@ impl Database {
         }
     }
 
-    /// How a transaction begins that reads first and writes then. SQLite has one writer: to become that only at the first
-    /// write, when another may have been there since the read, would fail.
-    pub(super) fn begin_to_write(self) -> &'static str {
-        match self {
-            Self::Sqlite => "BEGIN IMMEDIATE",
-            Self::Postgres => "BEGIN",
-        }
-    }
-
     /// Ends a SELECT of rows that nobody else may change before the transaction ends: where there is one writer, nobody can.
     pub(super) fn for_update(self) -> &'static str {
         match self {

@@ -141,10 +141,10 @@ impl Ledger {
 
     /// How the uploads named stand; what is declared for those that are open is recorded.
     async fn record(&self, batch: &[Waiting]) -> Result<HashMap<String, Standing>, LedgerError> {
-        let mut transaction = self.pool.begin_with(self.database.begin_to_write()).await?;
+        let mut writing = self.begin().await?;
         let mut named: BTreeMap<&str, OffsetDateTime> = BTreeMap::new();
         named.extend(batch.iter().map(|waiting| (waiting.id.as_str(), waiting.now)));
-        let states = self.states(&mut transaction, &named).await?;
+        let states = self.states(&mut writing, &named).await?;
         let signed: Vec<_> = batch
             .iter()
             .filter(|waiting| waiting.found(&states) == Declared::Recorded)
@@ -153,8 +153,8 @@ impl Ledger {
                 windows.map(|window| events::signed(&waiting.id, window, waiting.now, &waiting.by))
             })
             .collect();
-        self.add_events(&mut transaction, &signed).await?;
-        transaction.commit().await?;
+        self.add_events(&mut writing, &signed).await?;
+        writing.commit().await?;
         Ok(states)
     }
 

@@ -39,6 +39,7 @@ impl Ledger {
     /// The database did not answer; a turn that was taken all the same runs out by itself.
     pub async fn take_turn(&self, duty: Duty, holder: &str, now: OffsetDateTime) -> Result<bool, LedgerError> {
         let now = self.database.lease_time(&self.pool, now).await?;
+        let mut writing = self.begin().await?;
         let taken = sqlx::query(
             "INSERT INTO duties (name, holder, until) VALUES ($1, $2, $3) ON CONFLICT (name) DO UPDATE \
              SET holder = excluded.holder, until = excluded.until \
@@ -48,8 +49,9 @@ impl Ledger {
         .bind(holder)
         .bind(millis(now + duty.turn()))
         .bind(millis(now))
-        .execute(&self.pool)
+        .execute(&mut *writing)
         .await?;
+        writing.commit().await?;
         Ok(taken.rows_affected() == 1)
     }
 
@@ -58,11 +60,12 @@ impl Ledger {
     /// # Errors
     /// The database did not answer; the turn runs out by itself.
     pub async fn end_turn(&self, duty: Duty, holder: &str) -> Result<(), LedgerError> {
+        let mut writing = self.begin().await?;
         sqlx::query("DELETE FROM duties WHERE name = $1 AND holder = $2")
             .bind(duty.name())
             .bind(holder)
-            .execute(&self.pool)
+            .execute(&mut *writing)
             .await?;
-        Ok(())
+        writing.commit().await
     }
 }

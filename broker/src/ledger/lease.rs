@@ -6,7 +6,7 @@
 //!   └───give back────┘  └─take over, once the lease has run out (holder died, or left it with an unknown outcome)
 //! ```
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::UploadId;
 use shared::api::{EventKind, UploadState};
@@ -24,6 +24,8 @@ pub struct Lease {
     pub id: UploadId,
     /// Random name of the holder.
     holder: String,
+    /// When it was asked for, by two clocks: one may be set, and the other stand still with the machine.
+    asked_at: (OffsetDateTime, Instant),
     /// Whether an earlier holder may have had the store join the parts already.
     pub outcome_unknown: bool,
 }
@@ -44,6 +46,12 @@ impl Lease {
     pub const LIFE: Duration = Duration::from_secs(30);
     /// How often an upload that the store loses is begun there anew: more is a store that keeps nothing.
     pub const BEGUN_AGAIN: i64 = 3;
+
+    /// Whether it has most of its time still before it, without asking the ledger.
+    pub fn is_fresh(&self, now: OffsetDateTime) -> bool {
+        let (asked_at, instant) = self.asked_at;
+        asked_at <= now && now - asked_at < Self::LIFE / 3 && instant.elapsed() < Self::LIFE / 3
+    }
 }
 
 impl Ledger {
@@ -60,6 +68,7 @@ impl Ledger {
         now: OffsetDateTime,
     ) -> Result<LeaseOutcome, LedgerError> {
         self.forget(id);
+        let asked_at = (now, Instant::now());
         let lease_time = self.database.lease_time(&self.pool, now).await?;
         // Taken while open, or taken over from a holder whose time has run out.
         let statements = [
@@ -76,6 +85,7 @@ impl Ledger {
                 lease_time,
             ),
         ];
+        let mut writing = self.begin().await?;
         for (statement, outcome_unknown, at) in statements {
             let taken = sqlx::query(statement)
                 .bind(id.as_str())
@@ -83,20 +93,23 @@ impl Ledger {
                 .bind(millis(lease_time + Lease::LIFE))
                 .bind(millis(at))
                 .bind(size.map(|size| i64::try_from(size).unwrap_or(i64::MAX)))
-                .execute(&self.pool)
+                .execute(&mut *writing)
                 .await?;
             if taken.rows_affected() == 1 {
+                writing.commit().await?;
                 return Ok(LeaseOutcome::Taken(Lease {
                     id: id.clone(),
                     holder: holder.to_owned(),
+                    asked_at,
                     outcome_unknown,
                 }));
             }
         }
         let row = sqlx::query("SELECT state FROM uploads WHERE id = $1")
             .bind(id.as_str())
-            .fetch_one(&self.pool)
+            .fetch_one(&mut *writing)
             .await?;
+        writing.commit().await?;
         Ok(match state(id.as_str(), row.try_get("state")?)? {
             UploadState::Completing => LeaseOutcome::Busy,
             // Neither statement above matched: an open upload is one that has expired.
@@ -135,6 +148,7 @@ impl Ledger {
     }
 
     async fn end_lease(&self, lease: &Lease, state: &str, until: Option<OffsetDateTime>) -> Result<bool, LedgerError> {
+        let mut writing = self.begin().await?;
         let done = sqlx::query(
             "UPDATE uploads SET state = $3, lease_until = $4 WHERE id = $1 AND state = 'completing' AND lease_holder = $2",
         )
@@ -142,8 +156,9 @@ impl Ledger {
         .bind(lease.holder.as_str())
         .bind(state)
         .bind(until.map(millis))
-        .execute(&self.pool)
+        .execute(&mut *writing)
         .await?;
+        writing.commit().await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -154,6 +169,7 @@ impl Ledger {
     /// The database did not answer; the upload is as it was.
     pub async fn begin_again(&self, lease: &Lease, lost: &str, begun: &str) -> Result<bool, LedgerError> {
         self.forget(&lease.id);
+        let mut writing = self.begin().await?;
         let done = sqlx::query(
             "UPDATE uploads SET store_upload_id = $4, begun_again = begun_again + 1 WHERE id = $1 AND state = 'completing' \
              AND lease_holder = $2 AND store_upload_id = $3 AND begun_again < $5",
@@ -163,8 +179,9 @@ impl Ledger {
         .bind(lost)
         .bind(begun)
         .bind(Lease::BEGUN_AGAIN)
-        .execute(&self.pool)
+        .execute(&mut *writing)
         .await?;
+        writing.commit().await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -181,7 +198,7 @@ impl Ledger {
         by: &By,
         now: OffsetDateTime,
     ) -> Result<(), LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut writing = self.begin().await?;
         let finished = sqlx::query(
             "UPDATE uploads SET state = 'completed', resume_key = NULL, lease_holder = NULL, lease_until = NULL, \
              etag = $2, object_size = $3, version_id = $4 WHERE id = $1 AND state <> 'completed'",
@@ -190,14 +207,14 @@ impl Ledger {
         .bind(object.etag.as_str())
         .bind(i64::try_from(object.size).unwrap_or(i64::MAX))
         .bind(object.version_id.as_deref())
-        .execute(&mut *transaction)
+        .execute(&mut *writing)
         .await?;
         if finished.rows_affected() == 0 {
-            return Ok(());
+            return writing.commit().await;
         }
         sqlx::query("UPDATE events SET digests = NULL WHERE upload_id = $1 AND digests IS NOT NULL")
             .bind(lease.id.as_str())
-            .execute(&mut *transaction)
+            .execute(&mut *writing)
             .await?;
         let event = NewEvent {
             upload: &lease.id,
@@ -207,8 +224,8 @@ impl Ledger {
             detail: events::completed(object),
             declared: None,
         };
-        self.add_events(&mut transaction, &[event]).await?;
-        transaction.commit().await?;
+        self.add_events(&mut writing, &[event]).await?;
+        writing.commit().await?;
         self.ring();
         Ok(())
     }

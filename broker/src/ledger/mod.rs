@@ -19,6 +19,7 @@ mod session;
 mod sweeping;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use shared::UploadId;
 use shared::api::{EventDetail, EventKind, UploadState};
 use sqlx::{AnyPool, Executor, Row};
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 pub use database::sqlite_url;
 pub use declare::Declared;
@@ -43,6 +44,7 @@ use self::declare::Declaring;
 use self::events::NewEvent;
 use self::insert::{NewUpload, insert};
 use self::recall::Recall;
+use self::writing::Group;
 use crate::policy::CreateGrant;
 
 /// The ledger did not do as asked; nothing is half-recorded.
@@ -83,6 +85,7 @@ pub enum LedgerError {
 pub struct Ledger {
     database: Database,
     pool: AnyPool,
+    group: Arc<Mutex<Group>>,
     declaring: Arc<Declaring>,
     recall: Arc<Recall>,
     /// Rung when something has been put out to be sent, where that is done at all.
@@ -101,6 +104,7 @@ impl Ledger {
         Ok(Self {
             database,
             pool,
+            group: Arc::default(),
             declaring: Arc::default(),
             recall: Arc::default(),
             outbox: None,
@@ -109,6 +113,7 @@ impl Ledger {
 
     /// Waits for statements in flight and closes the database.
     pub async fn close(&self) {
+        self.group.lock().await.close().await;
         self.pool.close().await;
     }
 
@@ -134,7 +139,7 @@ impl Ledger {
         declared: &Digests,
         by: &By,
     ) -> Result<bool, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut writing = self.begin().await?;
         let resume_key = resume::resume_key(grant);
         if let Some(key) = &resume_key {
             // Makes room for this one where nobody has recorded yet that the last one ran out.
@@ -143,7 +148,7 @@ impl Ledger {
             )
             .bind(key)
             .bind(millis(grant.created_at))
-            .execute(&mut *transaction)
+            .execute(&mut *writing)
             .await?;
         }
         let upload = NewUpload {
@@ -153,14 +158,15 @@ impl Ledger {
             resume_key: resume_key.as_deref(),
             put_md5: None,
         };
-        if insert(&mut transaction, &[upload]).await? == 0 {
+        if insert(&mut writing, &[upload]).await? == 0 {
+            writing.commit().await?;
             return Ok(false);
         }
         let windows = declared.windows();
         let mut events = vec![events::created(id, grant, by)];
         events.extend(windows.iter().map(|window| events::signed(id, window, grant.created_at, by)));
-        self.add_events(&mut transaction, &events).await?;
-        transaction.commit().await?;
+        self.add_events(&mut writing, &events).await?;
+        writing.commit().await?;
         Ok(true)
     }
 
@@ -219,17 +225,18 @@ impl Ledger {
 
     /// Ends an upload by this statement of id and time. Answers whether it did, and only then writes the event.
     async fn end(&self, update: &'static str, event: NewEvent<'_>) -> Result<bool, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut writing = self.begin().await?;
         let ended = sqlx::query(update)
             .bind(event.upload.as_str())
             .bind(millis(event.at))
-            .execute(&mut *transaction)
+            .execute(&mut *writing)
             .await?;
         if ended.rows_affected() == 0 {
+            writing.commit().await?;
             return Ok(false);
         }
-        self.add_events(&mut transaction, &[event]).await?;
-        transaction.commit().await?;
+        self.add_events(&mut writing, &[event]).await?;
+        writing.commit().await?;
         self.ring();
         Ok(true)
     }

@@ -140,14 +140,14 @@ impl Ledger {
     /// # Errors
     /// Nothing was recorded: they are sent again.
     pub async fn settle(&self, sent: &[(Due, Sent)]) -> Result<(), LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut writing = self.begin().await?;
         for (due, sent) in sent {
             let id = due.id.as_str();
             let (next_at, dead_at, error) = match sent {
                 Sent::Taken => {
                     sqlx::query("DELETE FROM deliveries WHERE event_id = $1")
                         .bind(id)
-                        .execute(&mut *transaction)
+                        .execute(&mut *writing)
                         .await?;
                     continue;
                 }
@@ -163,10 +163,10 @@ impl Ledger {
             .bind(next_at)
             .bind(dead_at)
             .bind(error.as_str())
-            .execute(&mut *transaction)
+            .execute(&mut *writing)
             .await?;
         }
-        transaction.commit().await?;
+        writing.commit().await?;
         Ok(())
     }
 
@@ -210,6 +210,7 @@ impl Ledger {
     /// # Errors
     /// The database did not answer.
     pub async fn replay(&self, id: &EventId, now: OffsetDateTime) -> Result<bool, LedgerError> {
+        let mut writing = self.begin().await?;
         let replayed = sqlx::query(
             "INSERT INTO deliveries (event_id, attempts, next_at) \
              SELECT id, 0, CAST($2 AS BIGINT) FROM events WHERE id = $1 AND kind IN ('completed', 'aborted', 'expired') \
@@ -217,8 +218,9 @@ impl Ledger {
         )
         .bind(id.as_str())
         .bind(millis(now))
-        .execute(&self.pool)
+        .execute(&mut *writing)
         .await?;
+        writing.commit().await?;
         self.ring();
         Ok(replayed.rows_affected() == 1)
     }
@@ -228,12 +230,14 @@ impl Ledger {
     /// # Errors
     /// The database did not answer.
     pub async fn replay_dead(&self, now: OffsetDateTime) -> Result<u64, LedgerError> {
+        let mut writing = self.begin().await?;
         let replayed = sqlx::query(
             "UPDATE deliveries SET attempts = 0, next_at = $1, dead_at = NULL, last_error = NULL WHERE dead_at IS NOT NULL",
         )
         .bind(millis(now))
-        .execute(&self.pool)
+        .execute(&mut *writing)
         .await?;
+        writing.commit().await?;
         self.ring();
         Ok(replayed.rows_affected())
     }

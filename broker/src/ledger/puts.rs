@@ -17,7 +17,7 @@ impl Ledger {
     /// # Errors
     /// Nothing was recorded.
     pub async fn admit_puts(&self, puts: &[(UploadId, SmallGrant)], by: &By) -> Result<(), LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut writing = self.begin().await?;
         let uploads: Vec<_> = puts
             .iter()
             .map(|(id, SmallGrant { upload: grant, md5, .. })| NewUpload {
@@ -28,13 +28,13 @@ impl Ledger {
                 put_md5: Some(*md5),
             })
             .collect();
-        insert(&mut transaction, &uploads).await?;
+        insert(&mut writing, &uploads).await?;
         let created: Vec<_> = puts
             .iter()
             .map(|(id, small)| events::created(id, &small.upload, by))
             .collect();
-        self.add_events(&mut transaction, &created).await?;
-        transaction.commit().await?;
+        self.add_events(&mut writing, &created).await?;
+        writing.commit().await?;
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Ledger {
         by: &By,
         now: OffsetDateTime,
     ) -> Result<(), LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut writing = self.begin().await?;
         let mut completed = Vec::with_capacity(finished.len());
         for (id, object) in finished {
             let done = sqlx::query(
@@ -81,7 +81,7 @@ impl Ledger {
             .bind(object.etag.as_str())
             .bind(i64::try_from(object.size).unwrap_or(i64::MAX))
             .bind(object.version_id.as_deref())
-            .execute(&mut *transaction)
+            .execute(&mut *writing)
             .await?;
             if done.rows_affected() == 1 {
                 completed.push(NewEvent {
@@ -94,8 +94,8 @@ impl Ledger {
                 });
             }
         }
-        self.add_events(&mut transaction, &completed).await?;
-        transaction.commit().await?;
+        self.add_events(&mut writing, &completed).await?;
+        writing.commit().await?;
         self.ring();
         Ok(())
     }

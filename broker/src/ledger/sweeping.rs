@@ -154,17 +154,17 @@ impl Ledger {
     /// # Errors
     /// The database did not answer; the upload is looked at again.
     pub async fn cleared(&self, id: &UploadId, now: OffsetDateTime) -> Result<(), LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut writing = self.begin().await?;
         sqlx::query("UPDATE uploads SET cleared_at = $2 WHERE id = $1 AND ended_at IS NOT NULL")
             .bind(id.as_str())
             .bind(millis(now))
-            .execute(&mut *transaction)
+            .execute(&mut *writing)
             .await?;
         sqlx::query("UPDATE events SET digests = NULL WHERE upload_id = $1 AND digests IS NOT NULL")
             .bind(id.as_str())
-            .execute(&mut *transaction)
+            .execute(&mut *writing)
             .await?;
-        transaction.commit().await?;
+        writing.commit().await?;
         Ok(())
     }
 }
