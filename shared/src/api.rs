@@ -458,7 +458,7 @@ pub struct ListEvents {
     pub limit: Option<u16>,
 }
 
-/// One page of what has happened to an upload, in the order of time.
+/// One page of what has happened to an upload, in the order in which it was recorded.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct UploadEvents {
     /// The events.

@@ -64,8 +64,8 @@ impl fmt::Display for UploadId {
     }
 }
 
-/// The broker's name for one event: 28 hexadecimal digits, of which the first 12 are milliseconds since 1970, so that ids are in
-/// the order of time.
+/// The broker's name for one event: 28 hexadecimal digits, of which the first 12 are milliseconds since 1970 by the clock of the
+/// broker that recorded it.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventId(String);

@@ -29,6 +29,8 @@ macro_rules! on_both_databases {
 }
 
 mod events;
+mod migrating;
+mod writing;
 
 on_both_databases! {
     what_was_admitted_is_found_again_after_a_restart
