@@ -100,6 +100,9 @@ async fn a_write_only_key_cannot_read_copy_list_delete_or_write_elsewhere() {
         let target = writer.v4("PUT", key, query, &[header]);
         refused(&writer.send("PUT", &target, &[header], b""), header.0);
     }
+    for hoisted in [("x-amz-copy-source", "/uploads/in/old"), ("X-Amz-Acl", "public-read")] {
+        refused(&writer.ask("PUT", "in/hoisted", &[hoisted], b""), hoisted.0);
+    }
     let listed = owner.ask("GET", "", &[("list-type", "2")], b"").text();
     assert_eq!(elements(&listed, "Key"), ["in/old", "out/old"]);
     assert!(elements(&owner.list_parts("in/upload", &id, "0").text(), "ETag").is_empty());
