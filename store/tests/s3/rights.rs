@@ -110,6 +110,19 @@ async fn a_write_only_key_cannot_read_copy_list_delete_or_write_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_only_key_can_keep_from_overwriting() {
+    let (_store, owner, writer) = start(Rights::WriteOnly).await;
+    let unless = [("if-none-match", "*")];
+    assert_eq!(writer.call("PUT", "in/new", &[], &unless, b"new").status, 200);
+    assert_eq!(writer.call("PUT", "in/old", &[], &unless, b"new").status, 412);
+    assert_eq!(owner.get("in/old").body, b"old");
+    refused(
+        &writer.call("PUT", "out/old", &[], &unless, b"new"),
+        "beside its prefix",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_key_reads_below_its_prefix_and_changes_nothing() {
     let (_store, owner, reader) = start(Rights::ReadOnly).await;
     assert_eq!(reader.get("in/old").body, b"old");
