@@ -167,7 +167,7 @@ async fn a_body_that_is_not_what_was_said_changes_nothing() {
         ("content-md5", md5.as_str(), "BadDigest"),
         ("content-md5", "not an MD5", "InvalidDigest"),
         ("x-amz-checksum-crc32", "AAAAAA==", "BadDigest"),
-        ("x-amz-checksum-sha256", "AAAA", "BadDigest"),
+        ("x-amz-checksum-sha256", "AAAA", "InvalidRequest"),
     ] {
         let target = client.v4("PUT", "key", &[], &[(header, value)]);
         let answer = client.send("PUT", &target, &[(header, value)], b"damaged");
