@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use time::OffsetDateTime;
 
+use crate::hoisted;
 use crate::keys::Keys;
 use crate::range;
 use crate::sigv2;
@@ -89,6 +90,7 @@ impl Expected {
             _ if is_post_form(head) => return Err(signed_twice()),
             Signature::V4(signature) => {
                 self.check_v4(&signature, &head.headers, &query)?;
+                self.put_hoisted(&signature, head, &query)?;
                 self.pass_over_v4(&signature, head, &query);
                 return Ok(());
             }
@@ -152,6 +154,19 @@ impl Expected {
             ));
         }
         Ok(())
+    }
+
+    /// Reads what a presigned URL says in place of headers. By a signature that is not good it is not read: the protocol
+    /// layer refuses that.
+    fn put_hoisted(&self, signature: &SigV4, head: &mut Parts, query: &Query) -> Result<(), Refusal> {
+        match self.keys.find(&signature.key) {
+            Some(key)
+                if signature.is_in_query() && signature.is_good(&key.credentials.secret_access_key, head, query) =>
+            {
+                hoisted::put(query, &mut head.headers)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Takes off what S3 passes over. Where it was signed, what is left is signed anew.

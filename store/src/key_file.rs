@@ -104,6 +104,10 @@ fn access_key(mut fields: Map<String, Value>) -> Result<AccessKey, String> {
     };
     let prefix = text("prefix")?.unwrap_or_default();
     let buckets = match fields.remove("buckets") {
+        // A key for nothing is a slip: whoever means all buckets leaves it out.
+        Some(Value::Array(names)) if names.is_empty() => {
+            return Err("buckets names none; leave it out for all".to_owned());
+        }
         Some(Value::Array(names)) => {
             let name = |name: Value| name.as_str().map(str::to_owned);
             let names: Option<Vec<_>> = names.into_iter().map(name).collect();
@@ -210,6 +214,7 @@ mod tests {
             (second(r#", "prefx": "in/""#), "entry 2: \"prefx\" is not a field"),
             (second(r#", "buckets": "uploads""#), "entry 2: buckets is not"),
             (second(r#", "buckets": [1]"#), "entry 2: buckets is not"),
+            (second(r#", "buckets": []"#), "entry 2: buckets names none"),
             (second(r#", "prefix": 1"#), "entry 2: prefix is not a string"),
             (format!("[{OWNER}, {OWNER}]"), "entry 2: another entry has"),
             (format!("[{OWNER}, 7]"), "entry 2: it is not a JSON object"),

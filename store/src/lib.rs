@@ -28,6 +28,7 @@ mod front;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hoisted;
 mod key_file;
 mod keys;
 mod lifecycle;

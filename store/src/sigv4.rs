@@ -137,6 +137,11 @@ impl SigV4 {
         ))
     }
 
+    /// Whether it is that of a presigned URL.
+    pub(crate) fn is_in_query(&self) -> bool {
+        self.in_query
+    }
+
     /// Whether the header of this name, in lower case, is signed.
     pub(crate) fn signs(&self, name: &str) -> bool {
         self.signed_headers.iter().any(|signed| signed == name)

@@ -90,7 +90,8 @@ pub(super) fn canned(name: &str) -> S3Result<Acl> {
         ObjectCannedACL::AUTHENTICATED_READ => Ok(Acl::AuthenticatedRead),
         ObjectCannedACL::PUBLIC_READ_WRITE | ObjectCannedACL::AWS_EXEC_READ | "log-delivery-write" => Err(s3_error!(
             NotImplemented,
-            "of the canned ACLs this store knows private, public-read and authenticated-read"
+            "of the canned ACLs this store knows private, public-read, authenticated-read, bucket-owner-read and bucket-owner-full-control; \
+             the last two grant what private does"
         )),
         other => Err(s3_error!(InvalidArgument, "{other:?} is not a canned ACL")),
     }

@@ -39,6 +39,12 @@ pub(super) fn to_s3(failure: DiskError) -> S3Error {
         DiskError::PreconditionFailed(_) => S3ErrorCode::PreconditionFailed,
         DiskError::BadDigest | DiskError::BadChecksum(_) => S3ErrorCode::BadDigest,
         DiskError::IncompleteBody { .. } => S3ErrorCode::IncompleteBody,
+        DiskError::MalformedTrailer => {
+            let code = S3ErrorCode::Custom("MalformedTrailerError".into());
+            let mut malformed = S3Error::with_message(code, said(&failure));
+            malformed.set_status_code(StatusCode::BAD_REQUEST);
+            return malformed;
+        }
         DiskError::Io { source, .. } => return from_system(source.kind()),
     };
     S3Error::with_message(code, said(&failure))
@@ -72,6 +78,9 @@ fn said(failure: &DiskError) -> String {
         DiskError::IncompleteBody { .. } => {
             format!("You did not provide the number of bytes specified by the Content-Length HTTP header ({failure})")
         }
+        DiskError::MalformedTrailer => format!(
+            "The request contained trailing data that was not well-formed or did not conform to our published schema. ({failure})"
+        ),
         DiskError::BadChecksum(_)
         | DiskError::ChecksumNotPlanned(_)
         | DiskError::WrongObjectSize { .. }

@@ -146,11 +146,12 @@ pub(super) fn condition(if_match: Option<ETagCondition>, if_none_match: Option<E
     }
 }
 
-/// Any version, or the one with this ETag.
+/// Any version, or those of these ETags: the protocol layer takes a list for one, from the first quote to the last.
 pub(super) fn tag(condition: ETagCondition) -> Tag {
     match condition {
         ETagCondition::Any => Tag::Any,
-        ETagCondition::ETag(etag) => Tag::Is(etag.into_value()),
+        ETagCondition::ETag(ETag::Strong(tags)) => Tag::Listed(format!("\"{tags}\"")),
+        ETagCondition::ETag(ETag::Weak(tags)) => Tag::Listed(format!("W/\"{tags}\"")),
     }
 }
 

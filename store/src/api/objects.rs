@@ -277,12 +277,14 @@ pub(super) struct ReadConditions {
 impl ReadConditions {
     /// In the order of RFC 9110 section 13.2.2: a tag counts before a date.
     pub(super) fn check(&self, object: &Object) -> S3Result<()> {
-        let names = |condition: &ETagCondition| tag(condition.clone()).names(&object.record.etag);
+        let etag_there = &object.record.etag;
+        let names = |condition: &ETagCondition| tag(condition.clone()).names(etag_there);
+        let names_strongly = |condition: &ETagCondition| tag(condition.clone()).names_strongly(etag_there);
         let modified = object.record.modified / 1000; // Dates in headers have whole seconds.
         let seconds = |date: &Timestamp| seconds(date.clone());
         let failed = |what| to_s3(DiskError::PreconditionFailed(what));
         match (&self.matches, &self.unmodified_since) {
-            (Some(condition), _) if !names(condition) => return Err(failed("If-Match")),
+            (Some(condition), _) if !names_strongly(condition) => return Err(failed("If-Match")),
             (None, Some(date)) if modified > seconds(date) => return Err(failed("If-Unmodified-Since")),
             (Some(_) | None, _) => {}
         }

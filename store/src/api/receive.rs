@@ -32,6 +32,8 @@ pub(super) struct Declared {
     pub(super) checksums: Checksums,
     /// Where the checksums named by `x-amz-trailer` will be found.
     pub(super) trailers: Option<TrailingHeaders>,
+    /// Names of the trailing headers that `x-amz-trailer` announced, in lower case.
+    announced: Vec<String>,
     /// Algorithms of what was declared or announced.
     algorithms: Vec<Algorithm>,
     /// One more to compute, whatever was said.
@@ -51,22 +53,28 @@ impl Declared {
         let md5 = md5.map_err(|error: shared::part::Md5DigestError| {
             S3Error::with_message(S3ErrorCode::InvalidDigest, format!("Content-MD5: {error}"))
         })?;
-        let announced = text("x-amz-trailer").unwrap_or_default();
+        let announced = text("x-amz-trailer").unwrap_or_default().split(',');
+        let announced = announced.map(|name| name.trim().to_ascii_lowercase());
         let mut declared = Self {
             length: content_length.and_then(|length| u64::try_from(length).ok()),
             md5,
             trailers,
+            announced: announced.filter(|name| !name.is_empty()).collect(),
             ..Self::default()
         };
         for algorithm in Algorithm::ALL {
             if let Some(value) = text(algorithm.header()) {
+                if !algorithm.could_be(value) {
+                    return Err(s3_error!(
+                        InvalidRequest,
+                        "Value for {} header is invalid.",
+                        algorithm.header()
+                    ));
+                }
                 declared
                     .checksums
                     .insert(algorithm.header().to_owned(), value.to_owned());
-            } else if !announced
-                .split(',')
-                .any(|name| name.trim().eq_ignore_ascii_case(algorithm.header()))
-            {
+            } else if !declared.announced.iter().any(|name| name == algorithm.header()) {
                 continue;
             }
             declared.algorithms.push(algorithm);
@@ -102,7 +110,13 @@ impl Declared {
         if self.md5.is_some_and(|md5| md5 != written.md5) {
             return Err(DiskError::BadDigest);
         }
-        if let Some(trailers) = self.trailers.as_ref().and_then(TrailingHeaders::take) {
+        if let Some(trailers) = &self.trailers {
+            let trailers = trailers.take().unwrap_or_default();
+            let once = |name: &String| trailers.get_all(name).iter().count() == 1;
+            // One that was not announced is another than the one that was: nothing would go by it.
+            if trailers.keys_len() != self.announced.len() || !self.announced.iter().all(once) {
+                return Err(DiskError::MalformedTrailer);
+            }
             for algorithm in &self.algorithms {
                 if let Some(value) = trailers.get(algorithm.header()).and_then(|value| value.to_str().ok()) {
                     self.checksums.insert(algorithm.header().to_owned(), value.to_owned());
@@ -118,7 +132,6 @@ impl Declared {
                 .or_insert_with(|| value.clone());
         }
         for algorithm in self.algorithms {
-            // Announced for the trailer and then not there counts as wrong.
             if self.checksums.get(algorithm.header()) != algorithm.computed(&written.checksums) {
                 return Err(DiskError::BadChecksum(algorithm.header()));
             }

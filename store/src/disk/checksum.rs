@@ -81,6 +81,17 @@ impl Algorithm {
         }
     }
 
+    /// Whether a value is of the form that its values have: base64 of so many bytes.
+    pub(crate) fn could_be(self, value: &str) -> bool {
+        let length = match self {
+            Self::Crc32 | Self::Crc32c => 4,
+            Self::Crc64Nvme => 8,
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+        };
+        BASE64.decode(value).is_ok_and(|bytes| bytes.len() == length)
+    }
+
     /// How it is combined, if it can be.
     fn crc(self) -> Option<CrcAlgorithm> {
         match self {

@@ -16,19 +16,29 @@ pub(crate) struct Condition {
     pub(crate) is: Option<Box<Record>>,
 }
 
-/// Any version, or the one with this ETag, without quotes.
+/// Any version, or those with one of these ETags: a list of them as headers have it, each in quotes, weak ones behind `W/`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Tag {
     Any,
-    Is(String),
+    Listed(String),
 }
 
 impl Tag {
-    /// Whether it names this version.
+    /// Whether it names this version, as `If-None-Match` compares: weak or not (RFC 9110 section 8.8.3.2).
     pub(crate) fn names(&self, etag: &str) -> bool {
+        self.lists(|listed| listed.strip_prefix("W/").unwrap_or(listed).trim_matches('"') == etag)
+    }
+
+    /// Whether it names these very bytes, as `If-Match` compares: by no weak tag.
+    pub(crate) fn names_strongly(&self, etag: &str) -> bool {
+        self.lists(|listed| !listed.starts_with("W/") && listed.trim_matches('"') == etag)
+    }
+
+    /// No ETag here has a comma in it.
+    fn lists(&self, is_it: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::Any => true,
-            Self::Is(tag) => tag == etag,
+            Self::Listed(tags) => tags.split(',').any(|listed| is_it(listed.trim())),
         }
     }
 }
@@ -47,7 +57,9 @@ impl Condition {
         let etag = current.map(|record| record.etag.as_str());
         match (&self.if_match, etag) {
             (Some(_), None) => return Err(DiskError::NoSuchKey),
-            (Some(tag), Some(etag)) if !tag.names(etag) => return Err(DiskError::PreconditionFailed("If-Match")),
+            (Some(tag), Some(etag)) if !tag.names_strongly(etag) => {
+                return Err(DiskError::PreconditionFailed("If-Match"));
+            }
             (Some(_) | None, _) => {}
         }
         let of_size = |record: &Record| i64::try_from(record.size).ok();

@@ -30,6 +30,8 @@ pub(crate) enum DiskError {
     BadDigest,
     #[error("{0} is not the checksum of the body that arrived")]
     BadChecksum(&'static str),
+    #[error("the headers behind the body are not those that x-amz-trailer announced, each once")]
+    MalformedTrailer,
     #[error("the upload was not created for {0}")]
     ChecksumNotPlanned(String),
     #[error("{received} bytes of the body arrived, not {declared}")]

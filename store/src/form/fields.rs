@@ -49,15 +49,18 @@ impl Fields {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Fields of one name are one field, its values separated by commas (S3 API, "HTML form fields").
-    fn add(&mut self, name: String, value: &str) {
+    /// Metadata of one name are one, their values separated by commas, as headers are. Any other field is there once: of two
+    /// keys S3 takes neither, and what a policy was held against must not be left to doubt.
+    fn add(&mut self, name: String, value: &str) -> S3Result<()> {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => {
+            Some((_, known)) if name.starts_with("x-amz-meta-") => {
                 known.push(',');
                 known.push_str(value);
             }
+            Some(_) => return Err(s3_error!(InvalidArgument, "the field {name:?} is there twice")),
             None => self.0.push((name, value.to_owned())),
         }
+        Ok(())
     }
 
     /// Puts the file's name where fields ask for it.
@@ -124,7 +127,7 @@ where
         }
         let value =
             str::from_utf8(&value).map_err(|_| s3_error!(InvalidArgument, "the field {name:?} is not UTF-8"))?;
-        fields.add(name, value);
+        fields.add(name, value)?;
     }
     Err(not_one_file())
 }

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use store::DevStore;
 
 use crate::bytes;
-use crate::client::{Answer, Client, elements, refused};
+use crate::client::{Answer, Client, elements, hex, hmac256, refused};
 
 /// Of the nine bytes that the catalogue of CRCs checks with.
 const NINE: &[u8] = b"123456789";
@@ -189,5 +189,92 @@ async fn a_client_may_tell_again_what_a_part_was_checked_by() {
     let xml = format!("<CompleteMultipartUpload><Part>{part}</Part></CompleteMultipartUpload>");
     let completed = client.ask("POST", "key", &[("uploadId", &id)], xml.as_bytes());
     assert_eq!(completed.status, 200, "{}", completed.text());
+    assert_eq!(client.get("key").body, NINE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_no_checksum_has_is_refused_as_a_wrong_request() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    for (header, value) in [
+        ("x-amz-checksum-crc32", "!!"),
+        ("x-amz-checksum-crc32", "rosUhgp5mIg="),
+        ("x-amz-checksum-sha256", "y/Q5Jg=="),
+    ] {
+        let answer = client.call("PUT", "key", &[], &[(header, value)], NINE);
+        assert_eq!(refused(&answer), (400, "InvalidRequest".into()), "{header} {value}");
+        assert_eq!(
+            answer.element("Message"),
+            format!("Value for {header} header is invalid.")
+        );
+    }
+    assert_eq!(client.get("key").status, 404);
+}
+
+/// A PUT whose checksum, announced as this one, comes behind the body.
+fn put_trailed(client: &Client, announced: &str, body: &str) -> Answer {
+    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+    let time = client.now.format(&format).unwrap();
+    let length = NINE.len().to_string();
+    let headers = [
+        ("content-encoding", "aws-chunked"),
+        ("host", &client.address.to_string()),
+        ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+        ("x-amz-date", &time),
+        ("x-amz-decoded-content-length", &length),
+        ("x-amz-trailer", announced),
+    ];
+    let names = headers.map(|(name, _)| name).join(";");
+    let lines: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}:{value}\n"))
+        .collect();
+    let canonical = format!("PUT\n/uploads/key\n\n{lines}\n{names}\nSTREAMING-UNSIGNED-PAYLOAD-TRAILER");
+    let scope = format!("{}/us-east-1/s3/aws4_request", &time[..8]);
+    let to_sign = format!(
+        "AWS4-HMAC-SHA256\n{time}\n{scope}\n{}",
+        hex(&Sha256::digest(&canonical))
+    );
+    let mut signing = format!("AWS4{}", client.credentials.secret_access_key).into_bytes();
+    for step in scope.split('/').chain([to_sign.as_str()]) {
+        signing = hmac256(&signing, step);
+    }
+    let id = &client.credentials.access_key_id;
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={names}, Signature={}",
+        hex(&signing)
+    );
+    let mut sent: Vec<_> = headers.into_iter().filter(|(name, _)| *name != "host").collect();
+    sent.push(("authorization", &authorization));
+    client.send("PUT", "/uploads/key", &sent, body.as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_body_stands_what_was_announced_and_nothing_else() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let (good, other) = (
+        "x-amz-checksum-crc32:y/Q5Jg==\r\n",
+        "x-amz-checksum-crc32c:4waSgw==\r\n",
+    );
+    let behind = |trailer: &str| format!("9\r\n123456789\r\n0\r\n{trailer}\r\n");
+    for body in [
+        behind(""),
+        behind(other),
+        behind(&[good, good].concat()),
+        behind(&[good, other].concat()),
+        "9\r\n123456789\r\n".to_owned(),
+    ] {
+        let answer = put_trailed(&client, "x-amz-checksum-crc32", &body);
+        assert_eq!(
+            refused(&answer),
+            (400, "MalformedTrailerError".into()),
+            "{body:?}: {}",
+            answer.text()
+        );
+    }
+    assert_eq!(client.get("key").status, 404);
+    let answer = put_trailed(&client, "x-amz-checksum-crc32", &behind(good));
+    assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(client.get("key").body, NINE);
 }

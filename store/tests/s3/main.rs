@@ -15,6 +15,7 @@ mod faults;
 mod form;
 mod forms;
 mod full;
+mod hoisted;
 mod objects;
 mod races;
 mod restart;

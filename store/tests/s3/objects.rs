@@ -167,7 +167,7 @@ async fn a_body_that_is_not_what_was_said_changes_nothing() {
         ("content-md5", md5.as_str(), "BadDigest"),
         ("content-md5", "not an MD5", "InvalidDigest"),
         ("x-amz-checksum-crc32", "AAAAAA==", "BadDigest"),
-        ("x-amz-checksum-sha256", "AAAA", "BadDigest"),
+        ("x-amz-checksum-sha256", "AAAA", "InvalidRequest"),
     ] {
         let target = client.v4("PUT", "key", &[], &[(header, value)]);
         let answer = client.send("PUT", &target, &[(header, value)], b"damaged");
@@ -466,5 +466,28 @@ async fn nothing_of_an_empty_object_is_a_range() {
     for range in ["bytes=0-", "bytes=-1", "bytes=5-9"] {
         let answer = client.call("GET", "empty", &[], &[("range", range)], b"");
         assert_eq!(refused(&answer), (416, "InvalidRange".into()), "{range}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_may_list_etags_and_weak_ones_do_not_vouch_for_bytes() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let etag = client.put("key", b"body").etag();
+    let among = format!("\"a\", {etag},\"b\"");
+    let weak = format!("W/{etag}");
+    let among_weak = format!("W/\"a\", W/{etag}");
+    for (tags, matches, is_there) in [
+        (&etag, true, true),
+        (&among, true, true),
+        (&weak, false, true),
+        (&among_weak, false, true),
+        (&"\"a\", \"b\"".to_owned(), false, false),
+    ] {
+        let read = |name| client.call("GET", "key", &[], &[(name, tags.as_str())], b"").status;
+        assert_eq!(read("if-match"), if matches { 200 } else { 412 }, "{tags}");
+        assert_eq!(read("if-none-match"), if is_there { 304 } else { 200 }, "{tags}");
+        let put = client.call("PUT", "key", &[], &[("if-match", tags.as_str())], b"body");
+        assert_eq!(put.status, if matches { 200 } else { 412 }, "{tags}: {}", put.text());
     }
 }

@@ -100,10 +100,26 @@ async fn a_write_only_key_cannot_read_copy_list_delete_or_write_elsewhere() {
         let target = writer.v4("PUT", key, query, &[header]);
         refused(&writer.send("PUT", &target, &[header], b""), header.0);
     }
+    for hoisted in [("x-amz-copy-source", "/uploads/in/old"), ("X-Amz-Acl", "public-read")] {
+        refused(&writer.ask("PUT", "in/hoisted", &[hoisted], b""), hoisted.0);
+    }
     let listed = owner.ask("GET", "", &[("list-type", "2")], b"").text();
     assert_eq!(elements(&listed, "Key"), ["in/old", "out/old"]);
     assert!(elements(&owner.list_parts("in/upload", &id, "0").text(), "ETag").is_empty());
     assert_eq!(owner.list_parts("out/upload", &outside, "0").status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_only_key_can_keep_from_overwriting() {
+    let (_store, owner, writer) = start(Rights::WriteOnly).await;
+    let unless = [("if-none-match", "*")];
+    assert_eq!(writer.call("PUT", "in/new", &[], &unless, b"new").status, 200);
+    assert_eq!(writer.call("PUT", "in/old", &[], &unless, b"new").status, 412);
+    assert_eq!(owner.get("in/old").body, b"old");
+    refused(
+        &writer.call("PUT", "out/old", &[], &unless, b"new"),
+        "beside its prefix",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
