@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use broker::Settings;
@@ -42,9 +41,8 @@ async fn a_hundred_uploads_through_three_brokers_of_which_one_is_killed_every_20
     let relay = Relay::to(brokers.iter().map(|broker| local(broker.port())).collect()).await;
     let base = format!("http://{}", relay.address());
 
-    let done = Arc::new(AtomicBool::new(false));
     let uploading = tokio::spawn({
-        let (store, done) = (Arc::clone(&store), Arc::clone(&done));
+        let store = Arc::clone(&store);
         async move {
             let machine = Arc::new(Machine::with_broker(&base));
             let bucket = Bucket::of(&store);
@@ -71,12 +69,11 @@ async fn a_hundred_uploads_through_three_brokers_of_which_one_is_killed_every_20
                 });
             }
             failures.extend(uploads.join_all().await.into_iter().flatten());
-            done.store(true, Ordering::Relaxed);
             failures
         }
     });
     let mut killed = 0;
-    while !done.load(Ordering::Relaxed) {
+    while !uploading.is_finished() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let place = killed % brokers.len();
         brokers.remove(place).kill().await;
