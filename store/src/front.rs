@@ -26,6 +26,7 @@ use crate::fault::{Fault, Faults};
 use crate::filter::{Expected, Refusal, is_post_form, refuse};
 use crate::form::Forms;
 use crate::keys::Keys;
+use crate::references;
 use crate::sigv2::bucket_of_host;
 use crate::tamper;
 use crate::words;
@@ -168,6 +169,7 @@ impl Front {
             unquote_etag(&mut answer);
         }
         words::tell(&mut answer);
+        references::write(&mut answer);
         finish(&mut answer, &method, &path, &id);
         debug!(
             request.id = id,

@@ -33,6 +33,7 @@ mod key_file;
 mod keys;
 mod lifecycle;
 mod range;
+mod references;
 mod server;
 mod sigv2;
 mod sigv4;

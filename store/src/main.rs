@@ -41,7 +41,7 @@ struct Serve {
     dir: PathBuf,
 
     /// Address to listen on; port 0 takes a free one. Without TLS: put a proxy in front before leaving loopback.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5001", env = "STORE_LISTEN")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5001", env = "STORE_LISTEN", value_parser = address)]
     listen: SocketAddr,
 
     /// Region that V4 signatures must name.
@@ -79,6 +79,11 @@ struct Serve {
     /// Answer before data are on the disk: faster, but a power cut can take what was answered 200, or the whole index.
     #[arg(long)]
     no_sync: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let what = "expected an IP address and a port, as in 127.0.0.1:5001 or [::1]:5001";
+    text.parse().map_err(|_| what.to_owned())
 }
 
 const SERVE_HELP: &str = "\

@@ -217,6 +217,8 @@ async fn serve(stream: TcpStream, front: Arc<Front>, mut stopping: watch::Receiv
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A client that has sent all it will may close its side and still wait for the answer.
+        .half_close(true)
         .header_read_timeout(HEAD_TIME)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);

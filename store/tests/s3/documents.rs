@@ -106,3 +106,32 @@ async fn every_refusal_has_words() {
         assert!(!answer.element("Message").is_empty(), "{}", answer.text());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn characters_that_xml_cannot_hold_are_told_as_references() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let key = "a\u{1}b\rc";
+    assert_eq!(client.put(key, b"\x01 data \r stay as they are").status, 200);
+    assert_eq!(client.get(key).body, b"\x01 data \r stay as they are");
+    let document = client.put("document", b"<?xml version=\"1.0\"?><a>\x01</a>");
+    assert_eq!(document.status, 200);
+    assert_eq!(client.get("document").body, b"<?xml version=\"1.0\"?><a>\x01</a>");
+
+    let list = client.ask("GET", "", &[("list-type", "2")], b"");
+    assert!(list.text().contains("<Key>a&#1;b&#13;c</Key>"), "{}", list.text());
+    let list = client.ask("GET", "", &[("encoding-type", "url"), ("list-type", "2")], b"");
+    assert!(list.text().contains("<Key>a%01b%0Dc</Key>"), "{}", list.text());
+    let id = client.create(key);
+    let uploads = client.ask("GET", "", &[("uploads", "")], b"");
+    assert!(uploads.text().contains("<Key>a&#1;b&#13;c</Key>"), "{}", uploads.text());
+    let part = client.part(key, &id, 1, b"part").etag();
+    let done = client.complete(key, &id, &[(1, &part)]);
+    assert!(done.text().contains("<Key>a&#1;b&#13;c</Key>"), "{}", done.text());
+    let delete = b"<Delete><Object><Key>a&#1;b&#13;c</Key></Object></Delete>";
+    let deleted = client.ask("POST", "", &[("delete", "")], delete);
+    assert!(deleted.text().contains("<Key>a&#1;b&#13;c</Key>"), "{}", deleted.text());
+    assert_eq!(client.get(key).status, 404);
+    let missing = client.get("x\u{1}").text();
+    assert!(!missing.contains('\u{1}'), "{missing}");
+}

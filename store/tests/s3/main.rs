@@ -8,6 +8,7 @@ mod acls;
 mod check;
 mod checksums;
 mod client;
+mod connections;
 mod copies;
 mod crash;
 mod documents;
