@@ -8,8 +8,9 @@ use shared::PartNumber;
 use store::fault::{complete, head, list_parts};
 use store::{Fault, Garbled, When};
 
-use crate::history::{Call, Operation, Scenario, Shape};
-use crate::run::{Run, World, client};
+use crate::client::client;
+use crate::history::{Call, Kind, Operation, Scenario, Shape};
+use crate::run::{Run, World};
 
 const COMPLETE: Operation = Operation::Complete { upload: 0, broker: 0 };
 
@@ -19,12 +20,13 @@ fn upload_of(parts: u16, operations: Vec<Operation>) -> Scenario {
         etags_are_md5s: true,
         page: 0,
         uploads: vec![Shape {
+            kind: Kind::Form,
             parts,
-            sized: false,
             declares: true,
             same_key: false,
             sent: true,
             persists: true,
+            begins: None,
         }],
         storm: 0,
         operations,

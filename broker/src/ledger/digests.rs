@@ -145,7 +145,10 @@ mod tests {
         let numbers = [1, 2, 5, 256, 257, 10_000];
         let declared: Digests = numbers.map(|number| (part(number), md5(number))).into_iter().collect();
         let windows = declared.windows();
-        let told: Vec<_> = windows.iter().map(|window| (window.first.get(), window.parts)).collect();
+        let told: Vec<_> = windows
+            .iter()
+            .map(|window| (window.first.get(), window.parts))
+            .collect();
         assert_eq!(told, [(1, 3), (256, 2), (10_000, 1)]);
         let mut read = Digests::default();
         for (first, digests) in windows.iter().filter_map(Window::columns) {

@@ -142,11 +142,11 @@ impl Ledger {
             "SELECT id, at, kind, actor, address, detail FROM events WHERE upload_id = $1 AND number > \
              COALESCE((SELECT number FROM events WHERE upload_id = $1 AND id = $2), -1000) ORDER BY number LIMIT $3",
         )
-            .bind(upload.as_str())
-            .bind(after.map_or("", EventId::as_str))
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?;
+        .bind(upload.as_str())
+        .bind(after.map_or("", EventId::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter().map(from_row).collect()
     }
 

@@ -164,7 +164,11 @@ impl Ledger {
         }
         let windows = declared.windows();
         let mut events = vec![events::created(id, grant, by)];
-        events.extend(windows.iter().map(|window| events::signed(id, window, grant.created_at, by)));
+        events.extend(
+            windows
+                .iter()
+                .map(|window| events::signed(id, window, grant.created_at, by)),
+        );
         self.add_events(&mut writing, &events).await?;
         writing.commit().await?;
         Ok(true)

@@ -75,7 +75,10 @@ impl Group {
     /// Makes ready for the next change. Answers whether it is the first of a transaction.
     async fn enter(&mut self, pool: &AnyPool) -> Result<bool, sqlx::Error> {
         if let Some(open) = &mut self.open {
-            match open.step("RELEASE change; SAVEPOINT change", "ROLLBACK TO change").await {
+            match open
+                .step("RELEASE change; SAVEPOINT change", "ROLLBACK TO change")
+                .await
+            {
                 Ok(()) => {
                     open.ended = false;
                     return Ok(false);

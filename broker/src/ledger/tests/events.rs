@@ -58,7 +58,10 @@ async fn an_uploads_whole_life_is_told_in_order_by_whom_and_from_where(fresh: Fr
     let session = ledger.find(&id).await.unwrap().unwrap();
     let signed = [2, 1, 3].map(|number| (part(number), None)).into();
     // By a broker whose clock is behind.
-    ledger.declare(&session, signed, here.clone(), NOW - SECOND).await.unwrap();
+    ledger
+        .declare(&session, signed, here.clone(), NOW - SECOND)
+        .await
+        .unwrap();
     let lease = fresh.lease(&id, "first", NOW + SECOND).await;
     let by_address = "2001:db8::1".parse().ok();
     let other = By {
