@@ -249,3 +249,29 @@ async fn f28_parts_that_are_listed_and_not_taken_are_asked_for_and_then_joined()
     // Once is a part that was sent again meanwhile: nobody is asked for anything.
     holds(upload_of(2, vec![fails(Fault::InvalidPart, complete()), COMPLETE])).await;
 }
+
+/// Small files and streams, whose brokers' own tasks need a place, as in their server.
+async fn spawning<T>(work: impl Future<Output = T>) -> T {
+    tokio::task::LocalSet::new().run_until(work).await
+}
+
+fn kind(kind: Kind, parts: u16, operations: Vec<Operation>) -> Scenario {
+    let mut scenario = upload_of(parts, operations);
+    scenario.uploads[0].kind = kind;
+    scenario
+}
+
+#[tokio::test]
+async fn f11_a_small_file_that_is_given_up_while_it_is_looked_for_is_not_told_as_completed() {
+    for done in [false, true] {
+        let held_up = Operation::HeldUp {
+            upload: 0,
+            broker: 0,
+            at: Call { when: head() },
+            done,
+            meanwhile: vec![Operation::Abort { upload: 0, broker: 1 }],
+            dies: false,
+        };
+        spawning(holds(kind(Kind::Small, 1, vec![held_up]))).await;
+    }
+}
