@@ -170,7 +170,7 @@ impl Run<'_> {
     }
 
     /// Signs a part, as the handler does.
-    async fn sign(&mut self, place: usize, part: usize, version: u8) -> Result<(), ApiError> {
+    pub(crate) async fn sign(&mut self, place: usize, part: usize, version: u8) -> Result<(), ApiError> {
         // Either of the two, which may recall the upload as it was.
         let broker = self.brokers[usize::from(version) % self.brokers.len()].clone();
         let upload = &mut self.uploads[place];

@@ -12,10 +12,10 @@ use crate::client::client;
 use crate::history::{Call, Kind, Operation, Scenario, Shape};
 use crate::run::{Run, World};
 
-const COMPLETE: Operation = Operation::Complete { upload: 0, broker: 0 };
+pub(crate) const COMPLETE: Operation = Operation::Complete { upload: 0, broker: 0 };
 
 /// One upload of so many parts, all sent, whose client asks again for as long as it is told to.
-fn upload_of(parts: u16, operations: Vec<Operation>) -> Scenario {
+pub(crate) fn upload_of(parts: u16, operations: Vec<Operation>) -> Scenario {
     Scenario {
         etags_are_md5s: true,
         page: 0,
@@ -33,20 +33,20 @@ fn upload_of(parts: u16, operations: Vec<Operation>) -> Scenario {
     }
 }
 
-fn fails(fault: Fault, when: When) -> Operation {
+pub(crate) fn fails(fault: Fault, when: When) -> Operation {
     let at = Call { when };
     Operation::Fails { fault, at }
 }
 
 /// Runs one history in a world of its own; fails the test if the model objects.
-async fn holds(scenario: Scenario) {
+pub(crate) async fn holds(scenario: Scenario) {
     let told = format!("{scenario:?}");
     let outcome = World::start().await.run(0, &scenario).await;
     assert_eq!(outcome, Ok(()), "{told}");
 }
 
 /// The same up to where its uploads have been sent.
-async fn begun<'a>(world: &'a World, scenario: &'a Scenario) -> Run<'a> {
+pub(crate) async fn begun<'a>(world: &'a World, scenario: &'a Scenario) -> Run<'a> {
     let mut run = Run::begin(world, 0, scenario).await;
     run.set_up().await.unwrap();
     run
@@ -251,11 +251,11 @@ async fn f28_parts_that_are_listed_and_not_taken_are_asked_for_and_then_joined()
 }
 
 /// Small files and streams, whose brokers' own tasks need a place, as in their server.
-async fn spawning<T>(work: impl Future<Output = T>) -> T {
+pub(crate) async fn spawning<T>(work: impl Future<Output = T>) -> T {
     tokio::task::LocalSet::new().run_until(work).await
 }
 
-fn kind(kind: Kind, parts: u16, operations: Vec<Operation>) -> Scenario {
+pub(crate) fn kind(kind: Kind, parts: u16, operations: Vec<Operation>) -> Scenario {
     let mut scenario = upload_of(parts, operations);
     scenario.uploads[0].kind = kind;
     scenario

@@ -23,6 +23,7 @@ mod history;
 mod ledger;
 mod model;
 mod run;
+mod stories;
 mod told;
 
 use std::sync::atomic::{AtomicU64, Ordering};

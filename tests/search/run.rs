@@ -68,9 +68,13 @@ impl World {
         }
     }
 
+    pub(crate) fn store(&self) -> &DevStore {
+        self.store.faulty()
+    }
+
     /// Runs a history; what is wrong, if anything is.
     pub(crate) async fn run(&self, seed: u64, scenario: &Scenario) -> Outcome {
-        let store = self.store.faulty();
+        let store = self.store();
         store.clear_faults();
         store.pages_of(scenario.page);
         let mut run = Run::begin(self, seed, scenario).await;
@@ -121,17 +125,17 @@ impl<'a> Run<'a> {
             uploads: Vec::new(),
             unheard: 0,
             orphans: scenario.storm > 0,
-            began_at: world.store.faulty().requests(),
+            began_at: world.store().requests(),
             allowed: 0,
             _ledger: ledger,
         }
     }
 
     pub(crate) fn store(&self) -> &'a DevStore {
-        self.world.store.faulty()
+        self.world.store()
     }
 
-    fn storm(&self) {
+    pub(crate) fn storm(&self) {
         let garbled = |answer| [true, false].map(|done| Fault::Garbled { answer, done });
         let mut faults = vec![
             Fault::CutConnection,
