@@ -176,7 +176,7 @@ impl Run<'_> {
         let upload = &mut self.uploads[place];
         let bytes = content(&upload.shape, part, version);
         // Said beforehand, as a client may.
-        let size = (upload.shape.kind != Kind::Form && version % 2 == 0).then_some(bytes.len() as u64);
+        let size = (upload.shape.kind != Kind::Form && version.is_multiple_of(2)).then_some(bytes.len() as u64);
         let number = PartNumber::up_to(upload.shape.parts).nth(part).unwrap();
         let asked = sign::Part {
             number,

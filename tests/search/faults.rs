@@ -251,8 +251,9 @@ async fn f28_parts_that_are_listed_and_not_taken_are_asked_for_and_then_joined()
 }
 
 /// Small files and streams, whose brokers' own tasks need a place, as in their server.
-pub(crate) async fn spawning<T>(work: impl Future<Output = T>) -> T {
-    tokio::task::LocalSet::new().run_until(work).await
+pub(crate) fn spawning<'a, T>(work: impl Future<Output = T> + 'a) -> impl Future<Output = T> + 'a {
+    let work = Box::pin(work);
+    async move { tokio::task::LocalSet::new().run_until(work).await }
 }
 
 pub(crate) fn kind(kind: Kind, parts: u16, operations: Vec<Operation>) -> Scenario {

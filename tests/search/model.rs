@@ -112,7 +112,7 @@ pub(crate) const PART_SIZE: u64 = shared::plan::MIN_PART_SIZE;
 pub(crate) const FOREIGN: &[u8] = b"somebody else's";
 
 /// As much of it as is told where something is wrong.
-fn short(bytes: &Vec<u8>) -> String {
+fn short(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..64).unwrap_or(bytes)).into_owned()
 }
 
@@ -147,8 +147,8 @@ pub(crate) fn owner<'a>(
                 .parts
                 .iter()
                 .map(|part| (
-                    part.declared.iter().map(short).collect(),
-                    part.sent.iter().map(short).collect()
+                    part.declared.iter().map(|bytes| short(bytes)).collect(),
+                    part.sent.iter().map(|bytes| short(bytes)).collect()
                 ))
                 .collect::<Vec<(Vec<_>, Vec<_>)>>()
         ))
