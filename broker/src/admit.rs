@@ -12,10 +12,20 @@ use crate::s3::{StoreError, StoreErrorKind};
 /// # Errors
 /// The store or the ledger did not do it.
 pub async fn admit(broker: Shared, grant: CreateGrant, declared: Digests, by: By) -> Result<Option<Session>, ApiError> {
-    to_its_end(async move { begin(&broker, &grant, &declared, &by).await }).await
+    to_its_end(async move { admit_here(&broker, &grant, &declared, &by).await }).await
 }
 
-async fn begin(broker: &Broker, grant: &CreateGrant, declared: &Digests, by: &By) -> Result<Option<Session>, ApiError> {
+/// The same for as long as it is polled. Dropped, it leaves what a broker leaves that dies: at most an upload at the store,
+/// without parts, that the ledger does not know.
+///
+/// # Errors
+/// As [`admit`].
+pub async fn admit_here(
+    broker: &Broker,
+    grant: &CreateGrant,
+    declared: &Digests,
+    by: &By,
+) -> Result<Option<Session>, ApiError> {
     let id = broker.upload_id();
     let empty = matches!(grant.plan, Plan::Sized(plan) if plan.part_count() == 0);
     let store_upload_id = if empty {

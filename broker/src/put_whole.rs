@@ -1,6 +1,7 @@
 //! Small files that clients put whole: there when the store has them, and recorded then.
 
 use shared::PartNumber;
+use shared::api::UploadState;
 
 use crate::app::Broker;
 use crate::error::ApiError;
@@ -34,6 +35,17 @@ pub async fn find_objects(
         .flatten()
         .map(|(session, object)| (&session.id, object))
         .collect();
-    broker.ledger.finish_puts(&right, by, broker.clock.now()).await?;
-    Ok(judged)
+    let states = broker.ledger.finish_puts(&right, by, broker.clock.now()).await?;
+    let mut states = states.into_iter();
+    // Between the look and the record somebody may have given an upload up: who was told so is right, whatever the store holds.
+    let mut recorded = |(session, object)| match states.next() {
+        Some(UploadState::Completed) => Ok((session, object)),
+        Some(UploadState::Expired) => Err(ApiError::NoSuchUpload),
+        Some(ended) => Err(ApiError::UploadEnded(ended)),
+        None => Err(ApiError::Interrupted),
+    };
+    Ok(judged
+        .into_iter()
+        .map(|judged| judged.and_then(&mut recorded))
+        .collect())
 }

@@ -31,6 +31,8 @@ pub enum Fault {
     InternalError,
     /// `400 InvalidPart`, nothing done.
     InvalidPart,
+    /// `403 AccessDenied`, nothing done: to HEAD, what a key that may not list is told of an object that is not there.
+    AccessDenied,
     /// An answer that is not what S3's should be, after the request had its effect, or instead of it. Not to HEAD, whose answer
     /// has no body.
     Garbled {

@@ -195,6 +195,7 @@ impl Front {
             }
             Some(Fault::InternalError) => Ok(Some(refused(&INTERNAL_ERROR))),
             Some(Fault::InvalidPart) => Ok(Some(refused(&INVALID_PART))),
+            Some(Fault::AccessDenied) => Ok(Some(refused(&ACCESS_DENIED))),
             Some(Fault::Garbled {
                 answer: how,
                 done: false,
@@ -283,6 +284,7 @@ const INVALID_PART: Refusal = refuse(
     "InvalidPart",
     "One or more of the specified parts could not be found.",
 );
+const ACCESS_DENIED: Refusal = refuse(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied.");
 const SLOW_DOWN: Refusal = refuse(
     StatusCode::SERVICE_UNAVAILABLE,
     "SlowDown",

@@ -8,43 +8,45 @@ use shared::PartNumber;
 use store::fault::{complete, head, list_parts};
 use store::{Fault, Garbled, When};
 
-use crate::history::{Call, Operation, Scenario, Shape};
-use crate::run::{Run, World, client};
+use crate::client::client;
+use crate::history::{Call, Kind, Operation, Scenario, Shape};
+use crate::run::{Run, World};
 
-const COMPLETE: Operation = Operation::Complete { upload: 0, broker: 0 };
+pub(crate) const COMPLETE: Operation = Operation::Complete { upload: 0, broker: 0 };
 
 /// One upload of so many parts, all sent, whose client asks again for as long as it is told to.
-fn upload_of(parts: u16, operations: Vec<Operation>) -> Scenario {
+pub(crate) fn upload_of(parts: u16, operations: Vec<Operation>) -> Scenario {
     Scenario {
         etags_are_md5s: true,
         page: 0,
         uploads: vec![Shape {
+            kind: Kind::Form,
             parts,
-            sized: false,
             declares: true,
             same_key: false,
             sent: true,
             persists: true,
+            begins: None,
         }],
         storm: 0,
         operations,
     }
 }
 
-fn fails(fault: Fault, when: When) -> Operation {
+pub(crate) fn fails(fault: Fault, when: When) -> Operation {
     let at = Call { when };
     Operation::Fails { fault, at }
 }
 
 /// Runs one history in a world of its own; fails the test if the model objects.
-async fn holds(scenario: Scenario) {
+pub(crate) async fn holds(scenario: Scenario) {
     let told = format!("{scenario:?}");
     let outcome = World::start().await.run(0, &scenario).await;
     assert_eq!(outcome, Ok(()), "{told}");
 }
 
 /// The same up to where its uploads have been sent.
-async fn begun<'a>(world: &'a World, scenario: &'a Scenario) -> Run<'a> {
+pub(crate) async fn begun<'a>(world: &'a World, scenario: &'a Scenario) -> Run<'a> {
     let mut run = Run::begin(world, 0, scenario).await;
     run.set_up().await.unwrap();
     run
@@ -246,4 +248,31 @@ async fn f28_parts_that_are_listed_and_not_taken_are_asked_for_and_then_joined()
 
     // Once is a part that was sent again meanwhile: nobody is asked for anything.
     holds(upload_of(2, vec![fails(Fault::InvalidPart, complete()), COMPLETE])).await;
+}
+
+/// Small files and streams, whose brokers' own tasks need a place, as in their server.
+pub(crate) fn spawning<'a, T>(work: impl Future<Output = T> + 'a) -> impl Future<Output = T> + 'a {
+    let work = Box::pin(work);
+    async move { tokio::task::LocalSet::new().run_until(work).await }
+}
+
+pub(crate) fn kind(kind: Kind, parts: u16, operations: Vec<Operation>) -> Scenario {
+    let mut scenario = upload_of(parts, operations);
+    scenario.uploads[0].kind = kind;
+    scenario
+}
+
+#[tokio::test]
+async fn f11_a_small_file_that_is_given_up_while_it_is_looked_for_is_not_told_as_completed() {
+    for done in [false, true] {
+        let held_up = Operation::HeldUp {
+            upload: 0,
+            broker: 0,
+            at: Call { when: head() },
+            done,
+            meanwhile: vec![Operation::Abort { upload: 0, broker: 1 }],
+            dies: false,
+        };
+        spawning(holds(kind(Kind::Small, 1, vec![held_up]))).await;
+    }
 }

@@ -23,11 +23,10 @@ pub(crate) struct Scenario {
 /// One upload.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
-    /// Parts; sized uploads have one.
+    pub(crate) kind: Kind,
+    /// Parts; all but the last of those that the broker plans take 5 MiB.
     pub(crate) parts: u16,
-    /// Whether the broker knows the size. (A sized upload of more parts would take 5 MiB each.)
-    pub(crate) sized: bool,
-    /// Whether the client declares MD5s, which those of the form protocol always do.
+    /// Whether the client declares MD5s, which those of the form protocol and of a batch always do.
     pub(crate) declares: bool,
     /// Whether it goes to the key of the first upload.
     pub(crate) same_key: bool,
@@ -35,6 +34,43 @@ pub(crate) struct Shape {
     pub(crate) sent: bool,
     /// Whether its client asks again until it has been told the object or the end.
     pub(crate) persists: bool,
+    /// What comes of the first request to create it. Its client then asks once more.
+    pub(crate) begins: Option<Trouble>,
+}
+
+/// How an upload is asked for, and so what the broker knows of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// By the form protocol: how many parts.
+    Form,
+    /// The size.
+    Sized,
+    /// Nothing until it is complete.
+    Stream,
+    /// As one small file of a batch: put whole where the store's profile lets it be, in one part elsewhere.
+    Small,
+}
+
+/// What comes of a request to create an upload.
+#[derive(Clone, Debug)]
+pub(crate) enum Trouble {
+    /// The store fails so many times.
+    Store { fault: Fault, times: u64 },
+    /// The broker dies at its call to the store, before or after the effect.
+    Dies { done: bool },
+    /// The ledger fails, from this row on that is to be written.
+    Ledger(Rows),
+    /// All is done, and its client does not hear of it.
+    Unheard,
+}
+
+/// Where the ledger begins to fail, until it is mended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    /// Rows that are written yet.
+    pub(crate) after: u8,
+    /// Whether it is the commit that fails, rather than the row.
+    pub(crate) at_commit: bool,
 }
 
 /// One thing that happens. Uploads and parts are taken modulo how many there are.
@@ -67,6 +103,10 @@ pub(crate) enum Operation {
     Sweep { broker: usize },
     /// The next call of a kind fails, after some that do not.
     Fails { fault: Fault, at: Call },
+    /// The ledger takes no more changes.
+    LedgerFails(Rows),
+    /// It does again.
+    LedgerMends,
     /// The store loses the upload.
     Forget { upload: usize },
     /// Somebody else puts an object to the upload's key.
@@ -89,6 +129,10 @@ fn completing_call() -> impl Strategy<Value = Call> {
     (kind, prop_oneof![3 => Just(0_u64), 1 => 1..3_u64]).prop_map(|(when, after)| Call {
         when: when.after(after),
     })
+}
+
+fn rows() -> impl Strategy<Value = Rows> {
+    (0..4_u8, any::<bool>()).prop_map(|(after, at_commit)| Rows { after, at_commit })
 }
 
 fn fails() -> impl Strategy<Value = Operation> {
@@ -121,7 +165,11 @@ fn fails() -> impl Strategy<Value = Operation> {
             1 => Just(Fault::StaleList).boxed(),
             1 => Just(Fault::RepeatMarker).boxed(),
         ], Just(list_parts())),
-        2 => (prop_oneof![4 => any_call().boxed(), 1 => Just(Fault::OtherEtags).boxed()], Just(head())),
+        2 => (prop_oneof![
+            4 => any_call().boxed(),
+            1 => Just(Fault::OtherEtags).boxed(),
+            1 => Just(Fault::AccessDenied).boxed(),
+        ], Just(head())),
         1 => (any_call(), Just(create())),
         1 => (any_call(), Just(abort())),
         1 => (prop_oneof![any_call().boxed(), Just(Fault::FlipOneBit).boxed()], Just(any_part())),
@@ -148,6 +196,8 @@ fn short() -> BoxedStrategy<Operation> {
             .prop_map(|seconds| Operation::Pass { seconds }),
         2 => (0..2_usize).prop_map(|broker| Operation::Sweep { broker }),
         6 => fails(),
+        2 => rows().prop_map(Operation::LedgerFails),
+        2 => Just(Operation::LedgerMends),
         1 => uploads().prop_map(|upload| Operation::Forget { upload }),
         1 => uploads().prop_map(|upload| Operation::TakeKey { upload }),
     ]
@@ -170,23 +220,69 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![3 => short(), 1 => held_up]
 }
 
+/// What the first request to create meets.
+fn trouble() -> impl Strategy<Value = Trouble> {
+    let fault = prop_oneof![
+        Just(Fault::CutConnection),
+        Just(Fault::CutAfterEffect),
+        Just(Fault::SlowDown { retry_after: None }),
+        Just(Fault::InternalError),
+        (
+            prop_oneof![
+                Just(Garbled::Error),
+                Just(Garbled::Empty),
+                Just(Garbled::Html),
+                (0..200_usize).prop_map(Garbled::CutAt)
+            ],
+            any::<bool>()
+        )
+            .prop_map(|(answer, done)| Fault::Garbled { answer, done }),
+    ];
+    prop_oneof![
+        3 => (fault, 1..4_u64).prop_map(|(fault, times)| Trouble::Store { fault, times }),
+        2 => any::<bool>().prop_map(|done| Trouble::Dies { done }),
+        2 => rows().prop_map(Trouble::Ledger),
+        1 => Just(Trouble::Unheard),
+    ]
+}
+
 fn shape() -> impl Strategy<Value = Shape> {
+    let kind = prop_oneof![
+        6 => Just(Kind::Form),
+        3 => Just(Kind::Sized),
+        2 => Just(Kind::Stream),
+        2 => Just(Kind::Small),
+    ];
     (
-        (1..5_u16, prop_oneof![2 => Just(false), 1 => Just(true)], any::<bool>()),
+        // A part that is not the last is of 5 MiB where the broker plans it: seldom.
+        (
+            kind,
+            1..5_u16,
+            prop_oneof![30 => Just(false), 1 => Just(true)],
+            any::<bool>(),
+        ),
         (
             any::<bool>(),
             prop_oneof![1 => Just(false), 3 => Just(true)],
             prop_oneof![1 => Just(false), 2 => Just(true)],
+            prop_oneof![4 => Just(None), 1 => trouble().prop_map(Some)],
         ),
     )
-        .prop_map(|((parts, sized, declares), (same_key, sent, persists))| Shape {
-            parts: if sized { 1 } else { parts },
-            sized,
-            declares: declares || !sized,
-            same_key,
-            sent,
-            persists,
-        })
+        .prop_map(
+            |((kind, parts, large, declares), (same_key, sent, persists, begins))| Shape {
+                kind,
+                parts: match kind {
+                    Kind::Form => parts,
+                    Kind::Sized | Kind::Stream if large => 2,
+                    Kind::Sized | Kind::Stream | Kind::Small => 1,
+                },
+                declares: declares || matches!(kind, Kind::Form | Kind::Small),
+                same_key,
+                sent,
+                persists,
+                begins,
+            },
+        )
 }
 
 /// All histories.

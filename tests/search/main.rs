@@ -16,10 +16,15 @@
     reason = "all of this runs inside tests, where a surprise has to end the test, loudly"
 )]
 
+mod client;
+mod end;
 mod faults;
 mod history;
+mod ledger;
 mod model;
 mod run;
+mod stories;
+mod told;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -81,7 +86,8 @@ fn under_every_fault_an_upload_becomes_its_object_or_nothing_and_success_is_told
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.block_on(async {
+            // Where the brokers' own tasks find what spawns them, as in their server.
+            tokio::task::LocalSet::new().block_on(&runtime, async {
                 let world = World::start().await;
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use broker::ledger::StoredObject;
 use shared::UploadId;
 use tests::Object;
 
-use crate::history::Shape;
+use crate::history::{Kind, Shape};
 
 /// A URL, its headers, and what goes there.
 pub(crate) type Signed = (String, BTreeMap<String, String>, Vec<u8>);
@@ -33,6 +33,10 @@ pub(crate) struct Upload {
     pub(crate) id: UploadId,
     pub(crate) key: String,
     pub(crate) write_token: String,
+    /// Whether it goes up by one PUT, whose URL outlives it.
+    pub(crate) whole: bool,
+    /// Requests to sign parts that were granted.
+    pub(crate) signed: i64,
     pub(crate) parts: Vec<Part>,
     /// The object that the client was told of.
     pub(crate) done: Option<StoredObject>,
@@ -49,7 +53,8 @@ pub(crate) struct Upload {
 impl Upload {
     /// The contents that a part of the object may have. Where ETags are MD5s it is what was declared; elsewhere all that was sent,
     /// of the planned size if that is known.
-    fn contents(&self, part: &Part, etags_are_md5s: bool) -> Vec<Vec<u8>> {
+    fn contents(&self, place: usize, part: &Part, etags_are_md5s: bool) -> Vec<Vec<u8>> {
+        let planned = content(&self.shape, place, 0).len();
         match part.declared.last() {
             // Whoever was overtaken may have joined what was declared when it listed the parts.
             Some(_) if etags_are_md5s && self.overtaken => part.declared.clone(),
@@ -57,7 +62,7 @@ impl Upload {
             _ => part
                 .sent
                 .iter()
-                .filter(|sent| !self.shape.sized || sent.len() == content(0, 0, true).len())
+                .filter(|sent| self.shape.kind == Kind::Form || sent.len() == planned)
                 .cloned()
                 .collect(),
         }
@@ -66,8 +71,8 @@ impl Upload {
     /// Whether these bytes can be this upload's object.
     pub(crate) fn can_be(&self, bytes: &[u8], etags_are_md5s: bool) -> bool {
         let mut rests = vec![bytes];
-        for part in &self.parts {
-            let contents = self.contents(part, etags_are_md5s);
+        for (place, part) in self.parts.iter().enumerate() {
+            let contents = self.contents(place, part, etags_are_md5s);
             rests = rests
                 .iter()
                 .flat_map(|rest| {
@@ -81,18 +86,35 @@ impl Upload {
     }
 }
 
-/// Bytes of a version of a part; those of a sized upload are all equally many.
-pub(crate) fn content(part: usize, version: u8, sized: bool) -> Vec<u8> {
-    let text = if sized {
-        format!("{version:09};")
-    } else {
-        format!("{part}:{version};")
-    };
-    text.into_bytes()
+/// Bytes of a version of a part; where the broker plans them, all versions have equally many.
+pub(crate) fn content(shape: &Shape, part: usize, version: u8) -> Vec<u8> {
+    let last = part + 1 == usize::from(shape.parts);
+    match shape.kind {
+        Kind::Form => format!("{part}:{version};").into_bytes(),
+        Kind::Sized | Kind::Stream if !last => {
+            vec![version; usize::try_from(PART_SIZE).unwrap()]
+        }
+        Kind::Sized | Kind::Stream | Kind::Small => format!("{version:09};").into_bytes(),
+    }
 }
+
+/// Bytes in all.
+pub(crate) fn size(shape: &Shape) -> u64 {
+    (0..usize::from(shape.parts))
+        .map(|part| content(shape, part, 0).len() as u64)
+        .sum()
+}
+
+/// Of every planned part but the last.
+pub(crate) const PART_SIZE: u64 = shared::plan::MIN_PART_SIZE;
 
 /// What somebody else puts to a key.
 pub(crate) const FOREIGN: &[u8] = b"somebody else's";
+
+/// As much of it as is told where something is wrong.
+fn short(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.get(..64).unwrap_or(bytes)).into_owned()
+}
 
 /// Whether an object at one of the keys can be what it is: somebody else's, or right. Answers whose it is.
 pub(crate) fn owner<'a>(
@@ -120,8 +142,15 @@ pub(crate) fn owner<'a>(
     } else {
         Err(format!(
             "I1: the object at {key} is {:?}, which its parts do not make: {:?}",
-            String::from_utf8_lossy(&object.bytes),
-            owner.parts
+            short(&object.bytes),
+            owner
+                .parts
+                .iter()
+                .map(|part| (
+                    part.declared.iter().map(|bytes| short(bytes)).collect(),
+                    part.sent.iter().map(|bytes| short(bytes)).collect()
+                ))
+                .collect::<Vec<(Vec<_>, Vec<_>)>>()
         ))
     }
 }

@@ -1,13 +1,13 @@
 //! Uploads of small files that go up whole, hundreds of them in one transaction.
 
 use shared::UploadId;
-use shared::api::EventKind;
-use sqlx::AssertSqlSafe;
+use shared::api::{EventKind, UploadState};
+use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
 use super::events::{self, By, NewEvent};
 use super::insert::{NewUpload, ROWS, insert};
-use super::session::StoredObject;
+use super::session::{StoredObject, state};
 use super::{Ledger, LedgerError, Session, placeholders};
 use crate::policy::SmallGrant;
 
@@ -60,7 +60,8 @@ impl Ledger {
         Ok(sessions)
     }
 
-    /// Records the objects that open uploads became: all or none. One that was aborted meanwhile stays aborted.
+    /// Records the objects that open uploads became: all or none. One that has ended otherwise meanwhile stays as it is. Answers
+    /// the state that each is in afterwards, in their order.
     ///
     /// # Errors
     /// Nothing was recorded.
@@ -69,8 +70,9 @@ impl Ledger {
         finished: &[(&UploadId, &StoredObject)],
         by: &By,
         now: OffsetDateTime,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Vec<UploadState>, LedgerError> {
         let mut writing = self.begin().await?;
+        let mut states = Vec::with_capacity(finished.len());
         let mut completed = Vec::with_capacity(finished.len());
         for (id, object) in finished {
             let done = sqlx::query(
@@ -83,20 +85,27 @@ impl Ledger {
             .bind(object.version_id.as_deref())
             .execute(&mut *writing)
             .await?;
-            if done.rows_affected() == 1 {
-                completed.push(NewEvent {
-                    upload: id,
-                    kind: EventKind::Completed,
-                    at: now,
-                    by,
-                    detail: events::completed(object),
-                    declared: None,
-                });
+            if done.rows_affected() == 0 {
+                let row = sqlx::query("SELECT state FROM uploads WHERE id = $1")
+                    .bind(id.as_str())
+                    .fetch_one(&mut *writing)
+                    .await?;
+                states.push(state(id.as_str(), row.try_get("state")?)?);
+                continue;
             }
+            states.push(UploadState::Completed);
+            completed.push(NewEvent {
+                upload: id,
+                kind: EventKind::Completed,
+                at: now,
+                by,
+                detail: events::completed(object),
+                declared: None,
+            });
         }
         self.add_events(&mut writing, &completed).await?;
         writing.commit().await?;
         self.ring();
-        Ok(())
+        Ok(states)
     }
 }
