@@ -5,6 +5,8 @@
 //! the others lenient parsers read the reference and strict ones still refuse it, for which lists can be asked for with
 //! `encoding-type=url` (S3 API, ListObjectsV2).
 
+use std::fmt::Write as _;
+
 use http::{Response, header};
 use s3s::Body;
 
@@ -33,7 +35,8 @@ fn referred(text: &str) -> String {
     let mut told = String::with_capacity(text.len() + 64);
     for character in text.chars() {
         if is_unspeakable(character) {
-            told.push_str(&format!("&#{};", u32::from(character)));
+            // Writing to a String does not fail.
+            _ = write!(told, "&#{};", u32::from(character));
         } else {
             told.push(character);
         }

@@ -128,7 +128,8 @@ async fn characters_that_xml_cannot_hold_are_told_as_references() {
     let part = client.part(key, &id, 1, b"part").etag();
     let done = client.complete(key, &id, &[(1, &part)]);
     assert!(done.text().contains("<Key>a&#1;b&#13;c</Key>"), "{}", done.text());
-    let delete = b"<Delete><Object><Key>a&#1;b&#13;c</Key></Object></Delete>";
+    // As Python's clients send it: the protocol layer takes no reference to what XML cannot hold.
+    let delete = b"<Delete><Object><Key>a\x01b&#13;c</Key></Object></Delete>";
     let deleted = client.ask("POST", "", &[("delete", "")], delete);
     assert!(deleted.text().contains("<Key>a&#1;b&#13;c</Key>"), "{}", deleted.text());
     assert_eq!(client.get(key).status, 404);
