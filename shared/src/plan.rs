@@ -275,6 +275,36 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_tells_its_numbers() {
+        let told = |plan: PartPlan| (plan.size(), plan.part_size(), plan.part_count());
+        assert_eq!(told(plan(20_000_000)), (20_000_000, 8_388_608, 3));
+        assert_eq!(told(plan(5_497_558_138_880)), (5_497_558_138_880, 550_502_400, 9987));
+        let lens = plan(20_000_000);
+        let lens: Vec<_> = (1..=4)
+            .map(|number: u64| lens.part_len(number.try_into().unwrap()))
+            .collect();
+        assert_eq!(lens, [Some(8_388_608), Some(8_388_608), Some(3_222_784), None]);
+        assert_eq!((MIN_PART_SIZE, MAX_OBJECT_SIZE), (5_242_880, 5_497_558_138_880));
+    }
+
+    #[test]
+    fn what_is_just_as_large_as_allowed_is_planned() {
+        let largest = 10_000 * MIN_PART_SIZE;
+        let plan = PartPlan::for_size(largest, Some(MIN_PART_SIZE), largest).unwrap();
+        assert_eq!(plan.part_count(), 10_000);
+        let least = MIN_PART_SIZE + 1;
+        assert_eq!(
+            PartPlan::for_size(largest + 1, Some(MIN_PART_SIZE), MAX_OBJECT_SIZE),
+            Err(PlanError::TooManyParts {
+                part_size: MIN_PART_SIZE,
+                least
+            })
+        );
+        assert!(PartPlan::for_size(largest + 1, Some(least), MAX_OBJECT_SIZE).is_ok());
+        assert!(PartPlan::for_stream(GIB, PartSizes::Growing, GIB).is_ok());
+    }
+
+    #[test]
     fn growing_parts_hold_the_largest_object_and_stay_small_for_as_long_as_most_streams_last() {
         let sizes = PartSizes::Growing;
         assert_eq!(sizes.capacity(), 5_248_000 * MIB);

@@ -57,13 +57,19 @@ impl Ledger {
         if self.database == Database::Postgres {
             return Ok(Writing::Alone(self.pool.begin().await?));
         }
-        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.group).lock_owned()).await;
-        let mut group = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
-        if group.enter(&self.pool).await? {
-            // It waits behind those who wait already, and before all who come later: their changes are what it commits.
-            let group = Arc::clone(&self.group);
-            tokio::spawn(async move { group.lock_owned().await.commit().await });
-        }
+        let (group, pool) = (Arc::clone(&self.group), self.pool.clone());
+        // Tasks of their own, which go on if the request is dropped in the middle: others share what they do.
+        let entering = tokio::spawn(async move {
+            let mut turn = Arc::clone(&group).lock_owned().await;
+            if turn.enter(&pool).await? {
+                // It waits behind those who wait already, and before all who come later: their changes are what it commits.
+                tokio::spawn(async move { group.lock_owned().await.commit().await });
+            }
+            Ok::<_, sqlx::Error>(turn)
+        });
+        let entered = tokio::time::timeout(PATIENCE, entering).await;
+        let entered = entered.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let group = entered.map_err(|_| LedgerError::GivenUp)??;
         match OwnedMutexGuard::try_map(group, |group| group.open.as_mut()) {
             Ok(open) => Ok(Writing::InTurn(open)),
             Err(_) => Err(LedgerError::GivenUp),
@@ -134,7 +140,7 @@ impl Group {
 }
 
 impl Open {
-    /// What follows a change that was ended, or one that was not. If this is dropped in the middle, it can be asked again.
+    /// What follows a change that was ended, or one that was not.
     async fn step(&mut self, after_ended: &'static str, after_unended: &'static str) -> Result<(), sqlx::Error> {
         let step = if self.ended { after_ended } else { after_unended };
         self.connection.execute(step).await.map(|_| ())
