@@ -37,6 +37,12 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// A file stands where the directory is to be.
+    #[error("{} is a file; name the directory that the store shall keep its data in", path.display())]
+    NotADirectory {
+        /// The path asked for.
+        path: PathBuf,
+    },
     /// Another process serves the same directory.
     #[error("{} is served by another process; stop that one, or choose another directory", dir.display())]
     Locked {

@@ -137,6 +137,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(serve: Serve) -> Result<(), StoreError> {
+    // Before the keys, which would be looked for below the file.
+    if serve.dir.metadata().is_ok_and(|found| !found.is_dir()) {
+        return Err(StoreError::NotADirectory { path: serve.dir });
+    }
     let keys = if let (Some(id), Some(secret)) = (serve.access_key, serve.secret_key) {
         Credentials::new(id, secret)?.into()
     } else {

@@ -210,3 +210,46 @@ async fn when_not_even_the_index_has_room_all_stays_as_it_is_but_what_is_deleted
     assert_eq!(status, 0, "{lines:?}");
     assert_eq!(lines.last().unwrap()["objects"], 5 + put);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_complete_finds_no_room_stays_and_can_be_completed_later() {
+    let Some(disk) = disk() else { return };
+    let credentials = Credentials::random().unwrap();
+    let (store, client) = start(&disk, &credentials).await;
+    assert_eq!(client.put("key", b"old").status, 200);
+    let id = client.create("key");
+    // So many that their record is larger than any room that short records leave in the index.
+    let parts: Vec<_> = (1..=500)
+        .map(|number| (number, client.part("key", &id, number, b"p").etag()))
+        .collect();
+    let parts: Vec<_> = parts.iter().map(|(number, etag)| (*number, &**etag)).collect();
+    disk.fill();
+    let mut put = 0;
+    while client.put(&format!("empty/{put}"), b"").status == 200 {
+        put += 1;
+        assert!(put < 20_000, "the disk never was full");
+    }
+    for _ in 0..2 {
+        assert_eq!(refused(&client.complete("key", &id, &parts)), full());
+        assert_eq!(client.get("key").body, b"old");
+        assert!(
+            client
+                .list_parts("key", &id, "499")
+                .text()
+                .contains("<PartNumber>500</PartNumber>")
+        );
+    }
+    // What is answered as open is so on the disk.
+    store.stop().await;
+    let (store, client) = start(&disk, &credentials).await;
+    assert_eq!(refused(&client.complete("key", &id, &parts)), full());
+
+    disk.make_room();
+    let complete = client.complete("key", &id, &parts);
+    assert_eq!(complete.status, 200, "{}", complete.text());
+    assert!(client.get("key").body == vec![b'p'; 500]);
+    store.stop().await;
+    let (lines, status) = check(&disk.path.join("store"));
+    assert_eq!(status, 0, "{lines:?}");
+    assert_eq!(lines.last().unwrap()["objects"], 1 + put);
+}

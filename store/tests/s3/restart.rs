@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
@@ -240,4 +241,25 @@ async fn a_directory_of_a_newer_format_or_of_somebody_else_is_left_alone() {
     named.buckets.push("../up".to_owned());
     let refused = Store::start(named).await;
     assert!(matches!(refused, Err(StoreError::BucketName(_))), "{refused:?}");
+}
+
+#[test]
+fn a_file_for_a_directory_and_an_address_without_a_port_are_told_as_such() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let serve = |dir: &Path, listen: &str| {
+        let done = Command::new(env!("CARGO_BIN_EXE_store"))
+            .args(["serve", "--listen", listen])
+            .arg(dir)
+            .output()
+            .unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (status, said) = serve(file.path(), "127.0.0.1:0");
+    assert_eq!(status, Some(1));
+    assert!(said.contains("is a file; name the directory"), "{said}");
+    assert!(!said.contains("credentials"), "{said}");
+    let (status, said) = serve(dir.path(), "127.0.0.1");
+    assert_eq!(status, Some(2));
+    assert!(said.contains("expected an IP address and a port"), "{said}");
 }
