@@ -156,15 +156,16 @@ impl Expected {
         Ok(())
     }
 
-    /// Reads what a presigned URL says in place of headers. By a signature that is not good it is not read: the protocol
-    /// layer refuses that.
+    /// Reads what a presigned URL says in place of headers, by a signature that is good.
     fn put_hoisted(&self, signature: &SigV4, head: &mut Parts, query: &Query) -> Result<(), Refusal> {
         match self.keys.find(&signature.key) {
-            Some(key)
-                if signature.is_in_query() && signature.is_good(&key.credentials.secret_access_key, head, query) =>
-            {
+            Some(key) if signature.is_in_query() && hoisted::is_any_in(query) => {
+                if !signature.is_good(&key.credentials.secret_access_key, head, query) {
+                    return Err(sigv4::does_not_match());
+                }
                 hoisted::put(query, &mut head.headers)
             }
+            // A key that there is not is for the protocol layer to refuse.
             Some(_) | None => Ok(()),
         }
     }

@@ -138,7 +138,12 @@ impl Front {
                         let document = Document::default();
                         head.extensions.insert(document.clone());
                         let body = Body::http_body(document.of(body));
-                        self.call(Request::from_parts(head, body)).await
+                        let answer = self.call(Request::from_parts(head, body)).await;
+                        if document.was_cut() {
+                            refused(&INCOMPLETE_BODY)
+                        } else {
+                            answer
+                        }
                     }
                     Ok(()) => self.call(Request::from_parts(head, Body::http_body(body))).await,
                 };
@@ -278,6 +283,11 @@ const TOO_LARGE_DOCUMENT: Refusal = refuse(
     StatusCode::BAD_REQUEST,
     "MaxMessageLengthExceeded",
     "Your request was too big.",
+);
+const INCOMPLETE_BODY: Refusal = refuse(
+    StatusCode::BAD_REQUEST,
+    "IncompleteBody",
+    "You did not provide the number of bytes specified by the Content-Length HTTP header",
 );
 const INVALID_PART: Refusal = refuse(
     StatusCode::BAD_REQUEST,

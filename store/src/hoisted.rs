@@ -31,12 +31,21 @@ const PASSED_OVER: [&str; 6] = [
     "x-amz-sdk-checksum-algorithm",
 ];
 
+/// Whether there is anything of it.
+pub(crate) fn is_any_in(query: &Query) -> bool {
+    query.iter().any(|(name, _)| is_hoisted(&name.to_ascii_lowercase()))
+}
+
+fn is_hoisted(name: &str) -> bool {
+    name.starts_with("x-amz-") && !NOT_HEADERS.contains(&name) && !PASSED_OVER.contains(&name)
+}
+
 /// Puts into `headers` what `query` says in their place. Only for a query whose signature is good: what is added is taken
 /// for signed.
 pub(crate) fn put(query: &Query, headers: &mut HeaderMap) -> Result<(), Refusal> {
     for (name, value) in query {
         let name = name.to_ascii_lowercase();
-        if !name.starts_with("x-amz-") || [&NOT_HEADERS[..], &PASSED_OVER].concat().contains(&name.as_str()) {
+        if !is_hoisted(&name) {
             continue;
         }
         let header = (HeaderName::try_from(name), HeaderValue::try_from(value));

@@ -14,9 +14,10 @@ use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, info, warn};
 
-use crate::api::valid_bucket_name;
+use crate::api::{STALL, valid_bucket_name};
 use crate::config::StoreConfig;
 use crate::disk::{BucketSettings, Disk, DiskError};
 use crate::error::StoreError;
@@ -211,6 +212,8 @@ async fn accept(listener: TcpListener, front: Arc<Front>, mut stopping: watch::R
 
 async fn serve(stream: TcpStream, front: Arc<Front>, mut stopping: watch::Receiver<bool>) -> hyper::Result<()> {
     let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(STALL));
     let service = service_fn(move |request: Request<Incoming>| {
         let front = Arc::clone(&front);
         async move { front.answer(request).await }
@@ -220,7 +223,7 @@ async fn serve(stream: TcpStream, front: Arc<Front>, mut stopping: watch::Receiv
         // A client that has sent all it will may close its side and still wait for the answer.
         .half_close(true)
         .header_read_timeout(HEAD_TIME)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,

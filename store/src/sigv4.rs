@@ -130,11 +130,7 @@ impl SigV4 {
         if is_sha256(&self.signature) {
             return Ok(self);
         }
-        Err(refuse(
-            StatusCode::FORBIDDEN,
-            "SignatureDoesNotMatch",
-            SIGNATURE_DOES_NOT_MATCH,
-        ))
+        Err(does_not_match())
     }
 
     /// Whether it is that of a presigned URL.
@@ -242,6 +238,11 @@ impl SigV4 {
     }
 }
 
+/// The refusal of a signature that is not good.
+pub(crate) const fn does_not_match() -> Refusal {
+    refuse(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", SIGNATURE_DOES_NOT_MATCH)
+}
+
 /// Headers to take off, or to give another value.
 pub(crate) type Changes = Vec<(HeaderName, Option<HeaderValue>)>;
 
@@ -322,7 +323,7 @@ fn canonical_query(query: &Query) -> String {
 
 /// Without space around it, and with one space for several ("Canonical headers").
 fn one_spaced(value: &HeaderValue) -> Option<String> {
-    let words = value.to_str().ok()?.split(' ').filter(|word| !word.is_empty());
+    let words = str::from_utf8(value.as_bytes()).ok()?.split_whitespace();
     Some(words.collect::<Vec<_>>().join(" "))
 }
 

@@ -14,7 +14,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use time::OffsetDateTime;
 
-use crate::disk::{Condition, DiskError, Object, Reader};
+use crate::disk::{Condition, DiskError, Object, Reader, Tag};
 use crate::lifecycle;
 
 use super::Api;
@@ -82,7 +82,8 @@ impl Api {
             unmodified_since: input.if_unmodified_since,
         };
         conditions.check(&object)?;
-        let (range, partial) = part_of(&object, input.range, input.part_number)?;
+        let range = input.range.filter(|_| still_is(&request.headers, &object));
+        let (range, partial) = part_of(&object, range, input.part_number)?;
         let length = range.end - range.start;
         let reader = Reader::new(Arc::clone(&object), range.clone());
         let reader = blocking(move || reader.open()).await?;
@@ -115,7 +116,8 @@ impl Api {
             unmodified_since: input.if_unmodified_since,
         };
         conditions.check(&object)?;
-        let (range, partial) = part_of(&object, input.range, input.part_number)?;
+        let range = input.range.filter(|_| still_is(&request.headers, &object));
+        let (range, partial) = part_of(&object, range, input.part_number)?;
         let mut output: HeadObjectOutput = told!(HeadObjectOutput, object);
         output.expiration = self.expiration(&input.bucket, &object);
         output.content_length = Some(signed(range.end - range.start));
@@ -333,6 +335,20 @@ fn parts_count(object: &Object, number: Option<i32>) -> Option<i32> {
     number
         .and_then(|_| i32::try_from(object.parts().len()).ok())
         .filter(|count| *count > 0)
+}
+
+/// Whether the object is the one that the client has a part of and goes on with; if not, it gets the whole (RFC 9110 section
+/// 13.1.5: by a strong tag, or by the very date).
+fn still_is(headers: &http::HeaderMap, object: &Object) -> bool {
+    let Some(known) = headers.get(http::header::IF_RANGE) else {
+        return true;
+    };
+    let Ok(known) = known.to_str() else { return false };
+    if known.ends_with('"') {
+        return Tag::Listed(known.to_owned()).names_strongly(&object.record.etag);
+    }
+    let date = Timestamp::parse(TimestampFormat::HttpDate, known);
+    date.is_ok_and(|date| seconds(date) == object.record.modified / 1000)
 }
 
 fn content_range(range: &Range<u64>, size: u64) -> String {

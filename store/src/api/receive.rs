@@ -62,6 +62,21 @@ impl Declared {
             announced: announced.filter(|name| !name.is_empty()).collect(),
             ..Self::default()
         };
+        let unknown = |name: &&str| {
+            name.strip_prefix("x-amz-checksum-").is_some_and(|kind| {
+                let header = |algorithm: &Algorithm| algorithm.header() == *name;
+                !["algorithm", "mode", "type"].contains(&kind) && !Algorithm::ALL.iter().any(header)
+            })
+        };
+        let mut named = headers.keys().map(http::HeaderName::as_str);
+        let named = named.find(unknown).map(str::to_owned);
+        // What is declared and not verified would be taken for verified.
+        if let Some(name) = named.or_else(|| declared.announced.iter().find(|name| unknown(&name.as_str())).cloned()) {
+            return Err(s3_error!(
+                NotImplemented,
+                "this store does not know the checksum {name}"
+            ));
+        }
         for algorithm in Algorithm::ALL {
             if let Some(value) = text(algorithm.header()) {
                 if !algorithm.could_be(value) {

@@ -271,7 +271,10 @@ fn make(transaction: &WriteTransaction, tables: &Tables, change: &Change) -> Res
                 .get(&**key)?
                 .map(|value| parse::<Record>(value.value()))
                 .transpose()?;
-            let Some(before) = before else { return Ok(Ok(None)) };
+            let Some(before) = before else {
+                let asked = condition.if_match.is_some();
+                return Ok(if asked { Err(DiskError::NoSuchKey) } else { Ok(None) });
+            };
             if let Err(refused) = condition.check(Some(&before)) {
                 return Ok(Err(refused));
             }

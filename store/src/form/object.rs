@@ -26,6 +26,14 @@ pub(super) fn headers(fields: &Fields) -> S3Result<HeaderMap> {
     for (field, value) in fields.iter() {
         let name = match field {
             "acl" => "x-amz-acl",
+            // Said under two names, one would be judged and the other done.
+            "x-amz-acl" | "x-amz-tagging" => {
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "a form has no field {field}: it is called {:?} there",
+                    field.trim_start_matches("x-amz-")
+                ));
+            }
             "content-md5" => field,
             _ if field.starts_with("x-amz-") => field,
             _ => continue,

@@ -278,3 +278,13 @@ async fn behind_a_body_stands_what_was_announced_and_nothing_else() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(client.get("key").body, NINE);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checksum_that_is_not_known_is_not_taken_for_verified() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    let wrong = [("x-amz-checksum-sha512", "AAAA")];
+    let answer = client.call("PUT", "key", &[], &wrong, b"body");
+    assert_eq!(refused(&answer), (501, "NotImplemented".into()));
+    assert_eq!(client.get("key").status, 404);
+}

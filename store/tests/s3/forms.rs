@@ -413,3 +413,18 @@ async fn a_field_that_is_there_twice_is_refused() {
         assert_eq!(client.get(key).status, 404, "{key}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_form_says_by_the_headers_name_is_refused_rather_than_judged_in_place_of_the_field() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    for (name, value) in [("x-amz-acl", "private"), ("x-amz-tagging", "a=b")] {
+        for version in [Version::V4, Version::V2] {
+            let form = Form::new("in/a", b"file").condition(&format!(r#"["starts-with", "${name}", ""]"#));
+            let answer = form.and(name, value).sign(&client, version).post(&client);
+            let told = (answer.status, answer.element("Code"));
+            assert_eq!(told, (400, "InvalidArgument".to_owned()), "{name}: {}", answer.text());
+        }
+    }
+    assert_eq!(client.get("in/a").status, 404);
+}

@@ -98,3 +98,33 @@ async fn the_checksum_that_a_signer_made_without_a_body_is_passed_over() {
     let answer = client.ask("PUT", "key", &of_nothing, b"body");
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_counts_also_beside_headers_that_are_signed_with_other_than_plain_spaces_and_letters() {
+    let store = DevStore::start().await.unwrap();
+    let client = Client::of(&store);
+    client.put("source", b"source");
+    for value in ["a  b", "a b"] {
+        let target = client.v4(
+            "PUT",
+            "copy",
+            &[("x-amz-copy-source", "/uploads/source")],
+            &[("x-foo", "a b")],
+        );
+        let value = value.replace("  ", "\t");
+        assert_eq!(
+            client.send("PUT", &target, &[("x-foo", &value)], b"").status,
+            200,
+            "{value:?}"
+        );
+        assert_eq!(client.get("copy").body, b"source", "{value:?}");
+    }
+    let target = client.v4(
+        "PUT",
+        "copy",
+        &[("x-amz-copy-source", "/uploads/source")],
+        &[("x-foo", "é")],
+    );
+    assert_eq!(client.send("PUT", &target, &[("x-foo", "é")], b"").status, 200);
+    assert_eq!(client.get("copy").body, b"source");
+}

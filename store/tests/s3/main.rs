@@ -19,6 +19,7 @@ mod full;
 mod hoisted;
 mod objects;
 mod races;
+mod reads;
 mod restart;
 mod rights;
 mod settings;
