@@ -188,9 +188,14 @@ impl Api {
 
 /// A condition on what is at the target, which the protocol layer does not know for copies.
 fn written_tag(headers: &HeaderMap, name: &HeaderName) -> S3Result<Option<Tag>> {
-    let Some(value) = headers.get(name) else {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
+    // As the protocol layer has it for all other operations.
+    if values.next().is_some() {
+        return Err(s3_error!(InvalidRequest, "duplicate header: {name}"));
+    }
     let parsed = ETagCondition::parse_http_header(value.as_bytes());
     parsed
         .map(|condition| Some(tag(condition)))

@@ -164,6 +164,10 @@ async fn what_must_hold_of_the_target_is_checked_too() {
     client.put("source", b"new");
     let etag = client.put("target", b"precious").etag();
     let from = ("x-amz-copy-source", "uploads/source");
+    let target = client.v4("PUT", "target", &[], &[from]);
+    let two = [from, ("if-none-match", "\"x\""), ("if-none-match", "*")];
+    assert_eq!(client.send("PUT", &target, &two, b"").status, 400);
+    assert_eq!(client.get("target").body, b"precious");
     for (header, value, expected) in [
         ("if-none-match", "*", 412),
         ("if-match", "\"other\"", 412),
