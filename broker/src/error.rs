@@ -180,6 +180,15 @@ impl From<StoreError> for ApiError {
 }
 
 impl ApiError {
+    /// What the caller is told of an upload in a state in which nothing more can be sent.
+    pub fn not_open(state: UploadState) -> Self {
+        match state {
+            UploadState::Completing | UploadState::Open => Self::UploadBusy,
+            UploadState::Completed | UploadState::Aborted => Self::UploadEnded(state),
+            UploadState::Expired => Self::NoSuchUpload,
+        }
+    }
+
     /// Status and stable code.
     fn answer(&self) -> (StatusCode, &'static str) {
         match self {

@@ -40,8 +40,7 @@ pub async fn find_objects(
     // Between the look and the record somebody may have given an upload up: who was told so is right, whatever the store holds.
     let mut recorded = |(session, object)| match states.next() {
         Some(UploadState::Completed) => Ok((session, object)),
-        Some(UploadState::Expired) => Err(ApiError::NoSuchUpload),
-        Some(ended) => Err(ApiError::UploadEnded(ended)),
+        Some(state) => Err(ApiError::not_open(state)),
         None => Err(ApiError::Interrupted),
     };
     Ok(judged

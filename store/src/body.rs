@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +21,10 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(2);
 
 /// Where an unread body comes back to.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Home(Arc<Mutex<Option<Incoming>>>);
+pub(crate) struct Home {
+    unread: Arc<Mutex<Option<Incoming>>>,
+    cut: Arc<AtomicBool>,
+}
 
 /// A body on loan.
 #[derive(Debug)]
@@ -41,9 +45,16 @@ impl Home {
         }
     }
 
+    /// Whether the body ended before its end.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
     /// Reads away what is left of the body, so that a client which sends first and reads then gets to read the answer.
     pub(crate) async fn drain(&self) {
-        let Some(mut body) = self.0.lock().take() else { return };
+        let Some(mut body) = self.unread.lock().take() else {
+            return;
+        };
         if body.size_hint().lower() > DRAIN_SIZE {
             return;
         }
@@ -71,6 +82,9 @@ impl Body for LentBody {
             return Poll::Ready(None);
         };
         let polled = Pin::new(inner).poll_frame(cx);
+        if matches!(polled, Poll::Ready(Some(Err(_)))) {
+            self.home.cut.store(true, Ordering::Relaxed);
+        }
         if !self.flip {
             return polled;
         }
@@ -100,7 +114,7 @@ impl Body for LentBody {
 impl Drop for LentBody {
     fn drop(&mut self) {
         if let Some(body) = self.inner.take().filter(|body| !body.is_end_stream()) {
-            *self.home.0.lock() = Some(body);
+            *self.home.unread.lock() = Some(body);
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use base64::Engine as _;
@@ -50,7 +49,7 @@ pub(crate) const MAX_SIZE: usize = 8 << 20;
 
 /// What has been read of a request's document, shared between the body and the operation.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Document(Arc<Mutex<Vec<u8>>>, Arc<AtomicBool>);
+pub(crate) struct Document(Arc<Mutex<Vec<u8>>>);
 
 /// A body of which [`Document`] keeps a copy. The protocol layer reads none of it before it knows whose it is.
 #[derive(Debug)]
@@ -79,14 +78,9 @@ impl Document {
         }
     }
 
-    /// Whether it ended before its end, for which the protocol layer has no code of S3's.
-    pub(crate) fn was_cut(&self) -> bool {
-        self.1.load(Ordering::Relaxed)
-    }
-
     /// Refuses a document that would be read otherwise than it was meant, or that is not the one that was sent.
     pub(crate) fn check(headers: &HeaderMap, extensions: &Extensions, of_body: bool) -> S3Result<()> {
-        let Some(Self(bytes, _)) = extensions.get() else {
+        let Some(Self(bytes)) = extensions.get() else {
             return Ok(());
         };
         let mut bytes = std::mem::take(&mut *bytes.lock());
@@ -191,9 +185,6 @@ impl Body for Copied {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if matches!(polled, Poll::Ready(Some(Err(_)))) {
-            self.copy.1.store(true, Ordering::Relaxed);
-        }
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {

@@ -14,6 +14,7 @@ use crate::keys::Keys;
 use crate::range;
 use crate::sigv2;
 use crate::sigv4::{self, SigV4};
+use crate::words::SIGNATURE_DOES_NOT_MATCH;
 
 /// Largest body of one request (S3 User Guide, "Multipart upload limits").
 const MAX_BODY: u64 = 5 * shared::GIB;
@@ -47,6 +48,11 @@ pub(crate) const fn refuse(status: StatusCode, code: &'static str, message: &'st
         message,
         region: None,
     }
+}
+
+/// Of a signature that is not that of the secret.
+pub(crate) const fn does_not_match() -> Refusal {
+    refuse(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", SIGNATURE_DOES_NOT_MATCH)
 }
 
 /// What the store expects of signatures.
@@ -161,7 +167,7 @@ impl Expected {
         match self.keys.find(&signature.key) {
             Some(key) if signature.is_in_query() && hoisted::is_any_in(query) => {
                 if !signature.is_good(&key.credentials.secret_access_key, head, query) {
-                    return Err(sigv4::does_not_match());
+                    return Err(does_not_match());
                 }
                 hoisted::put(query, &mut head.headers)
             }

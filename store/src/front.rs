@@ -138,15 +138,14 @@ impl Front {
                         let document = Document::default();
                         head.extensions.insert(document.clone());
                         let body = Body::http_body(document.of(body));
-                        let answer = self.call(Request::from_parts(head, body)).await;
-                        if document.was_cut() {
-                            refused(&INCOMPLETE_BODY)
-                        } else {
-                            answer
-                        }
+                        self.call(Request::from_parts(head, body)).await
                     }
                     Ok(()) => self.call(Request::from_parts(head, Body::http_body(body))).await,
                 };
+                // The protocol layer takes a document that it cannot read to its end for a failure of ours.
+                if answer.status() == StatusCode::INTERNAL_SERVER_ERROR && home.was_cut() {
+                    answer = refused(&INCOMPLETE_BODY);
+                }
                 answer.headers_mut().extend(shown);
                 answer
             }

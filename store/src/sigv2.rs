@@ -12,9 +12,8 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use crate::filter::{Query, Refusal, one, refuse};
+use crate::filter::{Query, Refusal, does_not_match, one, refuse};
 use crate::keys::Keys;
-use crate::words::SIGNATURE_DOES_NOT_MATCH;
 
 /// Query parameters that belong to the resource, in the order in which they are signed.
 const SUB_RESOURCES: [&str; 35] = [
@@ -124,11 +123,7 @@ pub(crate) fn verify(
     let other = other_spelling(path).filter(|other| fits(other));
     match other.and_then(|other| respell(&head.uri, &other)) {
         Some(uri) => Ok(Some(uri)),
-        None => Err(refuse(
-            StatusCode::FORBIDDEN,
-            "SignatureDoesNotMatch",
-            SIGNATURE_DOES_NOT_MATCH,
-        )),
+        None => Err(does_not_match()),
     }
 }
 

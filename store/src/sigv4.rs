@@ -13,9 +13,8 @@ use subtle::ConstantTimeEq as _;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
-use crate::filter::{Query, Refusal, one, refuse};
+use crate::filter::{Query, Refusal, does_not_match, one, refuse};
 use crate::sigv2;
-use crate::words::SIGNATURE_DOES_NOT_MATCH;
 
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub(crate) const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -236,11 +235,6 @@ impl SigV4 {
         let to_sign = format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
         Some(sign(secret, &scope, &to_sign))
     }
-}
-
-/// The refusal of a signature that is not good.
-pub(crate) const fn does_not_match() -> Refusal {
-    refuse(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", SIGNATURE_DOES_NOT_MATCH)
 }
 
 /// Headers to take off, or to give another value.

@@ -17,6 +17,13 @@ use crate::faults::{COMPLETE, begun, fails, holds, kind, spawning, upload_of};
 use crate::history::{Kind, Operation, Rows, Scenario, Trouble};
 use crate::run::{Run, World};
 
+/// A completion that the store does and that nobody hears of.
+const UNHEARD: Operation = Operation::Silent {
+    upload: 0,
+    broker: 0,
+    done: true,
+};
+
 fn begins(trouble: Trouble) -> Scenario {
     let mut scenario = upload_of(2, vec![COMPLETE]);
     scenario.uploads[0].begins = Some(trouble);
@@ -109,14 +116,9 @@ async fn what_a_ledger_does_not_take_is_told_with_503_and_not_half_recorded() {
 
 #[tokio::test]
 async fn an_object_whose_completion_was_not_heard_of_is_found_though_its_parts_cannot_be_listed() {
-    let silent = Operation::Silent {
-        upload: 0,
-        broker: 0,
-        done: true,
-    };
     let (world, scenario) = (World::start().await, upload_of(2, Vec::new()));
     let mut run = begun(&world, &scenario).await;
-    run.operation(&silent).await.unwrap();
+    run.operation(&UNHEARD).await.unwrap();
     assert_eq!(run.uploads[0].done, None);
     run.operation(&Operation::Pass { seconds: 61 }).await.unwrap();
     run.store().clear_faults();
@@ -129,14 +131,9 @@ async fn an_object_whose_completion_was_not_heard_of_is_found_though_its_parts_c
 
 #[tokio::test]
 async fn an_object_that_head_was_refused_for_is_looked_for_again_once_its_upload_is_gone() {
-    let silent = Operation::Silent {
-        upload: 0,
-        broker: 0,
-        done: true,
-    };
     let (world, scenario) = (World::start().await, upload_of(2, Vec::new()));
     let mut run = begun(&world, &scenario).await;
-    run.operation(&silent).await.unwrap();
+    run.operation(&UNHEARD).await.unwrap();
     run.operation(&Operation::Pass { seconds: 61 }).await.unwrap();
     run.store().clear_faults();
     // As of a key that may not list, a moment before the object came to be.

@@ -51,15 +51,6 @@ pub async fn open(broker: &Broker, principal: &Principal, id: &str) -> Result<Ar
         .ok_or(ApiError::NoSuchUpload)?;
     match session.state_at(broker.clock.now()) {
         UploadState::Open => Ok(session),
-        state => Err(not_open(state)),
-    }
-}
-
-/// What the caller is told of an upload in a state in which no part can be sent.
-pub fn not_open(state: UploadState) -> ApiError {
-    match state {
-        UploadState::Completing | UploadState::Open => ApiError::UploadBusy,
-        UploadState::Completed | UploadState::Aborted => ApiError::UploadEnded(state),
-        UploadState::Expired => ApiError::NoSuchUpload,
+        state => Err(ApiError::not_open(state)),
     }
 }

@@ -67,7 +67,7 @@ pub async fn sign(broker: &Broker, caller: &Caller, id: &str, parts: Vec<Part>) 
         match declared.await? {
             Declared::Recorded => {}
             Declared::BegunAgain => continue,
-            Declared::NotOpen(state) => return Err(session::not_open(state)),
+            Declared::NotOpen(state) => return Err(ApiError::not_open(state)),
             Declared::Unknown => return Err(ApiError::NoSuchUpload),
         }
         let (mut signer, grant) = broker.signer(grant).await?;

@@ -53,4 +53,7 @@ async fn a_document_that_is_cut_short_is_the_clients_fault() {
     let answer = half_closed_at(&client, "POST", &target, document.len() + 1, document);
     assert_eq!(refused(&answer), (400, "IncompleteBody".into()));
     assert_eq!(client.get("key").status, 200);
+    let target = client.v4("PUT", "", &[], &[]);
+    let answer = half_closed_at(&client, "PUT", &target, 100, b"<CreateBucketConfiguration>");
+    assert_eq!(refused(&answer), (400, "IncompleteBody".into()));
 }
