@@ -11,8 +11,8 @@ not, and to let open uploads be completed (power/history.py); and `store check` 
 sync there is a cut that takes all it can, after each change of names one that leaves nothing but that change; others are
 anywhere. At last it has to be noticed that a store which does not wait for the disk does not survive.
 
-Needs strace, boto3, and the store built. Exits 1 at the first cut that is not survived, with what runs it again and the
-directory as the cut left it.
+Needs strace, boto3, and the store built. Exits 1 at the first cut that is not survived, with the directory as the cut left it
+and the trace, which no second run repeats.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main():
         try:
             print(f"ok {try_cuts(pathlib.Path(name), program, arguments)}", flush=True)
         except NotSurvived as cut:
-            sys.exit(f"NOT SURVIVED: {cut}\nas left: {keep(cut.left)}")
+            sys.exit(f"NOT SURVIVED: {cut}\nas left, and the trace: {keep(cut.left)}")
     with tempfile.TemporaryDirectory(prefix="power-cut-", dir=memory) as name:
         try:
             survived = try_cuts(pathlib.Path(name), program, arguments, "--no-sync")
@@ -70,8 +70,9 @@ class NotSurvived(Exception):
 
 
 def keep(left):
-    kept = tempfile.mkdtemp(prefix="power-cut-as-left-")
+    kept = pathlib.Path(tempfile.mkdtemp(prefix="power-cut-as-left-"))
     shutil.copytree(left, kept, dirs_exist_ok=True)
+    shutil.copy(left.parent / "trace", kept)
     return kept
 
 

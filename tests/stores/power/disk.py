@@ -42,6 +42,11 @@ class File:
         return content
 
 
+def descriptor(arguments):
+    """The number of the open file that a call names first; -1 if it names none."""
+    return int(re.match(rb"\d*", arguments)[0] or -1)
+
+
 def change_bytes(content, offset, data):
     """A write of bytes, or a new length where there are none."""
     if data is None:
@@ -136,30 +141,34 @@ class Disk:
         elif rest.endswith(b" <unfinished ...>"):
             rest = rest.removesuffix(b" <unfinished ...>")
             self.begun[thread] = (rest, self.time)
-            self.answer(name, rest)
+            self.begin(name, rest)
             return self.changed
         else:
             began = self.time
-            self.answer(name, rest)
+            self.begin(name, rest)
         result = RESULT.search(rest)
         if result:
             self.done(name.decode(), rest[: result.start()], int(result[1]), began)
         return self.changed
 
-    def answer(self, name, rest):
-        """An answer counts from the moment at which the program begins to give it."""
-        if name in (b"write", b"writev", b"sendto", b"sendmsg") and b"<socket:" in rest[:60] and ANSWER.search(rest):
+    def begin(self, name, rest):
+        """What counts from the moment at which the program begins a call.
+
+        An answer, which may be on its way then. And a number that is let go: another thread may be given it, and be seen to
+        have it, before it is seen that the call that let it go has ended.
+        """
+        if name == b"close":
+            self.files.pop(descriptor(rest), None)
+        elif name in (b"write", b"writev", b"sendto", b"sendmsg") and b"<socket:" in rest[:60] and ANSWER.search(rest):
             text = codecs.escape_decode(REQUEST_ID.search(rest)[1])[0]
             self.answered.append(text.decode().strip())
             self.changed = "answers"
 
     def done(self, name, arguments, result, began):
-        number = int(re.match(rb"\d*", arguments)[0] or -1)
+        number = descriptor(arguments)
         node = self.files.get(number)
         if name == "openat":
             self.open(arguments, result)
-        elif name == "close":
-            self.files.pop(number, None)
         elif name in ("fsync", "fdatasync"):
             if node:
                 node.sync(began)
