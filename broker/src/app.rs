@@ -11,11 +11,11 @@ use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
 use shared::api::Problem;
 use tracing::Instrument;
 
+use crate::auth::identify::Principals;
 use crate::error::ApiError;
 use crate::handlers;
 use crate::ledger::Ledger;
 use crate::policy::{DownloadGrant, PartsGrant, Policy, UploadRandom};
-use crate::principal::Principals;
 use crate::random::Random;
 use crate::s3::{Clock, CredentialSource, Profile, StoreClient};
 use crate::sign::{self, Addressing, Endpoint, PartSigner, SignatureVersion, Target, Validity};
@@ -185,7 +185,11 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(resource("/v1/uploads/{id}/complete", "POST").route(web::post().to(handlers::complete::complete)))
         .service(resource("/v1/batches", "POST").route(web::post().to(handlers::batches::create)))
         .service(resource("/v1/batches/complete", "POST").route(web::post().to(handlers::batches::complete)))
-        .service(resource("/v1/objects", "GET").route(web::get().to(handlers::objects::objects)))
+        .service(
+            resource("/v1/objects", "GET, DELETE")
+                .route(web::get().to(handlers::objects::objects))
+                .route(web::delete().to(handlers::delete::delete)),
+        )
         .service(resource("/v1/downloads", "POST").route(web::post().to(handlers::download::download)))
         .service(resource("/healthz", "GET").route(web::get().to(handlers::health::healthz)))
         .service(resource("/readyz", "GET").route(web::get().to(handlers::health::readyz)))
@@ -259,7 +263,9 @@ fn problem(failure: &ApiError, request_id: &str, form: bool) -> HttpResponse {
         answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
     match failure {
-        ApiError::Unauthenticated { .. } => _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+        ApiError::Unauthenticated { .. } | ApiError::InvalidCredential(_) => {
+            _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"))
+        }
         ApiError::MethodNotAllowed { allowed, .. } => _ = answer.insert_header((header::ALLOW, *allowed)),
         _ => {}
     }

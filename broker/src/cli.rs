@@ -202,7 +202,7 @@ fn greet(config: &Config, running: &Running) {
     } else {
         format!("put --broker {broker} FILE")
     };
-    let token = if config.principals.know_tokens() {
+    let token = if !running.state().principals.allow_anonymous() {
         "UPLOADER_TOKEN=… "
     } else {
         ""
@@ -231,7 +231,7 @@ fn greet(config: &Config, running: &Running) {
         _ => println!(
             "store    {}  (bucket {})\n\nUpload   {token}uploader {put}\nStop     Ctrl-C",
             running.state().signing.endpoint,
-            config.bucket
+            config.buckets.join(", ")
         ),
     }
     if !address.ip().is_loopback() {
@@ -275,7 +275,10 @@ async fn print_env(config: &Config) -> Result<(), Box<dyn Error>> {
             export("AWS_REGION", region.as_deref().unwrap_or(DEFAULT_REGION));
         }
     }
-    export("S3_BUCKET", &config.bucket);
+    export(
+        "S3_BUCKET",
+        config.buckets.first().map_or(EMBEDDED_BUCKET, String::as_str),
+    );
     Ok(())
 }
 

@@ -153,6 +153,13 @@ impl FromStr for KeyTemplate {
     }
 }
 
+impl Default for KeyTemplate {
+    /// `{name}`, as in the original protocol.
+    fn default() -> Self {
+        Self("{name}".to_owned())
+    }
+}
+
 impl fmt::Display for KeyTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -173,7 +180,28 @@ impl KeyTemplate {
             return None;
         }
         let folder = if folders.is_empty() { "" } else { "/" };
-        Some(format!("{}{folder}", folders.replace("{principal}", principal.name())))
+        Some(format!(
+            "{}{folder}",
+            folders.replace("{principal}", principal.grantee())
+        ))
+    }
+
+    /// What all keys begin with, up to a `/` or nothing at all.
+    pub fn fixed_prefix(&self) -> String {
+        let end = PLACEHOLDERS
+            .iter()
+            .filter_map(|placeholder| self.0.find(placeholder))
+            .min();
+        let known = self.0.get(..end.unwrap_or_default()).unwrap_or_default();
+        known
+            .rsplit_once('/')
+            .map(|(folders, _)| format!("{folders}/"))
+            .unwrap_or_default()
+    }
+
+    /// Whether no two uploads have the same key.
+    pub fn is_unique(&self) -> bool {
+        self.0.contains("{uuid}")
     }
 
     /// The key of one upload. `random` makes the `{uuid}`, version 4 of RFC 9562.
@@ -189,7 +217,7 @@ impl KeyTemplate {
     ) -> Result<ObjectKey, ObjectKeyError> {
         // The name goes in last, so that braces in it stay what they are.
         self.0
-            .replace("{principal}", principal.name())
+            .replace("{principal}", principal.grantee())
             .replace(
                 "{date}",
                 &now.date()

@@ -11,6 +11,7 @@
 
 pub mod admit;
 pub mod app;
+pub mod auth;
 pub mod batch;
 pub mod cli;
 pub mod complete;
@@ -22,6 +23,7 @@ pub mod judge;
 pub mod key;
 pub mod ledger;
 pub mod operate;
+pub mod overwrite;
 pub mod policy;
 pub mod principal;
 pub mod put_whole;

@@ -8,6 +8,7 @@ use super::session;
 use crate::app::{Broker, Shared, to_its_end};
 use crate::error::ApiError;
 use crate::ledger::{By, Session};
+use crate::policy::Touch;
 use crate::principal::Caller;
 
 /// Answers `204`, and `204` again.
@@ -15,7 +16,7 @@ use crate::principal::Caller;
 /// # Errors
 /// The upload is not the caller's, is completed or being completed, or the store does not answer.
 pub async fn abort(broker: Shared, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
-    let session = session::owned(&broker, &caller.principal, &id).await?;
+    let session = session::touched(&broker, &caller.principal, &id, Touch::End).await?;
     give_up(broker, session, caller.by()).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -24,11 +24,11 @@ pub async fn healthz() -> HttpResponse {
 /// `200` when uploads can be served, else `503` with what is wrong.
 pub async fn readyz(broker: Shared) -> HttpResponse {
     let ledger = broker.ledger.ping().await.map_err(|error| error.to_string());
-    let store = broker
-        .store
-        .check_bucket(&broker.policy.destination.bucket)
-        .await
-        .map_err(|error| error.to_string());
+    let mut store = Ok(());
+    for bucket in broker.policy.buckets() {
+        let checked = broker.store.check_bucket(bucket).await;
+        store = store.and(checked.map_err(|error| error.to_string()));
+    }
     let clock = match broker.clock.store_ahead() {
         ahead if ahead.abs() > MAX_CLOCK_DIFFERENCE_SECONDS => Err(format!(
             "the store's clock is {ahead} s ahead of this machine's; set the clock by NTP"

@@ -5,6 +5,7 @@ pub mod batches;
 pub mod body;
 pub mod complete;
 pub mod create;
+pub mod delete;
 pub mod download;
 pub mod events;
 pub mod form;
