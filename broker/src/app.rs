@@ -12,6 +12,7 @@ use shared::api::Problem;
 use tracing::Instrument;
 
 use crate::auth::identify::Principals;
+use crate::auth::path_ticket;
 use crate::error::ApiError;
 use crate::handlers;
 use crate::ledger::Ledger;
@@ -190,6 +191,12 @@ pub fn routes(config: &mut ServiceConfig) {
                 .route(web::get().to(handlers::objects::objects))
                 .route(web::delete().to(handlers::delete::delete)),
         )
+        .service(
+            resource("/v1/tickets", "GET, POST")
+                .route(web::get().to(handlers::tickets::list))
+                .route(web::post().to(handlers::tickets::create)),
+        )
+        .service(resource("/v1/tickets/{id}", "DELETE").route(web::delete().to(handlers::tickets::revoke)))
         .service(resource("/v1/downloads", "POST").route(web::post().to(handlers::download::download)))
         .service(resource("/healthz", "GET").route(web::get().to(handlers::health::healthz)))
         .service(resource("/readyz", "GET").route(web::get().to(handlers::health::readyz)))
@@ -217,9 +224,10 @@ pub struct RequestId(pub String);
 /// # Errors
 /// None of its own.
 pub async fn tell(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    path_ticket::take(&mut request);
     let request_id = format!("{:032x}", u128::from_be_bytes(Random::default().bytes()));
     request.extensions_mut().insert(RequestId(request_id.clone()));
     // The path may hold an upload id, which is worthless to anyone but its owner; queries are never logged.

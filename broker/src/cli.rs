@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
-use crate::operate::{SweepNow, Uploads, Webhooks};
+use crate::operate::{SweepNow, Tickets, Tokens, Uploads, Webhooks};
 use crate::start::{DEFAULT_REGION, Running, credentials_file, open, start};
 
 const AFTER_HELP: &str = "\
@@ -65,6 +65,10 @@ enum Command {
     Serve,
     /// Print the export lines with which any S3 tool reaches the store in use: eval "$(broker env)"
     Env,
+    /// Make, list or revoke API tokens
+    Token(Tokens),
+    /// Make, list or revoke tickets, by which others upload without a token
+    Ticket(Tickets),
     /// List the open uploads of all principals: age, what the store holds of them, what that costs; or show one upload
     Uploads(Uploads),
     /// End now what has run out and clear what ended uploads left at the store, as a running broker does every minute
@@ -114,6 +118,14 @@ fn execute(cli: Cli) -> Result<(), Box<dyn Error>> {
         Command::Uploads(uploads) => {
             start_log(cli.log_format, &cli.log)?;
             runtime.block_on(async { uploads.run(&*open(&config).await?).await })
+        }
+        Command::Token(tokens) => {
+            start_log(cli.log_format, &cli.log)?;
+            runtime.block_on(async { tokens.run(&*open(&config).await?).await })
+        }
+        Command::Ticket(tickets) => {
+            start_log(cli.log_format, &cli.log)?;
+            runtime.block_on(async { tickets.run(&*open(&config).await?).await })
         }
         Command::Webhooks(webhooks) => {
             start_log(cli.log_format, &cli.log)?;

@@ -155,12 +155,24 @@ impl Completing {
                         if held {
                             let (by, now) = (self.asker.by(), self.broker.clock.now());
                             ledger.abort(&self.session.id, &by, Some(error.code()), now).await?;
+                            self.forget_parts(&error).await;
                         }
                         held
                     }
                 };
                 Err(error)
             }
+        }
+    }
+
+    /// An upload whose key is taken is still at the store, with all its parts.
+    async fn forget_parts(&self, error: &ApiError) {
+        let (ApiError::KeyTaken { .. }, Some(id)) = (error, &self.session.store_upload_id) else {
+            return;
+        };
+        let Session { bucket, key, .. } = &self.session;
+        if let Err(error) = self.broker.store.abort(bucket, key, id).await {
+            tracing::warn!(upload = %self.session.id, %error, "the parts stay at the store until the sweeper clears them");
         }
     }
 

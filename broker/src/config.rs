@@ -15,13 +15,13 @@ use serde::Deserialize;
 
 use self::file::Lines;
 pub use self::places::{DestinationSettings, GrantSettings};
-use self::places::{MAX_UPLOAD_LIFE, is_type, no_type};
+use self::places::{MAX_UPLOAD_LIFE, no_type};
 use crate::auth::forward::ForwardSettings;
 use crate::auth::identify::AuthConfig;
 use crate::auth::settings_token::TokenDigest;
 use crate::key::KeyTemplate;
 use crate::ledger::sqlite_url;
-use crate::policy::{Destination, Grantee, MAX_METADATA_LEN, Overwrite, Right, Rule, RuleLimits};
+use crate::policy::{Destination, Grantee, MAX_METADATA_LEN, Overwrite, Right, Rule, RuleLimits, is_type};
 use crate::principal::{ANONYMOUS, Principal};
 use crate::s3::{Profile, ProfileName};
 use crate::sign::{Addressing, Credentials, Endpoint, MAX_URL_LIFE, SignatureVersion};

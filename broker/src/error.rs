@@ -124,6 +124,11 @@ pub enum ApiError {
     KeyTaken { key: String, rule: Overwrite },
     #[error("{0}")]
     InvalidCredential(String),
+    #[error(
+        "a page of another origin had the browser send this request, and without a token in it that is refused; send \
+         Authorization: Bearer TOKEN, or use a ticket"
+    )]
+    CrossOrigin,
     #[error("there is no such ticket among yours; they are listed by GET /v1/tickets")]
     NoSuchTicket,
     #[error("there is no object {key:?} among those you may see; they are listed by GET /v1/objects, `uploader ls`")]
@@ -319,6 +324,7 @@ impl ApiError {
             },
             Self::KeyTaken { .. } => (StatusCode::CONFLICT, "key_taken"),
             Self::InvalidCredential(_) => (StatusCode::UNAUTHORIZED, "invalid_credential"),
+            Self::CrossOrigin => (StatusCode::FORBIDDEN, "cross_origin"),
             Self::NoSuchTicket => (StatusCode::NOT_FOUND, "no_such_ticket"),
             Self::NoSuchObject { .. } => (StatusCode::NOT_FOUND, "no_such_object"),
             Self::PartNotPlanned { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "part_not_planned"),

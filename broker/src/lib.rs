@@ -18,6 +18,7 @@ pub mod complete;
 pub mod config;
 pub mod deliver;
 pub mod error;
+pub mod give_up;
 pub mod handlers;
 pub mod judge;
 pub mod key;

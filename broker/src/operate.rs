@@ -2,6 +2,7 @@
 //! now; see to what the webhook's receiver has not taken.
 
 mod show;
+mod tokens;
 mod webhooks;
 
 use std::error::Error;
@@ -21,6 +22,7 @@ use crate::s3::OpenAtStore;
 use crate::sweep;
 
 use self::show::Show;
+pub use self::tokens::{Tickets, Tokens};
 pub use self::webhooks::Webhooks;
 
 /// Amazon S3 Standard's price in us-east-1, US dollars a GB and month.

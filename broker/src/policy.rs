@@ -7,6 +7,7 @@ mod destination;
 mod fields;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use time::OffsetDateTime;
 
 pub use self::access::{Grantee, Right, Rule, RuleLimits, Touch, refused};
 use self::destination::type_among;
-pub use self::destination::{Destination, Overwrite};
+pub use self::destination::{Destination, Overwrite, is_type};
 pub use self::fields::MAX_METADATA_LEN;
 use self::fields::{check_content_type, check_metadata, shortened};
 use crate::error::ApiError;

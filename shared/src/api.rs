@@ -14,10 +14,15 @@
 //! | objects | `GET /v1/objects` | [`ListObjects`] | [`ObjectList`] |
 //! | download | `POST /v1/downloads` | [`CreateDownload`] | [`Download`] |
 //! | delete | `DELETE /v1/objects` | [`DeleteObject`] | |
+//! | tickets | `POST /v1/tickets`, `GET /v1/tickets`, `DELETE /v1/tickets/{id}` | [`CreateTicket`], [`ListTickets`] | [`TicketCreated`], [`Tickets`] |
 //! | me | `GET /v1/me` | | [`Me`] |
 //!
 //! Every failure is a [`Problem`]. Requests refuse fields they do not know, so that a misspelt one is not silently lost;
 //! clients must ignore fields they do not know, so that answers can grow.
+
+mod tickets;
+
+pub use tickets::{CreateTicket, ListTickets, MAX_TICKET_LIFE, TicketCreated, TicketInfo, Tickets};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -8,6 +8,7 @@
     reason = "helpers of tests are tests"
 )]
 
+mod access;
 mod batches;
 mod crash;
 mod events;

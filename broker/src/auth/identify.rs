@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{self, AUTHORIZATION};
 use quick_cache::sync::Cache;
 
 use super::bearer::{Bearer, Kind};
@@ -101,7 +101,12 @@ impl Principals {
             None => None,
         };
         let anonymous = || self.config.anonymous.then(|| Principal::named(ANONYMOUS));
-        forwarded.or_else(anonymous).ok_or_else(|| self.unknown(false))
+        let principal = forwarded.or_else(anonymous).ok_or_else(|| self.unknown(false))?;
+        // Neither needs anything that a page of somebody else's could not have the browser send.
+        if is_of_another_origin(request) {
+            return Err(ApiError::CrossOrigin);
+        }
+        Ok(principal)
     }
 
     async fn identify_token(&self, broker: &Broker, token: &[u8]) -> Result<Principal, ApiError> {
@@ -162,6 +167,23 @@ impl Principals {
             optional: self.config.anonymous,
         }
     }
+}
+
+/// Whether a browser sends this for a page of another origin than this broker's (RFC 6454 section 7).
+fn is_of_another_origin(request: &HttpRequest) -> bool {
+    let text = |name: header::HeaderName| {
+        request
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap_or("null"))
+    };
+    let Some(origin) = text(header::ORIGIN) else {
+        // Browsers that send no Origin with some requests say so in this way.
+        let site = request.headers().get("sec-fetch-site").map(|value| value.as_bytes());
+        return matches!(site, Some(b"cross-site" | b"same-site"));
+    };
+    let host = origin.split_once("://").map(|(_, host)| host);
+    host.is_none() || host != text(header::HOST)
 }
 
 /// The token of `Authorization: Bearer TOKEN` (RFC 6750 section 2.1).

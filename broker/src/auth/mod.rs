@@ -12,6 +12,7 @@
 pub mod bearer;
 pub mod forward;
 pub mod identify;
+pub mod path_ticket;
 pub mod scope;
 pub mod settings_token;
 pub mod ticket;

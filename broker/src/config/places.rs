@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::key::KeyTemplate;
-use crate::policy::{Destination, Grantee, MAX_METADATA_LEN, Overwrite, Right, Rule, RuleLimits};
+use crate::policy::{Destination, Grantee, MAX_METADATA_LEN, Overwrite, Right, Rule, RuleLimits, is_type};
 
 /// `[[destination]]`: what it does not say, the settings of the same names at the top say.
 #[derive(Clone, Debug, Deserialize)]
@@ -138,16 +138,6 @@ impl DestinationSettings {
             finish_abandoned: self.finish_abandoned.unwrap_or(top.finish_abandoned),
         })
     }
-}
-
-/// Whether a text is a media type, or all of a kind.
-pub(super) fn is_type(text: &str) -> bool {
-    let token = |part: &str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
-        !part.is_empty() && part.bytes().all(plain)
-    };
-    text.split_once('/')
-        .is_some_and(|(top, sub)| token(top) && (sub == "*" || token(sub)))
 }
 
 /// What is said of a text that is none.

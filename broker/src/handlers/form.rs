@@ -15,13 +15,13 @@ use actix_web::{HttpRequest, HttpResponse};
 use shared::PartNumber;
 use time::format_description::well_known::Rfc3339;
 
-use super::abort::give_up;
 use super::form_fields::{NamedUpload, PresignForm};
 use super::{body, session};
 use crate::admit::admit;
 use crate::app::{Broker, Shared};
 use crate::complete::{self, Completion};
 use crate::error::ApiError;
+use crate::give_up::give_up;
 use crate::ledger::{Digests, Session};
 use crate::policy::Touch;
 use crate::principal::{Caller, Principal};

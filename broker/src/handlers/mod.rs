@@ -17,4 +17,5 @@ mod query;
 pub mod session;
 pub mod sign_parts;
 pub mod status;
+pub mod tickets;
 pub mod uploads;

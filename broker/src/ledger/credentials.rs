@@ -15,6 +15,11 @@ use crate::policy::CreateGrant;
 /// Most tokens of one principal that hold at the same time: the one in use, and the one that is to take its place.
 pub const TOKENS_AT_ONCE: i64 = 2;
 
+/// Tickets with what they have been used for; to be gone on with by what is asked for.
+const TICKETS: &str = "SELECT t.*, COUNT(u.id) AS files, \
+    CAST(COALESCE(SUM(COALESCE(u.object_size, u.reserved)), 0) AS BIGINT) AS bytes FROM tickets t \
+    LEFT JOIN uploads u ON u.owner = 'ticket:' || t.id AND u.state IN ('open', 'completing', 'completed')";
+
 /// A token as the ledger keeps it.
 #[derive(Clone, Debug)]
 pub struct Token {
@@ -185,28 +190,27 @@ impl Ledger {
         after: Option<&str>,
         limit: u16,
     ) -> Result<Vec<Ticket>, LedgerError> {
-        let rows = sqlx::query(
-            "SELECT t.*, COUNT(u.id) AS files, CAST(COALESCE(SUM(COALESCE(u.object_size, u.reserved)), 0) AS BIGINT) AS bytes \
-             FROM tickets t LEFT JOIN uploads u ON u.owner = 'ticket:' || t.id AND u.state IN ('open', 'completing', 'completed') \
-             WHERE t.id > $1 AND ($2 = '' OR t.minted_by = $2) GROUP BY t.id ORDER BY t.id LIMIT $3",
-        )
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "{TICKETS} WHERE t.id > $1 AND ($2 = '' OR t.minted_by = $2) GROUP BY t.id ORDER BY t.id LIMIT $3"
+        )))
         .bind(after.unwrap_or_default())
         .bind(maker.unwrap_or_default())
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                let number =
-                    |column| Ok::<_, sqlx::Error>(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default());
-                Ok(Ticket {
-                    terms: terms(row)?,
-                    revoked_at: row.try_get::<Option<i64>, _>("revoked_at")?.and_then(instant),
-                    files: number("files")?,
-                    bytes: number("bytes")?,
-                })
-            })
-            .collect()
+        rows.iter().map(ticket).collect()
+    }
+
+    /// The ticket of this id, whether or not it holds.
+    ///
+    /// # Errors
+    /// As [`Ledger::tickets`].
+    pub async fn ticket(&self, id: &str) -> Result<Option<Ticket>, LedgerError> {
+        let row = sqlx::query(AssertSqlSafe(format!("{TICKETS} WHERE t.id = $1 GROUP BY t.id")))
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(ticket).transpose()
     }
 
     /// Revokes a ticket. Answers whether there was one to revoke.
@@ -301,6 +305,16 @@ fn token(row: &AnyRow) -> Result<Token, LedgerError> {
         created_at: at(row, "created_at")?,
         expires_at: row.try_get::<Option<i64>, _>("expires_at")?.and_then(instant),
         revoked_at: row.try_get::<Option<i64>, _>("revoked_at")?.and_then(instant),
+    })
+}
+
+fn ticket(row: &AnyRow) -> Result<Ticket, LedgerError> {
+    let number = |column| Ok::<_, sqlx::Error>(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default());
+    Ok(Ticket {
+        terms: terms(row)?,
+        revoked_at: row.try_get::<Option<i64>, _>("revoked_at")?.and_then(instant),
+        files: number("files")?,
+        bytes: number("bytes")?,
     })
 }
 

@@ -119,6 +119,16 @@ pub(super) fn type_among(types: &[String], content_type: Option<&str>) -> bool {
     })
 }
 
+/// Whether a text is a media type, or all of a kind.
+pub fn is_type(text: &str) -> bool {
+    let token = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+        !part.is_empty() && part.bytes().all(plain)
+    };
+    text.split_once('/')
+        .is_some_and(|(top, sub)| token(top) && (sub == "*" || token(sub)))
+}
+
 /// A media type without its parameters, in lower case.
 fn essence(content_type: &str) -> String {
     let kind = content_type.split(';').next().unwrap_or_default();
