@@ -272,7 +272,7 @@ fn problem(failure: &ApiError, request_id: &str, form: bool) -> HttpResponse {
     }
     match failure {
         ApiError::Unauthenticated { .. } | ApiError::InvalidCredential(_) => {
-            _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"))
+            answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         ApiError::MethodNotAllowed { allowed, .. } => _ = answer.insert_header((header::ALLOW, *allowed)),
         _ => {}

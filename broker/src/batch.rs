@@ -84,7 +84,6 @@ pub async fn create(
 }
 
 /// Records them: those that their limits allow, and for each of all whether that is why it is not among these.
-#[expect(clippy::type_complexity, reason = "two lists, each told in a word above")]
 async fn recorded(
     broker: &Shared,
     puts: Vec<(UploadId, SmallGrant)>,

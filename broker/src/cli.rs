@@ -214,10 +214,10 @@ fn greet(config: &Config, running: &Running) {
     } else {
         format!("put --broker {broker} FILE")
     };
-    let token = if !running.state().principals.allow_anonymous() {
-        "UPLOADER_TOKEN=… "
-    } else {
+    let token = if running.state().principals.allow_anonymous() {
         ""
+    } else {
+        "UPLOADER_TOKEN=… "
     };
     println!("broker   {broker}");
     match (&config.store, running.embedded_endpoint()) {

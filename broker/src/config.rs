@@ -283,6 +283,12 @@ impl Wrong {
         self.texts.push(self.lines.locate(key, text.to_string()));
     }
 
+    fn say_all(&mut self, key: &str, texts: &[String]) {
+        for text in texts {
+            self.say(key, text);
+        }
+    }
+
     /// What there is, or what stands in for it, so that the rest can be looked at too.
     fn or<T, E: fmt::Display>(&mut self, key: &str, result: Result<T, E>, otherwise: impl FnOnce() -> T) -> T {
         result.unwrap_or_else(|error| {
@@ -338,7 +344,7 @@ impl Settings {
         let forward = self.forward_auth.as_ref().and_then(|forward| match forward.resolve() {
             Ok(forward) => Some(forward),
             Err(texts) => {
-                texts.iter().for_each(|text| wrong.say("forward_auth", text));
+                wrong.say_all("forward_auth", &texts);
                 None
             }
         });
@@ -411,9 +417,6 @@ impl Settings {
             self.secret_access_key.clone(),
         );
         let credentials = wrong.or("access_key_id", file_keys, || None);
-        let own = || StoreChoice::Embedded {
-            listen: self.store_listen.unwrap_or(DEFAULT_STORE_LISTEN),
-        };
         let in_destinations = || {
             let mut named = self
                 .destination
@@ -423,14 +426,13 @@ impl Settings {
             named.next().flatten()
         };
         match (self.bucket.clone(), endpoint) {
-            (None, None) => (EMBEDDED_BUCKET.to_owned(), own()),
+            (None, None) => {
+                let listen = self.store_listen.unwrap_or(DEFAULT_STORE_LISTEN);
+                (EMBEDDED_BUCKET.to_owned(), StoreChoice::Embedded { listen })
+            }
             (Some(bucket), endpoint) => (bucket, StoreChoice::External { endpoint, credentials }),
-            (None, Some(endpoint)) => match in_destinations() {
-                Some(bucket) => {
-                    let endpoint = Some(endpoint);
-                    (bucket, StoreChoice::External { endpoint, credentials })
-                }
-                None => {
+            (None, Some(endpoint)) => {
+                let bucket = in_destinations().unwrap_or_else(|| {
                     wrong.say(
                         "endpoint",
                         format!(
@@ -438,9 +440,11 @@ impl Settings {
                              (--endpoint, BROKER_ENDPOINT, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) for the embedded store"
                         ),
                     );
-                    (EMBEDDED_BUCKET.to_owned(), own())
-                }
-            },
+                    EMBEDDED_BUCKET.to_owned()
+                });
+                let endpoint = Some(endpoint);
+                (bucket, StoreChoice::External { endpoint, credentials })
+            }
         }
     }
 
@@ -517,7 +521,7 @@ impl Settings {
                     wrong.say(&place, format!("there are two destinations {:?}", destination.name));
                 }
                 Ok(destination) => destinations.push(destination),
-                Err(texts) => texts.iter().for_each(|text| wrong.say(&place, text)),
+                Err(texts) => wrong.say_all(&place, &texts),
             }
         }
         if listed.is_empty() {
@@ -555,9 +559,7 @@ impl Settings {
             for (index, grant) in grants.iter().enumerate() {
                 match grant.resolve(destinations) {
                     Ok(rule) => rules.push(rule),
-                    Err(texts) => {
-                        texts.iter().for_each(|text| wrong.say(&format!("grant {index}"), text));
-                    }
+                    Err(texts) => wrong.say_all(&format!("grant {index}"), &texts),
                 }
             }
             return rules;

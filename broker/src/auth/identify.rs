@@ -120,34 +120,33 @@ impl Principals {
     /// Whose token or ticket this is, if it is one that holds. Unknown, expired and revoked ones get the same answer.
     async fn known(&self, broker: &Broker, bearer: &Bearer) -> Result<Principal, ApiError> {
         let kept = self.kept.get(&bearer.id).filter(|kept| kept.since.elapsed() < KEPT);
-        let kept = match kept {
-            Some(kept) => kept,
-            None => {
-                let found = match bearer.kind {
-                    Kind::Token => broker.ledger.find_token(&bearer.id).await?.map(|token| Kept {
-                        digest: token.digest,
-                        principal: Principal::named(token.principal).by(Credential::Token {
-                            id: bearer.id.clone(),
-                            scope: token.scope,
-                        }),
-                        expires_at: token.expires_at,
+        let kept = if let Some(kept) = kept {
+            kept
+        } else {
+            let found = match bearer.kind {
+                Kind::Token => broker.ledger.find_token(&bearer.id).await?.map(|token| Kept {
+                    digest: token.digest,
+                    principal: Principal::named(token.principal).by(Credential::Token {
+                        id: bearer.id.clone(),
+                        scope: token.scope,
+                    }),
+                    expires_at: token.expires_at,
+                    since: Instant::now(),
+                }),
+                Kind::Ticket => broker
+                    .ledger
+                    .find_ticket(&bearer.id)
+                    .await?
+                    .map(|(digest, terms)| Kept {
+                        digest,
+                        expires_at: Some(terms.expires_at),
+                        principal: Principal::of_ticket(Arc::new(terms)),
                         since: Instant::now(),
                     }),
-                    Kind::Ticket => broker
-                        .ledger
-                        .find_ticket(&bearer.id)
-                        .await?
-                        .map(|(digest, terms)| Kept {
-                            digest,
-                            expires_at: Some(terms.expires_at),
-                            principal: Principal::of_ticket(Arc::new(terms)),
-                            since: Instant::now(),
-                        }),
-                };
-                let found = found.ok_or_else(|| self.unknown(true))?;
-                self.kept.insert(bearer.id.clone(), found.clone());
-                found
-            }
+            };
+            let found = found.ok_or_else(|| self.unknown(true))?;
+            self.kept.insert(bearer.id.clone(), found.clone());
+            found
         };
         let now = broker.clock.now();
         if !bearer.is(&kept.digest) || kept.expires_at.is_some_and(|end| end <= now) {
@@ -179,7 +178,10 @@ fn is_of_another_origin(request: &HttpRequest) -> bool {
     };
     let Some(origin) = text(header::ORIGIN) else {
         // Browsers that send no Origin with some requests say so in this way.
-        let site = request.headers().get("sec-fetch-site").map(|value| value.as_bytes());
+        let site = request
+            .headers()
+            .get("sec-fetch-site")
+            .map(header::HeaderValue::as_bytes);
         return matches!(site, Some(b"cross-site" | b"same-site"));
     };
     let host = origin.split_once("://").map(|(_, host)| host);

@@ -78,7 +78,7 @@ impl Settings {
                     .iter()
                     .any(|secret| place.contains(secret) || why.contains(secret))
                 {
-                    why = "the value of a secret has to be a text in quotes".to_owned();
+                    "the value of a secret has to be a text in quotes".clone_into(&mut why);
                 }
                 wrong.push(format!("the settings file {name}, line {line}: {place}: {why}"));
             }

@@ -221,8 +221,8 @@ async fn a_principal_has_two_tokens_at_once_and_no_more(fresh: Fresh) {
             ledger.add_token(&bearer, "alice", &scope, end, NOW).await.unwrap()
         });
     }
-    let made = asking.join_all().await.into_iter().filter(|made| *made).count();
-    assert_eq!(made, 2);
+    let count = asking.join_all().await.into_iter().filter(|made| *made).count();
+    assert_eq!(count, 2);
     assert!(fresh.ledger.add_token(&make(), "bob", &scope, None, NOW).await.unwrap());
     let later = NOW + DAY;
     assert!(
