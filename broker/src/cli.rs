@@ -65,6 +65,8 @@ enum Command {
     Serve,
     /// Print the export lines with which any S3 tool reaches the store in use: eval "$(broker env)"
     Env,
+    /// Say everything that is wrong with the settings, each with its file and line; or what they come to, if nothing is
+    CheckConfig,
     /// Make, list or revoke API tokens
     Token(Tokens),
     /// Make, list or revoke tickets, by which others upload without a token
@@ -114,6 +116,7 @@ fn execute(cli: Cli) -> Result<(), Box<dyn Error>> {
             start_log(cli.log_format, &cli.log)?;
             runtime.block_on(serve(config))
         }
+        Command::CheckConfig => describe(&config),
         Command::Env => runtime.block_on(print_env(&config)),
         Command::Uploads(uploads) => {
             start_log(cli.log_format, &cli.log)?;
@@ -256,6 +259,28 @@ fn greet(config: &Config, running: &Running) {
             );
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the lines are the command's result")]
+fn describe(config: &Config) -> Result<(), Box<dyn Error>> {
+    println!("nothing is wrong with the settings");
+    for destination in &config.destinations {
+        println!(
+            "destination {:?}: bucket {:?}, keys {}, overwrite {:?}",
+            destination.name, destination.bucket, destination.key_template, destination.overwrite
+        );
+    }
+    for rule in &config.rules {
+        let to: Vec<_> = rule.to.iter().map(ToString::to_string).collect();
+        let may: Vec<_> = rule.may.iter().map(|right| right.name()).collect();
+        let places = if rule.destinations.is_empty() {
+            "all destinations".to_owned()
+        } else {
+            rule.destinations.join(", ")
+        };
+        println!("grant to {}: {} at {places}", to.join(", "), may.join(", "));
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the lines are the command's result")]

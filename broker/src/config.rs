@@ -312,8 +312,8 @@ impl Settings {
     /// All that is wrong, and what to do about it.
     pub fn resolve(self) -> Result<Config, ConfigError> {
         let mut wrong = Wrong {
+            texts: self.lines.wrong.clone(),
             lines: self.lines.clone(),
-            texts: Vec::new(),
         };
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 5000)));
         let data_dir = self.data_dir.clone().unwrap_or_else(|| DEFAULT_DATA_DIR.into());
@@ -540,6 +540,9 @@ impl Settings {
             open_uploads: self.open_uploads,
             bytes_per_day: self.bytes_per_day,
         };
+        if self.lines.unusable.contains("destination") {
+            return Vec::new();
+        }
         if let Some(grants) = &self.grant {
             if let Some(key) = [
                 ("downloads", self.downloads.is_some()),

@@ -15,3 +15,4 @@ const README: &str = include_str!("../../README.md");
 const PROTOCOL: &str = include_str!("../../docs/PROTOCOL.md");
 const ARCHITECTURE: &str = include_str!("../../docs/ARCHITECTURE.md");
 const DECISIONS: &str = include_str!("../../docs/DECISIONS.md");
+const AUTHENTICATION: &str = include_str!("../../docs/AUTHENTICATION.md");

@@ -1,6 +1,6 @@
 //! The settings file: read so that everything that is wrong with it is told at once, each with its line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -15,6 +15,10 @@ pub struct Lines {
     file: String,
     /// By key; of a table that is there several times, by `key 0`, `key 1` and so on.
     of: BTreeMap<String, usize>,
+    /// What is wrong with keys that cannot even be read.
+    pub(super) wrong: Vec<String>,
+    /// These keys: what depends on them cannot be judged.
+    pub(super) unusable: BTreeSet<String>,
 }
 
 impl Lines {
@@ -36,7 +40,8 @@ impl Settings {
     /// Reads `broker.toml`.
     ///
     /// # Errors
-    /// The file is not there or not readable, or has keys that are unknown or of the wrong kind: all of them.
+    /// The file is not there or not readable, or no TOML. Keys that are unknown or of the wrong kind are left out, and what is
+    /// wrong with them is told with what else is wrong, by [`Settings::resolve`].
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file)
@@ -50,7 +55,7 @@ impl Settings {
         let places: BTreeMap<Spanned<String>, Spanned<IgnoredAny>> = toml::from_str(&text).map_err(syntax)?;
         let mut lines = Lines {
             file: name.clone(),
-            of: BTreeMap::new(),
+            ..Lines::default()
         };
         for key in places.keys() {
             lines.of.insert(key.get_ref().clone(), line_of(&text, key.span().start));
@@ -68,32 +73,41 @@ impl Settings {
                     .insert(format!("{list} {index}"), line_of(&text, entry.span().start));
             }
         }
-        let mut wrong = Vec::new();
-        for (place, one) in single(&table) {
-            if let Err(error) = Self::deserialize(one) {
+        let (mut wrong, mut good) = (Vec::new(), Table::new());
+        for (key, place, one) in single(&table) {
+            if let Err(error) = Self::deserialize(one.clone()) {
                 let line = lines.of.get(&place).copied().unwrap_or(1);
                 let mut why = error.message().trim_end().to_owned();
                 // The message may quote the value.
-                if SECRETS
-                    .iter()
-                    .any(|secret| place.contains(secret) || why.contains(secret))
-                {
+                if why.starts_with("invalid") && SECRETS.iter().any(|secret| place.contains(secret)) {
                     "the value of a secret has to be a text in quotes".clone_into(&mut why);
                 }
                 wrong.push(format!("the settings file {name}, line {line}: {place}: {why}"));
+                lines.unusable.insert(key);
+                continue;
+            }
+            // What is left out counts no longer.
+            if let (Some(Value::Array(before)), Some(line)) = (good.get(&key), lines.of.get(&place).copied()) {
+                lines.of.insert(format!("{key} {}", before.len()), line);
+            } else if let (Some((list, _)), Some(line)) = (place.split_once(' '), lines.of.get(&place).copied()) {
+                lines.of.insert(format!("{list} 0"), line);
+            }
+            for (key, value) in one {
+                match (good.get_mut(&key), value) {
+                    (Some(Value::Array(all)), Value::Array(more)) => all.extend(more),
+                    (_, value) => _ = good.insert(key, value),
+                }
             }
         }
-        if !wrong.is_empty() {
-            return Err(ConfigError::all(wrong));
-        }
-        let mut settings = Self::deserialize(table).map_err(syntax)?;
+        let mut settings = Self::deserialize(good).map_err(syntax)?;
+        lines.wrong = wrong;
         settings.lines = lines;
         Ok(settings)
     }
 }
 
 /// In the names of all keys whose values are not to be shown.
-const SECRETS: [&str; 3] = ["secret", "tokens", "webhook_url"];
+const SECRETS: [&str; 4] = ["secret", "tokens", "webhook_url", "jwt"];
 
 /// The tables that may be there several times.
 #[derive(Default, Deserialize)]
@@ -107,17 +121,20 @@ struct Entries {
 }
 
 /// Every setting by itself, each entry of a list by itself, and where it stands.
-fn single(table: &Table) -> Vec<(String, Table)> {
+fn single(table: &Table) -> Vec<(String, String, Table)> {
     let mut all = Vec::new();
     for (key, value) in table {
         match value {
             Value::Array(entries) if entries.iter().all(Value::is_table) && !entries.is_empty() => {
                 for (index, entry) in entries.iter().enumerate() {
                     let one = Table::from_iter([(key.clone(), Value::Array(vec![entry.clone()]))]);
-                    all.push((format!("{key} {index}"), one));
+                    all.push((key.clone(), format!("{key} {index}"), one));
                 }
             }
-            _ => all.push((key.clone(), Table::from_iter([(key.clone(), value.clone())]))),
+            _ => {
+                let one = Table::from_iter([(key.clone(), value.clone())]);
+                all.push((key.clone(), key.clone(), one));
+            }
         }
     }
     all
@@ -135,17 +152,22 @@ mod tests {
     fn read(text: &str) -> Result<Settings, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        Settings::read(file.path()).map_err(|error| error.to_string())
+        let settings = Settings::read(file.path()).map_err(|error| error.to_string())?;
+        let wrong = settings.clone().resolve().err().map(|error| error.to_string());
+        wrong.map_or(Ok(settings), Err)
     }
 
     #[test]
     fn everything_that_is_wrong_is_told_at_once_with_its_line_and_no_secret() {
         let error = read(
             "bucket = \"b\"\nmax_size = \"much\"\nbuckett = \"b\"\nsecret_access_key = 12345678\n\n\
-             [[destination]]\nname = \"a\"\n\n[[destination]]\nname = \"b\"\noverwrite = \"perhaps\"\n\n[[grant]]\nto = 1\n",
+             [[destination]]\nname = \"a\"\n\n[[destination]]\nname = \"b\"\noverwrite = \"perhaps\"\n\n[[grant]]\nto = 1\n\n\
+             [[destination]]\nname = \"c\"\nmax_parts = 20000\n",
         )
         .unwrap_err();
-        for expected in ["line 2", "line 3", "buckett", "line 4", "line 9", "perhaps", "line 13"] {
+        for expected in [
+            "line 2", "line 3", "buckett", "line 4", "line 9", "perhaps", "line 13", "line 16", "10000",
+        ] {
             assert!(error.contains(expected), "{expected}: {error}");
         }
         assert!(!error.contains("line 6") && !error.contains("12345678"), "{error}");

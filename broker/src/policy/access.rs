@@ -72,6 +72,16 @@ impl Grantee {
     }
 }
 
+impl std::fmt::Display for Grantee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Everybody => f.write_str("*"),
+            Self::Role(role) => write!(f, "role:{role}"),
+            Self::Named(name) => f.write_str(name),
+        }
+    }
+}
+
 impl std::str::FromStr for Grantee {
     type Err = std::convert::Infallible;
 
