@@ -14,6 +14,7 @@ mod crash;
 mod events;
 mod fetch;
 mod form;
+mod garbage;
 mod if_changed;
 mod json;
 mod library;
