@@ -130,6 +130,33 @@ fn the_tables_of_destinations_and_grants_have_every_key_of_the_settings_file_and
     assert_eq!(told, known);
 }
 
+/// What can be compared by `==` can be guessed byte by byte, by the time that it takes.
+#[test]
+fn t18_no_type_that_holds_a_secret_can_be_compared_by_the_operator() {
+    let sources = [
+        (include_str!("../../broker/src/auth/bearer.rs"), "pub struct Bearer"),
+        (
+            include_str!("../../broker/src/auth/settings_token.rs"),
+            "pub struct TokenDigest",
+        ),
+        (include_str!("../../broker/src/auth/identify.rs"), "struct Kept"),
+        (
+            include_str!("../../broker/src/ledger/credentials.rs"),
+            "pub struct Token",
+        ),
+        (include_str!("../../broker/src/config.rs"), "pub struct Secret"),
+        (include_str!("../../broker/src/webhook.rs"), "pub struct Webhook"),
+    ];
+    for (source, name) in sources {
+        let before = source.split(name).next().filter(|before| before.len() < source.len());
+        let before = before.unwrap_or_else(|| panic!("{name} is not where it was"));
+        let derived = before.rsplit("#[derive(").next().unwrap().split(')').next().unwrap();
+        assert!(!derived.contains("PartialEq"), "{name}: {derived}");
+        let kind = name.rsplit(' ').next().unwrap();
+        assert!(!source.contains(&format!("PartialEq for {kind}")), "{name}");
+    }
+}
+
 #[test]
 fn every_file_that_the_documents_name_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -40,7 +40,7 @@ const CHECK_LEN: usize = 4;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A token or ticket as it was sent: what finds it in the ledger, and the digest to compare.
-#[derive(Clone, Eq, PartialEq)]
+#[derive(Clone)]
 pub struct Bearer {
     /// What it says that it is for.
     pub kind: Kind,
@@ -153,8 +153,8 @@ mod tests {
             }
         }
         for cut in 0..text.len() {
-            assert_eq!(Bearer::read(&text[..cut]), None);
+            assert!(Bearer::read(&text[..cut]).is_none());
         }
-        assert_eq!(Bearer::read(&format!("{text} ")), None);
+        assert!(Bearer::read(&format!("{text} ")).is_none());
     }
 }

@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq as _;
 use crate::principal::{Principal, is_name};
 
 /// A static API token: only the SHA-256 of it is kept.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct TokenDigest {
     principal: Principal,
     sha256: [u8; 32],
