@@ -16,3 +16,4 @@ const PROTOCOL: &str = include_str!("../../docs/PROTOCOL.md");
 const ARCHITECTURE: &str = include_str!("../../docs/ARCHITECTURE.md");
 const DECISIONS: &str = include_str!("../../docs/DECISIONS.md");
 const AUTHENTICATION: &str = include_str!("../../docs/AUTHENTICATION.md");
+const SECURITY: &str = include_str!("../../docs/SECURITY.md");
