@@ -20,6 +20,7 @@ use crate::app::Shared;
 use crate::complete::{self, Completion};
 use crate::error::ApiError;
 use crate::ledger::{By, Digests, Plan, Session, StoredObject};
+use crate::metrics::Signed;
 use crate::policy::SmallGrant;
 use crate::principal::Caller;
 use crate::put_whole;
@@ -102,6 +103,7 @@ async fn sign(broker: &Shared, puts: Vec<(UploadId, SmallGrant)>) -> Result<Vec<
         expires_in,
     };
     let key = v4::SigningKey::new(&credentials, &signing.region, validity.signed_at);
+    broker.metrics.signed(Signed::Object, puts.len());
     let admitted = puts.into_iter().map(|(id, grant)| {
         let SmallGrant { upload, headers, .. } = grant;
         let mut headers = headers.unwrap_or_default();

@@ -208,6 +208,9 @@ fn greet(config: &Config, running: &Running) {
         ""
     };
     println!("broker   {broker}");
+    if let Some(admin) = running.admin_address() {
+        println!("admin    http://{admin}  (/metrics, /healthz, /readyz)");
+    }
     match (&config.store, running.embedded_endpoint()) {
         (StoreChoice::Embedded { listen }, Some(endpoint)) => {
             let mut env = "env".to_owned();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::Data;
-use actix_web::{FromRequest, HttpRequest, dev};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -130,6 +130,10 @@ fn principal_of(request: &HttpRequest) -> Result<Principal, ApiError> {
         .map(actix_web::http::header::HeaderValue::as_bytes);
     let principals = request.app_data::<Data<Broker>>().map(|broker| &broker.principals);
     let principal = principals.and_then(|principals| principals.identify(header));
+    if let Some(known) = &principal {
+        // For the line that the log gets of every request.
+        request.extensions_mut().insert(known.clone());
+    }
     principal.ok_or_else(|| ApiError::Unauthenticated {
         sent: header.is_some(),
         optional: principals.is_some_and(|principals| principals.anonymous),

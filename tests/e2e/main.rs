@@ -18,6 +18,7 @@ mod json;
 mod library;
 mod listings;
 mod mixed;
+mod operator;
 mod origin;
 mod problems;
 mod replicas;
