@@ -1,15 +1,14 @@
 //! The command line: `broker` serves, `broker env` tells other S3 tools how to reach the store, the others are the operator's.
 
 use std::error::Error;
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use clap::{Parser, Subcommand};
 
 use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
+use crate::log::{LogFormat, start_log};
 use crate::operate::{SweepNow, Uploads, Webhooks};
 use crate::start::{DEFAULT_REGION, Running, credentials_file, open, start};
 
@@ -73,12 +72,6 @@ enum Command {
     Webhooks(Webhooks),
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
 /// Runs the program and answers its exit status.
 #[expect(
     clippy::print_stderr,
@@ -133,39 +126,6 @@ fn file_settings(named: Option<&Path>) -> Result<Settings, Box<dyn Error>> {
         None if usual.exists() => Ok(Settings::read(usual)?),
         None => Ok(Settings::default()),
     }
-}
-
-fn start_log(format: LogFormat, filter: &str) -> Result<(), Box<dyn Error>> {
-    let mut filter = EnvFilter::try_new(filter)?;
-    // These write whole requests, signatures and all, when asked for detail.
-    for quiet in [
-        "aws_sigv4=warn",
-        "aws_runtime=warn",
-        "aws_smithy_runtime=warn",
-        "aws_smithy_runtime_api=warn",
-        "aws_config=warn",
-        "aws_sdk_s3=warn",
-        "aws_sdk_sts=warn",
-        "s3s=warn",
-        "hyper=info",
-        "hyper_util=info",
-        "rustls=info",
-        "sqlx=warn",
-        "actix_server=warn",
-    ] {
-        filter = filter.add_directive(quiet.parse()?);
-    }
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        // Nobody reading the log is no reason to stop serving.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {

@@ -21,6 +21,7 @@ pub mod handlers;
 pub mod judge;
 pub mod key;
 pub mod ledger;
+pub mod log;
 pub mod metrics;
 pub mod operate;
 pub mod policy;

@@ -23,6 +23,7 @@ mod origin;
 mod problems;
 mod replicas;
 mod resume;
+mod secrets;
 mod store_trouble;
 mod sweeping;
 mod uploader;
