@@ -198,15 +198,6 @@ pub fn routes(config: &mut ServiceConfig) {
         .default_service(web::to(no_such_route));
 }
 
-/// The route table of the operator's address.
-pub fn admin_routes(config: &mut ServiceConfig) {
-    config
-        .service(resource("/metrics", "GET").route(web::get().to(handlers::health::metrics)))
-        .service(resource("/healthz", "GET").route(web::get().to(handlers::health::healthz)))
-        .service(resource("/readyz", "GET").route(web::get().to(handlers::health::readyz)))
-        .default_service(web::to(no_such_route));
-}
-
 /// A path that answers methods it does not take with a problem.
 fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
     web::resource(path).default_service(web::to(move |request: HttpRequest| async move {
@@ -217,6 +208,15 @@ fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
 
 async fn no_such_route() -> Result<HttpResponse, ApiError> {
     Err(ApiError::NoSuchRoute)
+}
+
+/// The route table of the operator's address.
+pub fn admin_routes(config: &mut ServiceConfig) {
+    config
+        .service(resource("/metrics", "GET").route(web::get().to(handlers::health::metrics)))
+        .service(resource("/healthz", "GET").route(web::get().to(handlers::health::healthz)))
+        .service(resource("/readyz", "GET").route(web::get().to(handlers::health::readyz)))
+        .default_service(web::to(no_such_route));
 }
 
 /// What the log calls the lines of which there is one for every request: `broker::access=warn` leaves them out.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
 use crate::log::{LogFormat, start_log};
@@ -70,6 +70,11 @@ enum Command {
     Sweep(SweepNow),
     /// List what the webhook's receiver has not taken yet, or have it sent again
     Webhooks(Webhooks),
+}
+
+/// The command line as it is taken, for those who tell of it.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program and answers its exit status.
@@ -263,8 +268,6 @@ fn with_causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

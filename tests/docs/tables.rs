@@ -5,16 +5,16 @@ use std::path::Path;
 
 use reqwest::StatusCode;
 
-use crate::{ARCHITECTURE, DECISIONS, PROTOCOL, README};
+use crate::{ARCHITECTURE, DECISIONS, OPERATIONS, PROTOCOL, README};
 
 /// The text of one section of level 2.
-fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     let after = document.split(&format!("\n## {heading}\n")).nth(1).unwrap();
     after.split("\n## ").next().unwrap()
 }
 
 /// The cells of every row of the tables in `text` whose first cell is code.
-fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+pub(crate) fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
     let rows = text.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
 }
@@ -124,6 +124,7 @@ fn every_file_that_the_documents_name_is_there() {
         ("PROTOCOL", PROTOCOL),
         ("ARCHITECTURE", ARCHITECTURE),
         ("DECISIONS", DECISIONS),
+        ("OPERATIONS", OPERATIONS),
     ] {
         let prose = text.split("```").step_by(2);
         let quoted = prose.clone().flat_map(|text| text.split('`').skip(1).step_by(2));
