@@ -154,7 +154,7 @@ struct Sweep<'a> {
 impl Sweep<'_> {
     async fn round(&self) -> Result<Swept, ApiError> {
         let outcome = self.all_steps().await;
-        self.broker.metrics.swept(outcome.as_ref(), self.broker.clock.now());
+        self.broker.metrics.swept(&outcome, self.broker.clock.now());
         outcome
     }
 

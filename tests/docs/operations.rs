@@ -167,13 +167,12 @@ fn the_table_of_settings_is_what_the_broker_takes() {
     let mut rows = Vec::new();
     for setting in command.get_arguments().filter(|setting| setting.get_env().is_some()) {
         let help = setting.get_help().unwrap().to_string();
-        let (meaning, default) = match help.split_once(" [default: ") {
-            Some((meaning, default)) => (meaning.to_owned(), default.trim_end_matches(']').to_owned()),
-            None => {
-                let values = setting.get_default_values();
-                let value = values.first().map(|value| value.to_string_lossy().into_owned());
-                (help, value.unwrap_or_else(none))
-            }
+        let (meaning, default) = if let Some((meaning, default)) = help.split_once(" [default: ") {
+            (meaning.to_owned(), default.trim_end_matches(']').to_owned())
+        } else {
+            let values = setting.get_default_values();
+            let value = values.first().map(|value| value.to_string_lossy().into_owned());
+            (help, value.unwrap_or_else(none))
         };
         let key = keys.take(setting.get_id().as_str());
         rows.push(format!(

@@ -26,13 +26,16 @@ async fn all(admin: &Api) -> Vec<Series> {
     series(&answer.text())
 }
 
-/// The sum of the series of this name with these labels.
-fn sum(all: &[Series], name: &str, labels: &[(&str, &str)]) -> f64 {
+/// The sum of the series of this name with these labels, which count whole things.
+fn sum(all: &[Series], name: &str, labels: &[(&str, &str)]) -> u64 {
     let wanted = |one: &&Series| {
         let has = |(label, value): &(&str, &str)| one.labels.get(*label).is_some_and(|is| is == value);
         one.name == name && labels.iter().all(has)
     };
-    all.iter().filter(wanted).map(|one| one.value).sum()
+    all.iter()
+        .filter(wanted)
+        .map(|one| one.value.parse::<u64>().unwrap())
+        .sum()
 }
 
 #[tokio::test]
@@ -143,29 +146,29 @@ async fn what_was_done_is_counted() {
 
     let is = |name: &str, labels: &[(&str, &str)]| sum(&now, name, labels);
     let created = [("route", "/v1/uploads"), ("method", "POST"), ("status", "2xx")];
-    assert_eq!(is("broker_request_duration_seconds_count", &created), 3.0);
-    assert_eq!(is("broker_uploads_ended_total", &[("kind", "completed")]), 1.0);
-    assert_eq!(is("broker_uploads_ended_total", &[("kind", "aborted")]), 1.0);
-    assert_eq!(is("broker_completed_bytes_total", &[]), (6 * MIB) as f64);
-    assert_eq!(is("broker_urls_signed_total", &[("kind", "part")]), 1.0);
-    assert_eq!(is("broker_urls_signed_total", &[("kind", "object")]), 1.0);
-    assert_eq!(is("broker_urls_signed_total", &[("kind", "download")]), 1.0);
+    assert_eq!(is("broker_request_duration_seconds_count", &created), 3);
+    assert_eq!(is("broker_uploads_ended_total", &[("kind", "completed")]), 1);
+    assert_eq!(is("broker_uploads_ended_total", &[("kind", "aborted")]), 1);
+    assert_eq!(is("broker_completed_bytes_total", &[]), 6 * MIB);
+    assert_eq!(is("broker_urls_signed_total", &[("kind", "part")]), 1);
+    assert_eq!(is("broker_urls_signed_total", &[("kind", "object")]), 1);
+    assert_eq!(is("broker_urls_signed_total", &[("kind", "download")]), 1);
     assert_eq!(
         is("broker_problems_total", &[("code", "invalid_name")]),
-        1.0,
+        1,
         "one of a batch counts"
     );
     let completed = [("operation", "CompleteMultipartUpload"), ("outcome", "ok")];
-    assert_eq!(is("broker_store_call_duration_seconds_count", &completed), 1.0);
-    assert_eq!(is("broker_store_retries_total", &[("operation", "HeadObject")]), 1.0);
-    assert_eq!(is("broker_uploads", &[("state", "open")]), 2.0);
-    assert_eq!(is("broker_uploads", &[("state", "clearing")]), 1.0);
-    assert_eq!(is("broker_webhooks", &[("state", "pending")]), 2.0);
-    assert_eq!(is("broker_sweeper_runs_total", &[("outcome", "ok")]), 1.0);
-    assert!(is("broker_sweeper_last_success_timestamp_seconds", &[]) > 1e9);
-    assert!(is("broker_ledger_wait_seconds_count", &[]) > 0.0);
-    assert_eq!(is("broker_ready", &[]), 3.0);
-    assert_eq!(is("broker_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
+    assert_eq!(is("broker_store_call_duration_seconds_count", &completed), 1);
+    assert_eq!(is("broker_store_retries_total", &[("operation", "HeadObject")]), 1);
+    assert_eq!(is("broker_uploads", &[("state", "open")]), 2);
+    assert_eq!(is("broker_uploads", &[("state", "clearing")]), 1);
+    assert_eq!(is("broker_webhooks", &[("state", "pending")]), 2);
+    assert_eq!(is("broker_sweeper_runs_total", &[("outcome", "ok")]), 1);
+    assert!(is("broker_sweeper_last_success_timestamp_seconds", &[]) > 1_000_000_000);
+    assert!(is("broker_ledger_wait_seconds_count", &[]) > 0);
+    assert_eq!(is("broker_ready", &[]), 3);
+    assert_eq!(is("broker_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1);
 }
 
 #[tokio::test]
@@ -181,9 +184,9 @@ async fn a_call_that_fails_is_told_by_how() {
     let calls = all(&denied.broker.admin()).await;
     let create = |outcome| [("operation", "CreateMultipartUpload"), ("outcome", outcome)];
     let count = "broker_store_call_duration_seconds_count";
-    assert_eq!(sum(&calls, count, &create("denied")), 1.0);
-    assert_eq!(sum(&calls, "broker_ready", &[("check", "store")]), 0.0);
-    assert_eq!(sum(&calls, "broker_ready", &[("check", "ledger")]), 1.0);
+    assert_eq!(sum(&calls, count, &create("denied")), 1);
+    assert_eq!(sum(&calls, "broker_ready", &[("check", "store")]), 0);
+    assert_eq!(sum(&calls, "broker_ready", &[("check", "ledger")]), 1);
 
     let relay = Relay::to(vec![]).await;
     let mut store = StoreUnderTest::embedded().await;
@@ -194,7 +197,7 @@ async fn a_call_that_fails_is_told_by_how() {
         .await
         .problem(503);
     let calls = all(&gone.broker.admin()).await;
-    assert_eq!(sum(&calls, count, &create("unanswered")), 1.0);
+    assert_eq!(sum(&calls, count, &create("unanswered")), 1);
 }
 
 #[tokio::test]
@@ -238,10 +241,7 @@ async fn readiness_is_denied_within_two_seconds_while_the_store_says_nothing() {
     let told: Value = answer.expect(503);
     assert_eq!((&told["ledger"], &told["ready"]), (&json!("ok"), &json!(false)));
     assert!(told["store"].as_str().unwrap().contains("did not answer"), "{told}");
-    assert_eq!(
-        sum(&series(&scraped.text()), "broker_ready", &[("check", "store")]),
-        0.0
-    );
+    assert_eq!(sum(&series(&scraped.text()), "broker_ready", &[("check", "store")]), 0);
     relay.mend();
     assert_eq!(stack.api.get("/readyz").await.status, 200);
 }
@@ -267,7 +267,7 @@ async fn readiness_is_denied_within_two_seconds_while_the_ledger_says_nothing() 
     assert_eq!((&told["store"], &told["ready"]), (&json!("ok"), &json!(false)));
     assert!(told["ledger"].as_str().unwrap().contains("did not answer"), "{told}");
     let now = series(&scraped.text());
-    assert_eq!(sum(&now, "broker_ready", &[("check", "ledger")]), 0.0);
+    assert_eq!(sum(&now, "broker_ready", &[("check", "ledger")]), 0);
     assert!(
         !now.iter().any(|one| one.name == "broker_uploads"),
         "what is not known is not told"

@@ -20,21 +20,21 @@ pub struct Counts {
     pub dead: i64,
 }
 
+impl Counts {
+    pub(super) const STATEMENT: &str = "SELECT (SELECT COUNT(*) FROM uploads WHERE state = 'open') AS open, \
+         (SELECT COUNT(*) FROM uploads WHERE state = 'completing') AS completing, \
+         (SELECT COUNT(*) FROM uploads WHERE ended_at IS NOT NULL AND cleared_at IS NULL) AS clearing, \
+         (SELECT COUNT(*) FROM deliveries WHERE dead_at IS NULL) AS pending, \
+         (SELECT COUNT(*) FROM deliveries WHERE dead_at IS NOT NULL) AS dead";
+}
+
 impl Ledger {
     /// Counts.
     ///
     /// # Errors
     /// The database did not answer.
     pub async fn counts(&self) -> Result<Counts, LedgerError> {
-        let row = sqlx::query(
-            "SELECT (SELECT COUNT(*) FROM uploads WHERE state = 'open') AS open, \
-             (SELECT COUNT(*) FROM uploads WHERE state = 'completing') AS completing, \
-             (SELECT COUNT(*) FROM uploads WHERE ended_at IS NOT NULL AND cleared_at IS NULL) AS clearing, \
-             (SELECT COUNT(*) FROM deliveries WHERE dead_at IS NULL) AS pending, \
-             (SELECT COUNT(*) FROM deliveries WHERE dead_at IS NOT NULL) AS dead",
-        )
-        .fetch_one(&self.pool)
-        .await?;
+        let row = sqlx::query(Counts::STATEMENT).fetch_one(&self.pool).await?;
         Ok(Counts {
             open: row.try_get("open")?,
             completing: row.try_get("completing")?,

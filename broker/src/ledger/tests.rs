@@ -28,6 +28,7 @@ macro_rules! on_both_databases {
     };
 }
 
+mod counts;
 mod events;
 mod migrating;
 mod writing;

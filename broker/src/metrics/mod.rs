@@ -227,7 +227,7 @@ impl Metrics {
     }
 
     /// Takes note of a round of the sweeper.
-    pub fn swept<E>(&self, outcome: Result<&Swept, E>, now: OffsetDateTime) {
+    pub fn swept(&self, outcome: &Result<Swept, ApiError>, now: OffsetDateTime) {
         let word = match outcome {
             Ok(swept) => {
                 self.sweeper.count(swept);

@@ -85,24 +85,21 @@ impl Standing {
                 .set(outcome.is_ok().into());
         }
         self.store_clock_ahead.set(broker.clock.store_ahead());
-        match counts {
-            Ok(Ok(counts)) => {
-                for (state, count) in [
-                    ("open", counts.open),
-                    ("completing", counts.completing),
-                    ("clearing", counts.clearing),
-                ] {
-                    self.uploads.get_or_create(&[("state", state)]).set(count);
-                }
-                for (state, count) in [("pending", counts.pending), ("dead", counts.dead)] {
-                    self.webhooks.get_or_create(&[("state", state)]).set(count);
-                }
+        if let Ok(Ok(counts)) = counts {
+            for (state, count) in [
+                ("open", counts.open),
+                ("completing", counts.completing),
+                ("clearing", counts.clearing),
+            ] {
+                self.uploads.get_or_create(&[("state", state)]).set(count);
             }
+            for (state, count) in [("pending", counts.pending), ("dead", counts.dead)] {
+                self.webhooks.get_or_create(&[("state", state)]).set(count);
+            }
+        } else {
             // What is not known is not told, rather than told as it was.
-            Ok(Err(_)) | Err(_) => {
-                self.uploads.clear();
-                self.webhooks.clear();
-            }
+            self.uploads.clear();
+            self.webhooks.clear();
         }
         *looked = Some(Instant::now());
     }
