@@ -2,7 +2,8 @@
 
 use crate::app::{Broker, Shared, to_its_end};
 use crate::error::ApiError;
-use crate::ledger::{By, Digests, Plan, Session};
+use crate::ledger::{Admission, By, Digests, Exceeded, Plan, Session};
+use crate::overwrite;
 use crate::policy::CreateGrant;
 use crate::s3::{StoreError, StoreErrorKind};
 
@@ -26,6 +27,12 @@ pub async fn admit_here(
     declared: &Digests,
     by: &By,
 ) -> Result<Option<Session>, ApiError> {
+    overwrite::before_create(broker, grant).await?;
+    broker
+        .ledger
+        .within_quota(grant)
+        .await?
+        .map_err(|exceeded| over(grant, exceeded))?;
     let id = broker.upload_id();
     let empty = matches!(grant.plan, Plan::Sized(plan) if plan.part_count() == 0);
     let store_upload_id = if empty {
@@ -37,17 +44,37 @@ pub async fn admit_here(
         .ledger
         .admit(&id, grant, store_upload_id.as_deref(), declared, by)
         .await;
-    if !matches!(recorded, Ok(true))
+    if !matches!(recorded, Ok(Admission::Recorded(_)))
         && let Some(store_upload_id) = &store_upload_id
         && let Err(error) = broker.store.abort(&grant.bucket, &grant.key, store_upload_id).await
     {
         tracing::warn!(key = %grant.key, error = %error, "an unrecorded multipart upload without parts stays behind");
     }
-    if !recorded? {
-        return Ok(None);
+    let reserved = match recorded? {
+        Admission::Recorded(reserved) => reserved,
+        Admission::OpenAlready => return Ok(None),
+        Admission::Exceeded(exceeded) => return Err(over(grant, exceeded)),
+        Admission::Revoked => return Err(revoked()),
+    };
+    tracing::info!(upload = %id, owner = grant.owner, key = %grant.key, size = grant.plan.size(), "upload created");
+    Ok(Some(Session::admitted(id, grant, reserved, store_upload_id)))
+}
+
+/// What the caller is told of a limit that the upload would go beyond.
+pub(crate) fn over(grant: &CreateGrant, exceeded: Exceeded) -> ApiError {
+    ApiError::QuotaExceeded {
+        exceeded,
+        asked: grant.plan.size(),
+        destination: grant.destination.clone(),
     }
-    tracing::info!(upload = %id, owner = grant.owner.name(), key = %grant.key, size = grant.plan.size(), "upload created");
-    Ok(Some(Session::admitted(id, grant, store_upload_id)))
+}
+
+/// What the caller is told whose token or ticket was revoked while the request was under way.
+pub(crate) fn revoked() -> ApiError {
+    ApiError::Unauthenticated {
+        sent: true,
+        optional: false,
+    }
 }
 
 /// A store that says NoSuchUpload to a create has another trouble than an upload that is gone.

@@ -12,12 +12,14 @@ use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
 use shared::api::Problem;
 use tracing::Instrument;
 
+use crate::auth::identify::Principals;
+use crate::auth::path_ticket;
 use crate::error::ApiError;
 use crate::handlers;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Signed};
 use crate::policy::{DownloadGrant, PartsGrant, Policy, UploadRandom};
-use crate::principal::{Principal, Principals};
+use crate::principal::Principal;
 use crate::random::Random;
 use crate::s3::{Clock, CredentialSource, Profile, StoreClient};
 use crate::sign::{self, Addressing, Endpoint, PartSigner, SignatureVersion, Target, Validity};
@@ -191,7 +193,17 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(resource("/v1/uploads/{id}/complete", "POST").route(web::post().to(handlers::complete::complete)))
         .service(resource("/v1/batches", "POST").route(web::post().to(handlers::batches::create)))
         .service(resource("/v1/batches/complete", "POST").route(web::post().to(handlers::batches::complete)))
-        .service(resource("/v1/objects", "GET").route(web::get().to(handlers::objects::objects)))
+        .service(
+            resource("/v1/objects", "GET, DELETE")
+                .route(web::get().to(handlers::objects::objects))
+                .route(web::delete().to(handlers::delete::delete)),
+        )
+        .service(
+            resource("/v1/tickets", "GET, POST")
+                .route(web::get().to(handlers::tickets::list))
+                .route(web::post().to(handlers::tickets::create)),
+        )
+        .service(resource("/v1/tickets/{id}", "DELETE").route(web::delete().to(handlers::tickets::revoke)))
         .service(resource("/v1/downloads", "POST").route(web::post().to(handlers::download::download)))
         .service(resource("/healthz", "GET").route(web::get().to(handlers::health::healthz)))
         .service(resource("/readyz", "GET").route(web::get().to(handlers::health::readyz)))
@@ -231,10 +243,11 @@ pub struct RequestId(pub String);
 /// # Errors
 /// None of its own.
 pub async fn tell(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
     let began = Instant::now();
+    path_ticket::take(&mut request);
     let request_id = format!("{:032x}", u128::from_be_bytes(Random::default().bytes()));
     request.extensions_mut().insert(RequestId(request_id.clone()));
     // The path may hold an upload id, which is worthless to anyone but its owner; queries are never logged.
@@ -302,7 +315,9 @@ fn problem(request: &HttpRequest, failure: &ApiError, request_id: &str, form: bo
         answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
     match failure {
-        ApiError::Unauthenticated { .. } => _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+        ApiError::Unauthenticated { .. } | ApiError::InvalidCredential(_) => {
+            answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
         ApiError::MethodNotAllowed { allowed, .. } => _ = answer.insert_header((header::ALLOW, *allowed)),
         _ => {}
     }

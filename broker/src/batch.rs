@@ -7,7 +7,7 @@
 //!
 //! Nothing is joined at the store, so there is nothing that could be done twice: completing needs no lease.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use shared::api::{SignedRequest, UploadState};
@@ -15,13 +15,13 @@ use shared::{ObjectKey, PartNumber, UploadId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::admit::admit;
+use crate::admit::{admit, over, revoked};
 use crate::app::Shared;
 use crate::complete::{self, Completion};
 use crate::error::ApiError;
-use crate::ledger::{By, Digests, Plan, Session, StoredObject};
+use crate::ledger::{Admission, By, Digests, Plan, Session, StoredObject};
 use crate::metrics::Signed;
-use crate::policy::SmallGrant;
+use crate::policy::{SmallGrant, Touch};
 use crate::principal::Caller;
 use crate::put_whole;
 use crate::sign::{Part, SignatureVersion, Target, Validity, put_url, v4};
@@ -68,17 +68,42 @@ pub async fn create(
             }
         });
     }
-    broker.ledger.admit_puts(&puts, by).await?;
+    let (puts, mut refused) = recorded(broker, puts, by).await?;
     let mut puts = sign(broker, puts).await?.into_iter();
     let mut admitted = Vec::with_capacity(answers.len());
     for answer in answers {
         admitted.push(match answer {
             Pending::Known(answer) => answer,
-            Pending::Put => puts.next().ok_or(ApiError::Interrupted),
+            Pending::Put => match refused.pop_front().flatten() {
+                Some(error) => Err(error),
+                None => puts.next().ok_or(ApiError::Interrupted),
+            },
             Pending::Task(task) => task.await.unwrap_or(Err(ApiError::Interrupted)),
         });
     }
     Ok(admitted)
+}
+
+/// Records them: those that their limits allow, and for each of all whether that is why it is not among these.
+async fn recorded(
+    broker: &Shared,
+    puts: Vec<(UploadId, SmallGrant)>,
+    by: &By,
+) -> Result<(Vec<(UploadId, SmallGrant)>, VecDeque<Option<ApiError>>), ApiError> {
+    let answers = broker.ledger.admit_puts(&puts, by).await?;
+    let (mut admitted, mut refused) = (Vec::with_capacity(puts.len()), VecDeque::with_capacity(puts.len()));
+    for (put, answer) in puts.into_iter().zip(answers) {
+        refused.push_back(match answer {
+            Admission::Recorded(_) => {
+                admitted.push(put);
+                None
+            }
+            Admission::Exceeded(exceeded) => Some(over(&put.1.upload, exceeded)),
+            Admission::Revoked => Some(revoked()),
+            Admission::OpenAlready => Some(ApiError::UploadBusy),
+        });
+    }
+    Ok((admitted, refused))
 }
 
 /// An answer, or where it will come from.
@@ -97,15 +122,18 @@ async fn sign(broker: &Shared, puts: Vec<(UploadId, SmallGrant)>) -> Result<Vec<
         .current(now.into())
         .await
         .map_err(ApiError::NoCredentials)?;
-    let expires_in = broker.policy.url_life.min(left.unwrap_or(broker.policy.url_life));
-    let validity = Validity {
-        signed_at: broker.clock.store_now(),
-        expires_in,
-    };
-    let key = v4::SigningKey::new(&credentials, &signing.region, validity.signed_at);
+    let signed_at = broker.clock.store_now();
+    let key = v4::SigningKey::new(&credentials, &signing.region, signed_at);
     broker.metrics.signed(Signed::Object, puts.len());
     let admitted = puts.into_iter().map(|(id, grant)| {
-        let SmallGrant { upload, headers, .. } = grant;
+        let SmallGrant {
+            upload,
+            headers,
+            url_life,
+            ..
+        } = grant;
+        let expires_in = left.map_or(url_life, |left| left.min(url_life));
+        let validity = Validity { signed_at, expires_in };
         let mut headers = headers.unwrap_or_default();
         let target = Target::new(&signing.endpoint, signing.addressing, &upload.bucket, &upload.key);
         let url = put_url(&key, &target, &headers, broker.profile.barred.object, validity);
@@ -145,7 +173,7 @@ async fn in_one_part(broker: &Shared, grant: SmallGrant, by: By) -> Result<Admit
         let now = broker.clock.now();
         let parts = broker
             .policy
-            .admit_parts(&session, vec![part], broker.policy.url_life, now)?;
+            .admit_parts(&session, vec![part], broker.policy.url_life(&session), now)?;
         let (mut signer, parts) = broker.signer(parts).await?;
         let url = signer.urls(parts.parts()).pop().ok_or(ApiError::Interrupted)?;
         Some(SignedRequest {
@@ -178,7 +206,10 @@ pub async fn complete(
         .find_all(ids)
         .await?
         .into_iter()
-        .filter(|session| session.owner == caller.principal && session.state_at(now) != UploadState::Expired)
+        .filter(|session| {
+            let touched = broker.policy.admit_touch(&caller.principal, session, Touch::GoOn);
+            touched.is_ok() && session.state_at(now) != UploadState::Expired
+        })
         .map(|session| (session.id.clone(), session))
         .collect();
     let mut puts = Vec::new();

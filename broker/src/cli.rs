@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
 use crate::log::{LogFormat, start_log};
-use crate::operate::{SweepNow, Uploads, Webhooks};
+use crate::operate::{SweepNow, Tickets, Tokens, Uploads, Webhooks};
 use crate::start::{DEFAULT_REGION, Running, credentials_file, open, start};
 
 const AFTER_HELP: &str = "\
@@ -64,6 +64,12 @@ enum Command {
     Serve,
     /// Print the export lines with which any S3 tool reaches the store in use: eval "$(broker env)"
     Env,
+    /// Say everything that is wrong with the settings, each with its file and line; or what they come to, if nothing is
+    CheckConfig,
+    /// Make, list or revoke API tokens
+    Token(Tokens),
+    /// Make, list or revoke tickets, by which others upload without a token
+    Ticket(Tickets),
     /// List the open uploads of all principals: age, what the store holds of them, what that costs; or show one upload
     Uploads(Uploads),
     /// End now what has run out and clear what ended uploads left at the store, as a running broker does every minute
@@ -108,10 +114,19 @@ fn execute(cli: Cli) -> Result<(), Box<dyn Error>> {
             start_log(cli.log_format, &cli.log)?;
             runtime.block_on(serve(config))
         }
+        Command::CheckConfig => describe(&config),
         Command::Env => runtime.block_on(print_env(&config)),
         Command::Uploads(uploads) => {
             start_log(cli.log_format, &cli.log)?;
             runtime.block_on(async { uploads.run(&*open(&config).await?).await })
+        }
+        Command::Token(tokens) => {
+            start_log(cli.log_format, &cli.log)?;
+            runtime.block_on(async { tokens.run(&*open(&config).await?).await })
+        }
+        Command::Ticket(tickets) => {
+            start_log(cli.log_format, &cli.log)?;
+            runtime.block_on(async { tickets.run(&*open(&config).await?).await })
         }
         Command::Webhooks(webhooks) => {
             start_log(cli.log_format, &cli.log)?;
@@ -167,10 +182,10 @@ fn greet(config: &Config, running: &Running) {
     } else {
         format!("put --broker {broker} FILE")
     };
-    let token = if config.principals.know_tokens() {
-        "UPLOADER_TOKEN=… "
-    } else {
+    let token = if running.state().principals.allow_anonymous() {
         ""
+    } else {
+        "UPLOADER_TOKEN=… "
     };
     println!("broker   {broker}");
     if let Some(admin) = running.admin_address() {
@@ -199,7 +214,7 @@ fn greet(config: &Config, running: &Running) {
         _ => println!(
             "store    {}  (bucket {})\n\nUpload   {token}uploader {put}\nStop     Ctrl-C",
             running.state().signing.endpoint,
-            config.bucket
+            config.buckets.join(", ")
         ),
     }
     if !address.ip().is_loopback() {
@@ -212,6 +227,28 @@ fn greet(config: &Config, running: &Running) {
             );
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the lines are the command's result")]
+fn describe(config: &Config) -> Result<(), Box<dyn Error>> {
+    println!("nothing is wrong with the settings");
+    for destination in &config.destinations {
+        println!(
+            "destination {:?}: bucket {:?}, keys {}, overwrite {:?}",
+            destination.name, destination.bucket, destination.key_template, destination.overwrite
+        );
+    }
+    for rule in &config.rules {
+        let to: Vec<_> = rule.to.iter().map(ToString::to_string).collect();
+        let may: Vec<_> = rule.may.iter().map(|right| right.name()).collect();
+        let places = if rule.destinations.is_empty() {
+            "all destinations".to_owned()
+        } else {
+            rule.destinations.join(", ")
+        };
+        println!("grant to {}: {} at {places}", to.join(", "), may.join(", "));
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the lines are the command's result")]
@@ -243,7 +280,10 @@ async fn print_env(config: &Config) -> Result<(), Box<dyn Error>> {
             export("AWS_REGION", region.as_deref().unwrap_or(DEFAULT_REGION));
         }
     }
-    export("S3_BUCKET", &config.bucket);
+    export(
+        "S3_BUCKET",
+        config.buckets.first().map_or(EMBEDDED_BUCKET, String::as_str),
+    );
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use shared::api::{StoredPart, UploadState};
+use shared::plan::PlanError;
 use shared::{ETag, PartNumber, PartPlan};
 
 use crate::admit::created;
@@ -16,6 +17,8 @@ use crate::app::{Broker, to_its_end};
 use crate::error::ApiError;
 use crate::judge::{Verdict, judge};
 use crate::ledger::{By, Digests, Lease, LeaseOutcome, Plan, Session, StoredObject};
+use crate::overwrite;
+use crate::policy::Overwrite;
 use crate::put_whole;
 use crate::s3::{StoreError, StoreErrorKind};
 
@@ -152,6 +155,7 @@ impl Completing {
                         if held {
                             let (by, now) = (self.asker.by(), self.broker.clock.now());
                             ledger.abort(&self.session.id, &by, Some(error.code()), now).await?;
+                            self.forget_parts(&error).await;
                         }
                         held
                     }
@@ -161,14 +165,23 @@ impl Completing {
         }
     }
 
+    /// An upload whose key is taken is still at the store, with all its parts.
+    async fn forget_parts(&self, error: &ApiError) {
+        let (ApiError::KeyTaken { .. }, Some(id)) = (error, &self.session.store_upload_id) else {
+            return;
+        };
+        let Session { bucket, key, .. } = &self.session;
+        if let Err(error) = self.broker.store.abort(bucket, key, id).await {
+            tracing::warn!(upload = %self.session.id, %error, "the parts stay at the store until the sweeper clears them");
+        }
+    }
+
     /// The plan to judge by: a stream ends with the size that its owner now states, and that gives every part its size.
     fn final_plan(&self, size: Option<u64>) -> Result<Plan, ApiError> {
         match (self.session.plan, size) {
-            (Plan::Stream(sizes), Some(size)) => Ok(Plan::Sized(PartPlan::for_stream(
-                size,
-                sizes,
-                self.broker.policy.destination.max_size,
-            )?)),
+            (Plan::Stream(sizes), Some(size)) => {
+                Ok(Plan::Sized(PartPlan::for_stream(size, sizes, self.session.reserved)?))
+            }
             (Plan::Stream(_), None) => Err(ApiError::SizeNeeded),
             (Plan::Sized(plan), Some(size)) if plan.size() != size => Err(ApiError::SizeChanged {
                 planned: plan.size(),
@@ -254,6 +267,16 @@ impl Completing {
                         last = error.into();
                     }
                 },
+                // What is there may be what an attempt before has made.
+                Err(Failed::Taken) => match self.own_object(plan.size()).await {
+                    Ok(Found::Own(object)) => return Ok(object),
+                    Ok(Found::Wrong(error)) => return Err((error, Leave::Lost)),
+                    Ok(Found::None) => return Err((self.key_taken(), Leave::Lost)),
+                    Err(error) => {
+                        outcome_unknown = true;
+                        last = error.into();
+                    }
+                },
                 Err(Failed::Wrong(error)) => return Err((error, Leave::Lost)),
             }
         }
@@ -330,6 +353,15 @@ impl Completing {
                 Verdict::Unplanned(parts) => return Err(Failed::NotJoined(ApiError::PartsUnplanned(parts))),
             }
         };
+        if size > self.session.reserved {
+            let max = self.session.reserved;
+            return Err(Failed::NotJoined(PlanError::TooLarge { size, max }.into()));
+        }
+        match overwrite::before_complete(&self.broker, &self.session).await {
+            Ok(()) => {}
+            Err(error @ ApiError::KeyTaken { .. }) => return Err(Failed::Wrong(error)),
+            Err(error) => return Err(Failed::For(error)),
+        }
         // A holder that was held up past its lease must not complete beside the next one.
         let now = self.broker.clock.now();
         let renewed = async || self.broker.ledger.renew_lease(lease, now).await;
@@ -339,7 +371,7 @@ impl Completing {
         match &self.session.store_upload_id {
             Some(id) if !listed.is_empty() => {
                 let etag = store
-                    .complete(&self.session, id, &listed)
+                    .complete(&self.session, id, &listed, self.only_new())
                     .await
                     .map_err(|error| Failed::during(error, &listed))?;
                 self.confirmed(StoredObject {
@@ -350,7 +382,7 @@ impl Completing {
                 .await
             }
             begun => {
-                let put = store.put_empty(&self.session).await;
+                let put = store.put_empty(&self.session, self.only_new()).await;
                 put.map_err(|error| Failed::during(error, &listed))?;
                 if let Some(id) = begun
                     && let Err(error) = store.abort(&self.session.bucket, &self.session.key, id).await
@@ -366,6 +398,18 @@ impl Completing {
                 .await
             }
         }
+    }
+
+    fn key_taken(&self) -> ApiError {
+        ApiError::KeyTaken {
+            key: self.session.key.as_str().chars().take(64).collect(),
+            rule: self.broker.policy.overwrites(&self.session),
+        }
+    }
+
+    /// Whether the store is to compare by itself that nothing is at the key.
+    fn only_new(&self) -> bool {
+        self.broker.profile.conditional_complete && self.broker.policy.overwrites(&self.session) == Overwrite::Never
     }
 
     /// Whether the list may lack these parts only because it is late.
@@ -432,7 +476,9 @@ enum Failed {
     Silent(StoreError),
     /// The store does not know the upload.
     Gone,
-    /// The store made something else of the parts.
+    /// The store was to join the parts only if nothing is at the key, and something is.
+    Taken,
+    /// The upload can become no object, or the wrong one has been made of it.
     Wrong(ApiError),
 }
 
@@ -446,12 +492,14 @@ impl Failed {
             | StoreErrorKind::EntityTooSmall
             | StoreErrorKind::Denied(_)
             | StoreErrorKind::ClockSkew
+            | StoreErrorKind::PreconditionFailed
             | StoreErrorKind::Refused(_) => Self::For(error.into()),
         }
     }
 
     fn during(error: StoreError, listed: &[StoredPart]) -> Self {
         match error.kind {
+            StoreErrorKind::PreconditionFailed => Self::Taken,
             StoreErrorKind::NoSuchUpload => Self::Gone,
             StoreErrorKind::InvalidPart => Self::Refused(error, listed.to_vec()),
             StoreErrorKind::Busy(_) => Self::Answered(error),

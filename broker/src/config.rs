@@ -3,17 +3,26 @@
 //! A flag wins over the environment (where `.env` counts as environment), the environment over the file, the file over the
 //! default. [`Settings`] is what was said, [`Config`] what is meant by it.
 
+mod file;
+mod places;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::file::Lines;
+pub use self::places::{DestinationSettings, GrantSettings};
+use self::places::{MAX_UPLOAD_LIFE, no_type};
+use crate::auth::forward::ForwardSettings;
+use crate::auth::identify::AuthConfig;
+use crate::auth::settings_token::TokenDigest;
 use crate::key::KeyTemplate;
 use crate::ledger::sqlite_url;
-use crate::policy::Destination;
-use crate::principal::{ANONYMOUS, Principal, Principals, TokenDigest};
+use crate::policy::{Destination, Grantee, MAX_METADATA_LEN, Overwrite, Right, Rule, RuleLimits, is_type};
+use crate::principal::{ANONYMOUS, Principal};
 use crate::s3::{Profile, ProfileName};
 use crate::sign::{Addressing, Credentials, Endpoint, MAX_URL_LIFE, SignatureVersion};
 use crate::webhook::Webhook;
@@ -44,13 +53,19 @@ macro_rules! settings {
         #[serde(deny_unknown_fields)]
         pub struct Settings {
             $( $(#[$attribute])* pub $name: Option<$kind>, )*
+            /// Where in the file those stand that come from there.
+            #[arg(skip)]
+            #[serde(skip)]
+            pub lines: Lines,
         }
 
         impl Settings {
             /// These settings, and where they say nothing, the others.
             #[must_use]
             pub fn or(self, other: Self) -> Self {
-                Self { $( $name: self.$name.or(other.$name), )* }
+                let mut lines = other.lines;
+                $( if self.$name.is_some() { lines.forget(stringify!($name)); } )*
+                Self { $( $name: self.$name.or(other.$name), )* lines }
             }
         }
     };
@@ -113,9 +128,30 @@ settings! {
     /// Canned ACLs that clients may ask for, separated by commas [default: none; the embedded store: private,public-read]
     #[arg(long, global = true, env = "BROKER_ACLS", value_name = "ACLS")]
     acls: String,
+    /// Media types that clients may say, separated by commas, image/* for all of a kind [default: any]
+    #[arg(long, global = true, env = "BROKER_CONTENT_TYPES", value_name = "TYPES")]
+    content_types: String,
+    /// Store HTML, SVG, XML and scripts so that browsers run them on the bucket's origin, rather than save them
+    #[arg(long, global = true, env = "BROKER_SERVE_ACTIVE_CONTENT", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    serve_active_content: bool,
+    /// What becomes of an object that has the key of an upload [default: always, it is overwritten]
+    #[arg(long, global = true, env = "BROKER_OVERWRITE", value_name = "RULE")]
+    overwrite: Overwrite,
     /// Most bytes of one object [default: what the kind of store takes]
     #[arg(long, global = true, env = "BROKER_MAX_SIZE", value_name = "BYTES")]
     max_size: u64,
+    /// Most parts of one upload [default: 10000]
+    #[arg(long, global = true, env = "BROKER_MAX_PARTS", value_name = "PARTS")]
+    max_parts: u16,
+    /// Most bytes of an object's user metadata, names and values together [default: what every store takes, about 2,000]
+    #[arg(long, global = true, env = "BROKER_MAX_METADATA", value_name = "BYTES")]
+    max_metadata: usize,
+    /// Most uploads that one principal has open at once [default: any number]
+    #[arg(long, global = true, env = "BROKER_OPEN_UPLOADS", value_name = "UPLOADS")]
+    open_uploads: u32,
+    /// Most bytes that one principal uploads on one day, UTC [default: any number]
+    #[arg(long, global = true, env = "BROKER_BYTES_PER_DAY", value_name = "BYTES")]
+    bytes_per_day: u64,
     /// Seconds that a part URL of the JSON protocol lives [default: 900]
     #[arg(long, global = true, env = "BROKER_URL_EXPIRES_IN", value_name = "SECONDS")]
     url_expires_in: u64,
@@ -144,6 +180,15 @@ settings! {
     /// Serve requests without a token even where others can reach this address
     #[arg(long, global = true, env = "BROKER_ALLOW_ANONYMOUS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     allow_anonymous: bool,
+    /// Places to upload to, each with rules of its own; [[destination]] in the file
+    #[arg(skip)]
+    destination: Vec<DestinationSettings>,
+    /// Who may do what there; [[grant]] in the file
+    #[arg(skip)]
+    grant: Vec<GrantSettings>,
+    /// A proxy that authenticates callers; [forward_auth] in the file
+    #[arg(skip)]
+    forward_auth: ForwardSettings,
 }
 
 /// Where objects go.
@@ -188,37 +233,75 @@ pub struct Config {
     pub addressing: Option<Addressing>,
     /// Other credentials for part URLs.
     pub signing: Option<Credentials>,
-    /// The destination, but for a size limit that the profile knows.
-    pub bucket: String,
-    /// How keys are made.
-    pub key_template: KeyTemplate,
-    /// ACLs that may be asked for.
-    pub acls: Vec<String>,
-    /// Most bytes of one object, if the settings say.
-    pub max_size: Option<u64>,
-    /// Whether callers may list and download.
-    pub downloads: bool,
-    /// Whether uploads that run out with all their parts stored become objects.
-    pub finish_abandoned: bool,
-    /// Life of part URLs of the JSON protocol.
-    pub url_life: Duration,
-    /// Longest life of part URLs of the form protocol.
-    pub max_url_life: Duration,
-    /// Life of uploads.
-    pub upload_life: Duration,
-    /// Who is known.
-    pub principals: Principals,
+    /// Buckets that uploads go to; that of the first destination first.
+    pub buckets: Vec<String>,
+    /// Where uploads go, but for the store's own limits.
+    pub destinations: Vec<Destination>,
+    /// Who may do what there.
+    pub rules: Vec<Rule>,
+    /// Who is known, and by what.
+    pub auth: AuthConfig,
+    /// Whether requests without credentials are served, where that is said.
+    pub allow_anonymous: Option<bool>,
     /// Who is told how uploads ended.
     pub webhook: Option<Webhook>,
 }
 
-/// What is wrong with the settings.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(String);
+/// What is wrong with the settings: all of it.
+#[derive(Debug)]
+pub struct ConfigError(Vec<String>);
 
-fn wrong(text: impl fmt::Display) -> ConfigError {
-    ConfigError(text.to_string())
+impl ConfigError {
+    fn one(text: impl fmt::Display) -> Self {
+        Self(vec![text.to_string()])
+    }
+
+    fn all(texts: Vec<String>) -> Self {
+        Self(texts)
+    }
+
+    /// Each thing by itself.
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [only] = self.0.as_slice() {
+            return f.write_str(only);
+        }
+        write!(f, "{} settings are wrong:", self.0.len())?;
+        self.0.iter().try_for_each(|text| write!(f, "\n  {text}"))
+    }
+}
+
+/// Collects what is wrong, so that all of it is told at once.
+struct Wrong {
+    lines: Lines,
+    texts: Vec<String>,
+}
+
+impl Wrong {
+    fn say(&mut self, key: &str, text: impl fmt::Display) {
+        self.texts.push(self.lines.locate(key, text.to_string()));
+    }
+
+    fn say_all(&mut self, key: &str, texts: &[String]) {
+        for text in texts {
+            self.say(key, text);
+        }
+    }
+
+    /// What there is, or what stands in for it, so that the rest can be looked at too.
+    fn or<T, E: fmt::Display>(&mut self, key: &str, result: Result<T, E>, otherwise: impl FnOnce() -> T) -> T {
+        result.unwrap_or_else(|error| {
+            self.say(key, error);
+            otherwise()
+        })
+    }
 }
 
 /// Where everything is kept unless the settings say otherwise.
@@ -229,67 +312,18 @@ pub const DEFAULT_STORE_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr
 pub const EMBEDDED_BUCKET: &str = "uploads";
 
 impl Settings {
-    /// Reads `broker.toml`.
-    ///
-    /// # Errors
-    /// The file is not there or not readable, or has a key that is unknown or of the wrong kind.
-    pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| wrong(format!("the settings file {} cannot be read: {error}", file.display())))?;
-        toml::from_str(&text).map_err(|error| {
-            // The parser's message shows the line; a line with a secret in it must not be shown.
-            let line = error.span().map_or(0, |span| {
-                text.get(..span.start).unwrap_or_default().lines().count().max(1)
-            });
-            wrong(format!(
-                "the settings file {}, line {line}: {}",
-                file.display(),
-                error.message()
-            ))
-        })
-    }
-
     /// What is meant by these settings.
     ///
     /// # Errors
-    /// The first thing that is wrong, and what to do about it.
+    /// All that is wrong, and what to do about it.
     pub fn resolve(self) -> Result<Config, ConfigError> {
+        let mut wrong = Wrong {
+            texts: self.lines.wrong.clone(),
+            lines: self.lines.clone(),
+        };
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 5000)));
-        let data_dir = self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into());
-        let from_aws = || {
-            ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
-                .into_iter()
-                .find_map(|name| std::env::var(name).ok())
-        };
-        let endpoint = self.endpoint.or_else(from_aws).filter(|endpoint| !endpoint.is_empty());
-        if let Some(endpoint) = &endpoint {
-            endpoint.parse::<Endpoint>().map_err(wrong)?;
-        }
-        let file_keys = pair(
-            "access_key_id",
-            self.access_key_id,
-            "secret_access_key",
-            self.secret_access_key,
-        )?;
-        let (bucket, store) = match (self.bucket, endpoint) {
-            (None, None) => {
-                let listen = self.store_listen.unwrap_or(DEFAULT_STORE_LISTEN);
-                (EMBEDDED_BUCKET.to_owned(), StoreChoice::Embedded { listen })
-            }
-            (Some(bucket), endpoint) => (
-                bucket,
-                StoreChoice::External {
-                    endpoint,
-                    credentials: file_keys,
-                },
-            ),
-            (None, Some(endpoint)) => {
-                return Err(wrong(format!(
-                    "the store endpoint {endpoint} is set, but no bucket: name it with --bucket, or unset the endpoint (--endpoint, \
-                     BROKER_ENDPOINT, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) for the embedded store"
-                )));
-            }
-        };
+        let data_dir = self.data_dir.clone().unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+        let (bucket, store) = self.store(&mut wrong);
         let embedded = matches!(store, StoreChoice::Embedded { .. });
         let profile = if embedded {
             Some(ProfileName::Embedded)
@@ -299,104 +333,284 @@ impl Settings {
         if let (Some(name), SignatureVersion::V2) = (profile, self.signature.unwrap_or_default())
             && !Profile::of(name).v2
         {
-            return Err(wrong(format!(
-                "--signature v2: stores of the kind {name:?} take V4 only"
-            )));
+            wrong.say(
+                "signature",
+                format!("--signature v2: stores of the kind {name:?} take V4 only"),
+            );
         }
-        let acls = self.acls.unwrap_or_else(|| {
-            if embedded {
-                "private,public-read".into()
-            } else {
-                String::new()
+        let tokens: Vec<TokenDigest> = list(self.tokens.as_deref().unwrap_or_default())
+            .filter_map(|token| match token.parse() {
+                Ok(token) => Some(token),
+                Err(error) => {
+                    wrong.say("tokens", error);
+                    None
+                }
+            })
+            .collect();
+        let forward = self.forward_auth.as_ref().and_then(|forward| match forward.resolve() {
+            Ok(forward) => Some(forward),
+            Err(texts) => {
+                wrong.say_all("forward_auth", &texts);
+                None
             }
         });
-        let life = |name: &str, seconds: Option<u64>, default: u64, max: u64| match seconds.unwrap_or(default) {
-            seconds if (1..=max).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-            seconds => Err(wrong(format!("--{name} {seconds}: expected 1 to {max} seconds"))),
-        };
-        let week = MAX_URL_LIFE.as_secs();
-        let tokens: Vec<TokenDigest> = list(&self.tokens.unwrap_or_default())
-            .map(|token| token.parse().map_err(wrong))
-            .collect::<Result<_, _>>()?;
+        let top = self.top(bucket, embedded, &mut wrong);
+        let destinations = self.destinations(&top, &mut wrong);
         let loopback = listen.ip().is_loopback();
-        let anonymous = self.allow_anonymous.unwrap_or(loopback && tokens.is_empty());
-        if !anonymous && tokens.is_empty() {
-            return Err(wrong(format!(
-                "{listen} can be reached from other machines, and anybody there could upload: set --tokens, or \
-                 listen on 127.0.0.1, or say --allow-anonymous if that is what you want"
-            )));
-        }
-        let key_template: KeyTemplate = self
-            .key_template
-            .as_deref()
-            .unwrap_or("{name}")
-            .parse()
-            .map_err(wrong)?;
-        let downloads = match self.downloads {
-            Some(true) if key_template.prefix(&Principal::named(ANONYMOUS)).is_none() => {
-                return Err(wrong(format!(
-                    "--downloads: the key template {key_template} does not keep principals apart by whole folders before \
-                     {{date}}, {{uuid}} or {{name}}, so that each would see the others' objects; begin it with {{principal}}/"
-                )));
-            }
-            Some(downloads) => downloads,
-            None => {
-                embedded && loopback && tokens.is_empty() && key_template.prefix(&Principal::named(ANONYMOUS)).is_some()
-            }
+        let auth = AuthConfig {
+            tokens,
+            forward,
+            anonymous: false,
         };
+        let open_by_default = embedded && loopback && !auth.knows_somebody();
+        let rules = self.rules(&destinations, open_by_default, &mut wrong);
+        let public_endpoint = self.public_endpoint.as_deref().map(str::parse).transpose();
+        let public_endpoint = wrong.or("public_endpoint", public_endpoint, || None);
+        let signing = pair(
+            "signing_access_key_id",
+            self.signing_access_key_id,
+            "signing_secret_access_key",
+            self.signing_secret_access_key,
+        );
+        let signing = wrong.or("signing_access_key_id", signing, || None);
+        let webhook = wrong.or("webhook_url", webhook(self.webhook_url, self.webhook_secret), || None);
+        if !wrong.texts.is_empty() {
+            return Err(ConfigError::all(wrong.texts));
+        }
+        // The first destination's is the one that is told about.
+        let mut buckets: Vec<String> = Vec::new();
+        for destination in &destinations {
+            if !buckets.contains(&destination.bucket) {
+                buckets.push(destination.bucket.clone());
+            }
+        }
         Ok(Config {
             ledger: self.ledger.unwrap_or_else(|| sqlite_url(&data_dir.join("ledger.db"))),
-            public_endpoint: self
-                .public_endpoint
-                .as_deref()
-                .map(str::parse)
-                .transpose()
-                .map_err(wrong)?,
-            signing: pair(
-                "signing_access_key_id",
-                self.signing_access_key_id,
-                "signing_secret_access_key",
-                self.signing_secret_access_key,
-            )?,
-            key_template,
-            downloads,
-            finish_abandoned: self.finish_abandoned.unwrap_or_default(),
-            acls: list(&acls).map(str::to_owned).collect(),
-            url_life: life("url-expires-in", self.url_expires_in, 900, week)?,
-            max_url_life: life("max-url-expires-in", self.max_url_expires_in, week, week)?,
-            upload_life: life("upload-expires-in", self.upload_expires_in, week, 365 * 24 * 60 * 60)?,
-            principals: Principals::new(tokens, anonymous),
-            webhook: webhook(self.webhook_url, self.webhook_secret)?,
+            public_endpoint,
+            signing,
+            destinations,
+            rules,
+            auth,
+            allow_anonymous: self.allow_anonymous,
+            webhook,
             region: self.region,
             signature: self.signature.unwrap_or_default(),
             addressing: self.addressing,
-            max_size: self.max_size,
             admin_listen: self.admin_listen,
             profile,
             listen,
             data_dir,
             store,
-            bucket,
+            buckets,
         })
     }
-}
 
-impl Config {
-    /// The destination's rules, now that the store is known.
-    pub fn destination(&self, profile: &Profile, bucket_id: String) -> Destination {
+    /// The store, and the bucket that is meant where a destination names none.
+    fn store(&self, wrong: &mut Wrong) -> (String, StoreChoice) {
+        let from_aws = || {
+            ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+                .into_iter()
+                .find_map(|name| std::env::var(name).ok())
+        };
+        let endpoint = self.endpoint.clone().or_else(from_aws);
+        let endpoint = endpoint.filter(|endpoint| !endpoint.is_empty());
+        if let Some(Err(error)) = endpoint.as_ref().map(|endpoint| endpoint.parse::<Endpoint>()) {
+            wrong.say("endpoint", error);
+        }
+        let file_keys = pair(
+            "access_key_id",
+            self.access_key_id.clone(),
+            "secret_access_key",
+            self.secret_access_key.clone(),
+        );
+        let credentials = wrong.or("access_key_id", file_keys, || None);
+        let in_destinations = || {
+            let mut named = self
+                .destination
+                .iter()
+                .flatten()
+                .map(|destination| destination.bucket.clone());
+            named.next().flatten()
+        };
+        match (self.bucket.clone(), endpoint) {
+            (None, None) => {
+                let listen = self.store_listen.unwrap_or(DEFAULT_STORE_LISTEN);
+                (EMBEDDED_BUCKET.to_owned(), StoreChoice::Embedded { listen })
+            }
+            (Some(bucket), endpoint) => (bucket, StoreChoice::External { endpoint, credentials }),
+            (None, Some(endpoint)) => {
+                let bucket = in_destinations().unwrap_or_else(|| {
+                    wrong.say(
+                        "endpoint",
+                        format!(
+                            "the store endpoint {endpoint} is set, but no bucket: name it with --bucket, or unset the endpoint \
+                             (--endpoint, BROKER_ENDPOINT, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) for the embedded store"
+                        ),
+                    );
+                    EMBEDDED_BUCKET.to_owned()
+                });
+                let endpoint = Some(endpoint);
+                (bucket, StoreChoice::External { endpoint, credentials })
+            }
+        }
+    }
+
+    /// What the settings at the top say of destinations.
+    fn top(&self, bucket: String, embedded: bool, wrong: &mut Wrong) -> Destination {
+        let mut life = |key: &str, seconds: Option<u64>, default: u64, max: u64| {
+            let seconds = seconds.unwrap_or(default);
+            if !(1..=max).contains(&seconds) {
+                let flag = key.replace('_', "-");
+                wrong.say(key, format!("--{flag} {seconds}: expected 1 to {max} seconds"));
+            }
+            Duration::from_secs(seconds)
+        };
+        let week = MAX_URL_LIFE.as_secs();
+        let url_life = life("url_expires_in", self.url_expires_in, 900, week);
+        let max_url_life = life("max_url_expires_in", self.max_url_expires_in, week, week);
+        let upload_life = life("upload_expires_in", self.upload_expires_in, week, MAX_UPLOAD_LIFE);
+        let template = |text: &str| text.parse::<KeyTemplate>();
+        let key_template = match template(self.key_template.as_deref().unwrap_or("{name}")) {
+            Ok(key_template) => key_template,
+            Err(error) => {
+                wrong.say("key_template", error);
+                KeyTemplate::default()
+            }
+        };
+        let acls = self
+            .acls
+            .as_deref()
+            .unwrap_or(if embedded { "private,public-read" } else { "" });
+        let content_types: Vec<String> = list(self.content_types.as_deref().unwrap_or_default())
+            .map(str::to_owned)
+            .collect();
+        for kind in content_types.iter().filter(|kind| !is_type(kind)) {
+            wrong.say("content_types", format!("--{}", no_type(kind).replace('_', "-")));
+        }
+        let max_parts = self.max_parts.unwrap_or(shared::PartNumber::MAX);
+        if !(1..=shared::PartNumber::MAX).contains(&max_parts) {
+            wrong.say("max_parts", format!("--max-parts {max_parts}: expected 1 to 10000"));
+        }
+        let max_metadata = self.max_metadata.unwrap_or(MAX_METADATA_LEN);
+        if max_metadata > MAX_METADATA_LEN {
+            let text = format!("--max-metadata {max_metadata}: expected 0 to {MAX_METADATA_LEN} bytes");
+            wrong.say("max_metadata", text);
+        }
         Destination {
             name: "default".into(),
-            bucket: self.bucket.clone(),
-            bucket_id,
-            key_template: self.key_template.clone(),
-            acls: self.acls.clone(),
-            downloads: self.downloads,
-            finish_abandoned: self.finish_abandoned,
-            max_size: self
-                .max_size
-                .unwrap_or(profile.max_object_size)
-                .min(profile.max_object_size),
+            bucket,
+            bucket_id: String::new(),
+            key_template,
+            acls: list(acls).map(str::to_owned).collect(),
+            content_types,
+            serve_active_content: self.serve_active_content.unwrap_or_default(),
+            max_size: self.max_size.unwrap_or(u64::MAX),
+            max_parts,
+            max_metadata,
+            url_life,
+            max_url_life,
+            upload_life,
+            overwrite: self.overwrite.unwrap_or_default(),
+            finish_abandoned: self.finish_abandoned.unwrap_or_default(),
         }
+    }
+
+    /// Those of the file, or the one that the settings at the top describe.
+    fn destinations(&self, top: &Destination, wrong: &mut Wrong) -> Vec<Destination> {
+        let Some(listed) = &self.destination else {
+            return vec![top.clone()];
+        };
+        let mut destinations: Vec<Destination> = Vec::new();
+        for (index, settings) in listed.iter().enumerate() {
+            let place = format!("destination {index}");
+            match settings.resolve(top, MAX_URL_LIFE.as_secs()) {
+                Ok(destination) if destinations.iter().any(|other| other.name == destination.name) => {
+                    wrong.say(&place, format!("there are two destinations {:?}", destination.name));
+                }
+                Ok(destination) => destinations.push(destination),
+                Err(texts) => wrong.say_all(&place, &texts),
+            }
+        }
+        if listed.is_empty() {
+            wrong.say(
+                "destination",
+                "destination is empty: leave it out, or describe one in [[destination]]",
+            );
+        }
+        destinations
+    }
+
+    /// Those of the file; without any, everybody known may upload.
+    fn rules(&self, destinations: &[Destination], open_by_default: bool, wrong: &mut Wrong) -> Vec<Rule> {
+        let limits = RuleLimits {
+            max_size: None,
+            open_uploads: self.open_uploads,
+            bytes_per_day: self.bytes_per_day,
+        };
+        if self.lines.unusable.contains("destination") {
+            return Vec::new();
+        }
+        if let Some(grants) = &self.grant {
+            if let Some(key) = [
+                ("downloads", self.downloads.is_some()),
+                ("open_uploads", self.open_uploads.is_some()),
+                ("bytes_per_day", self.bytes_per_day.is_some()),
+            ]
+            .into_iter()
+            .find_map(|(key, is_set)| is_set.then_some(key))
+            {
+                let flag = key.replace('_', "-");
+                wrong.say(
+                    key,
+                    format!("--{flag} is for brokers without [[grant]] in the file; say it there"),
+                );
+            }
+            let mut rules = Vec::new();
+            for (index, grant) in grants.iter().enumerate() {
+                match grant.resolve(destinations) {
+                    Ok(rule) => rules.push(rule),
+                    Err(texts) => wrong.say_all(&format!("grant {index}"), &texts),
+                }
+            }
+            return rules;
+        }
+        let anybody = Principal::named(ANONYMOUS);
+        let apart = |destination: &Destination| destination.key_template.prefix(&anybody).is_some();
+        let downloads = match self.downloads {
+            Some(true) => {
+                if let Some(destination) = destinations.iter().find(|destination| !apart(destination)) {
+                    let template = &destination.key_template;
+                    wrong.say(
+                        "downloads",
+                        format!(
+                            "--downloads: the key template {template} does not keep principals apart by whole folders before \
+                             {{date}}, {{uuid}} or {{name}}, so that each would see the others' objects; begin it with {{principal}}/"
+                        ),
+                    );
+                }
+                true
+            }
+            Some(false) => false,
+            None => open_by_default && destinations.iter().all(apart),
+        };
+        let may = |more: &[Right]| {
+            let mut may = vec![Right::Upload];
+            may.extend_from_slice(more);
+            if downloads {
+                may.extend([Right::List, Right::Download]);
+            }
+            may
+        };
+        let rule = |grantee, may| Rule {
+            to: vec![grantee],
+            destinations: Vec::new(),
+            may,
+            limits,
+        };
+        vec![
+            rule(Grantee::Everybody, may(&[Right::Tickets])),
+            rule(Grantee::Named(ANONYMOUS.to_owned()), may(&[])),
+        ]
     }
 }
 
@@ -417,19 +631,19 @@ fn pair(
             secret_access_key,
             session_token: None,
         })),
-        (Some(_), None) => Err(wrong(format!("{id_name} is set without {secret_name}"))),
-        (None, Some(_)) => Err(wrong(format!("{secret_name} is set without {id_name}"))),
+        (Some(_), None) => Err(ConfigError::one(format!("{id_name} is set without {secret_name}"))),
+        (None, Some(_)) => Err(ConfigError::one(format!("{secret_name} is set without {id_name}"))),
     }
 }
 
 fn webhook(url: Option<Secret>, secret: Option<Secret>) -> Result<Option<Webhook>, ConfigError> {
     match (url, secret) {
         (None, None) => Ok(None),
-        (Some(Secret(url)), Some(Secret(secret))) => Webhook::new(&url, &secret).map(Some).map_err(wrong),
-        (Some(_), None) => Err(wrong(
+        (Some(Secret(url)), Some(Secret(secret))) => Webhook::new(&url, &secret).map(Some).map_err(ConfigError::one),
+        (Some(_), None) => Err(ConfigError::one(
             "--webhook-url is set without --webhook-secret, by which its receiver knows that a request is the broker's",
         )),
-        (None, Some(_)) => Err(wrong("--webhook-secret is set without --webhook-url")),
+        (None, Some(_)) => Err(ConfigError::one("--webhook-secret is set without --webhook-url")),
     }
 }
 
@@ -448,35 +662,6 @@ mod tests {
             assert!(error.starts_with("--webhook-") && !error.contains("hunter2"), "{error}");
         }
         assert!(webhook(Some(url), Some(secret)).unwrap().is_some());
-    }
-
-    #[test]
-    fn a_public_address_without_tokens_is_refused() {
-        let open = Settings {
-            listen: Some("0.0.0.0:5000".parse().unwrap()),
-            ..Settings::default()
-        };
-        let error = open.clone().resolve().unwrap_err().to_string();
-        assert!(error.contains("--tokens"), "{error}");
-        assert!(
-            Settings {
-                allow_anonymous: Some(true),
-                ..open
-            }
-            .resolve()
-            .is_ok()
-        );
-    }
-
-    #[test]
-    fn a_typing_error_in_the_file_names_the_line_and_shows_no_secret() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "bucket = \"b\"\nsecret_access_key = hunter2\n").unwrap();
-        let error = Settings::read(file.path()).unwrap_err().to_string();
-        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
-        std::fs::write(file.path(), "buckett = \"b\"\n").unwrap();
-        let error = Settings::read(file.path()).unwrap_err().to_string();
-        assert!(error.contains("line 1") && error.contains("buckett"), "{error}");
     }
 
     #[test]

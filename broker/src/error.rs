@@ -9,7 +9,8 @@ use shared::part::{Md5DigestError, PartNumberError};
 use shared::plan::PlanError;
 
 use crate::key::NameError;
-use crate::ledger::LedgerError;
+use crate::ledger::{Exceeded, LedgerError, Limit};
+use crate::policy::{Overwrite, Right};
 use crate::s3::{CredentialsError, StoreError, StoreErrorKind};
 
 /// Every way a request can fail. The caller reads the `error` text; only the log gets the source.
@@ -87,10 +88,49 @@ pub enum ApiError {
     EmptyFile,
     #[error("there is no destination {name:?}; yours are listed by GET /v1/me, `uploader whoami`")]
     NoSuchDestination { name: String },
-    #[error("the ACL {acl:?} is not granted here (granted: {}); leave it out, or ask the operator", if granted.is_empty() { "none" } else { granted })]
-    AclNotGranted { acl: String, granted: String },
-    #[error("listing and downloading are not granted here; ask the operator, who can allow them with --downloads")]
-    DownloadsNotGranted,
+    #[error("the ACL {acl:?} is not granted at the destination {destination:?} (granted: {}); leave it out, or ask the operator", if granted.is_empty() { "none" } else { granted })]
+    AclNotGranted {
+        acl: String,
+        granted: String,
+        destination: String,
+    },
+    #[error("{}", not_granted(.who, *.right, .destination.as_deref()))]
+    NotGranted {
+        who: String,
+        right: Right,
+        destination: Option<String>,
+    },
+    #[error("{}; the destination {destination:?} takes {granted}: name the right type, or ask the operator", match .given { Some(given) => format!("the media type {given:?} is not granted"), None => "no media type is said".to_owned() })]
+    TypeNotGranted {
+        given: Option<String>,
+        granted: String,
+        destination: String,
+    },
+    #[error(
+        "the upload has {count} parts; the destination {destination:?} takes at most {limit}: ask for larger parts"
+    )]
+    TooManyPlanned {
+        count: u16,
+        limit: u16,
+        destination: String,
+    },
+    #[error("{}", over(*.exceeded, *.asked, .destination))]
+    QuotaExceeded {
+        exceeded: Exceeded,
+        asked: Option<u64>,
+        destination: String,
+    },
+    #[error("there is an object {key:?} already, and {}; take another name, or ask the operator", match .rule { Overwrite::SameOwner => "only who has uploaded it may overwrite it here", Overwrite::Never | Overwrite::Always => "nothing is overwritten here" })]
+    KeyTaken { key: String, rule: Overwrite },
+    #[error("{0}")]
+    InvalidCredential(String),
+    #[error(
+        "a page of another origin had the browser send this request, and without a token in it that is refused; send \
+         Authorization: Bearer TOKEN, or use a ticket"
+    )]
+    CrossOrigin,
+    #[error("there is no such ticket among yours; they are listed by GET /v1/tickets")]
+    NoSuchTicket,
     #[error("there is no object {key:?} among those you may see; they are listed by GET /v1/objects, `uploader ls`")]
     NoSuchObject { key: String },
     #[error("part {number} is beyond the {planned} parts planned for this upload")]
@@ -150,6 +190,50 @@ fn ended(state: UploadState) -> &'static str {
     }
 }
 
+fn not_granted(who: &str, right: Right, destination: Option<&str>) -> String {
+    let place = destination.map_or_else(
+        || "any destination".to_owned(),
+        |name| format!("the destination {name:?}"),
+    );
+    let what = match right {
+        Right::Upload => "upload to",
+        Right::List => "list",
+        Right::Download => "download from",
+        Right::Delete => "delete from",
+        Right::Tickets => "make tickets for",
+        Right::Admin => "see what others upload to",
+    };
+    let name = right.name();
+    format!(
+        "{who} may not {what} {place} with this credential; GET /v1/me tells what it may, and the operator can grant {name:?}"
+    )
+}
+
+fn over(exceeded: Exceeded, asked: Option<u64>, destination: &str) -> String {
+    let Exceeded { limit, max, taken, .. } = exceeded;
+    let asked = asked.map_or_else(
+        || "an upload of unknown size".to_owned(),
+        |asked| format!("{asked} bytes more"),
+    );
+    match limit {
+        Limit::OpenUploads => format!(
+            "{taken} uploads are open at the destination {destination:?}, and open_uploads allows {max}; complete or abort \
+             one (GET /v1/uploads lists them), or ask the operator"
+        ),
+        Limit::BytesPerDay => format!(
+            "{taken} bytes are taken at the destination {destination:?} today (UTC), and bytes_per_day allows {max}, so that \
+             {asked} cannot be admitted; go on tomorrow, or ask the operator"
+        ),
+        Limit::TicketFiles => format!(
+            "this ticket is for {max} files, and {taken} are uploaded or under way; ask whoever gave it to you for another"
+        ),
+        Limit::TicketBytes => format!(
+            "this ticket is for {max} bytes, and {taken} are taken, so that {asked} cannot be admitted; ask whoever gave it to \
+             you for another"
+        ),
+    }
+}
+
 /// At most ten of the numbers: the problem's `parts` has them all.
 fn numbers(parts: &[PartNumber]) -> String {
     let mut text = parts
@@ -174,6 +258,7 @@ impl From<StoreError> for ApiError {
             | StoreErrorKind::EntityTooSmall
             | StoreErrorKind::Denied(_)
             | StoreErrorKind::ClockSkew
+            | StoreErrorKind::PreconditionFailed
             | StoreErrorKind::Refused(_) => Self::StoreRefused(error),
         }
     }
@@ -226,7 +311,21 @@ impl ApiError {
             Self::EmptyFile => (StatusCode::CONFLICT, "empty_file"),
             Self::NoSuchDestination { .. } => (StatusCode::FORBIDDEN, "no_such_destination"),
             Self::AclNotGranted { .. } => (StatusCode::FORBIDDEN, "acl_not_granted"),
-            Self::DownloadsNotGranted => (StatusCode::FORBIDDEN, "downloads_not_granted"),
+            Self::NotGranted {
+                right: Right::List | Right::Download,
+                ..
+            } => (StatusCode::FORBIDDEN, "downloads_not_granted"),
+            Self::NotGranted { .. } => (StatusCode::FORBIDDEN, "not_granted"),
+            Self::TypeNotGranted { .. } => (StatusCode::FORBIDDEN, "type_not_granted"),
+            Self::TooManyPlanned { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_parts_planned"),
+            Self::QuotaExceeded { exceeded, .. } => match exceeded.limit {
+                Limit::OpenUploads | Limit::BytesPerDay => (StatusCode::TOO_MANY_REQUESTS, "quota_exceeded"),
+                Limit::TicketFiles | Limit::TicketBytes => (StatusCode::FORBIDDEN, "ticket_used_up"),
+            },
+            Self::KeyTaken { .. } => (StatusCode::CONFLICT, "key_taken"),
+            Self::InvalidCredential(_) => (StatusCode::UNAUTHORIZED, "invalid_credential"),
+            Self::CrossOrigin => (StatusCode::FORBIDDEN, "cross_origin"),
+            Self::NoSuchTicket => (StatusCode::NOT_FOUND, "no_such_ticket"),
             Self::NoSuchObject { .. } => (StatusCode::NOT_FOUND, "no_such_object"),
             Self::PartNotPlanned { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "part_not_planned"),
             Self::PartSize { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "part_size"),
@@ -263,6 +362,9 @@ impl ApiError {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::StoreUnavailable(_) | Self::Ledger(_) | Self::Interrupted | Self::UploadBusy => Some(2),
+            // What is open ends sooner or later.
+            Self::QuotaExceeded { exceeded, .. } if exceeded.limit == Limit::OpenUploads => Some(60),
+            Self::QuotaExceeded { exceeded, .. } => exceeded.again_in,
             Self::NotCompleted(cause) => cause.retry_after(),
             _ => None,
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use shared::{ObjectKey, ids::ObjectKeyError};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -97,12 +98,28 @@ impl FromStr for UploadName {
             match segment {
                 "" => return Err(NameError::EmptySegment),
                 "." | ".." => return Err(NameError::DotSegment),
+                _ if hides_dots(segment) => return Err(NameError::DotSegment),
                 _ if segment.len() > 255 => return Err(NameError::SegmentTooLong(segment.len())),
                 _ => {}
             }
         }
         Ok(Self(name))
     }
+}
+
+/// Whether a segment becomes one that is resolved where something on the way decodes once or twice too often.
+fn hides_dots(segment: &str) -> bool {
+    let mut text = segment.to_owned();
+    for _ in 0..2 {
+        if !text.contains('%') {
+            return false;
+        }
+        text = percent_decode_str(&text).decode_utf8_lossy().into_owned();
+        if text.split(['/', '\\']).any(|part| matches!(part, "." | "..")) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Code points that Unicode sets aside for no text at all (Unicode Standard section 23.7).
@@ -153,6 +170,13 @@ impl FromStr for KeyTemplate {
     }
 }
 
+impl Default for KeyTemplate {
+    /// `{name}`, as in the original protocol.
+    fn default() -> Self {
+        Self("{name}".to_owned())
+    }
+}
+
 impl fmt::Display for KeyTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -173,7 +197,28 @@ impl KeyTemplate {
             return None;
         }
         let folder = if folders.is_empty() { "" } else { "/" };
-        Some(format!("{}{folder}", folders.replace("{principal}", principal.name())))
+        Some(format!(
+            "{}{folder}",
+            folders.replace("{principal}", principal.grantee())
+        ))
+    }
+
+    /// What all keys begin with, up to a `/` or nothing at all.
+    pub fn fixed_prefix(&self) -> String {
+        let end = PLACEHOLDERS
+            .iter()
+            .filter_map(|placeholder| self.0.find(placeholder))
+            .min();
+        let known = self.0.get(..end.unwrap_or_default()).unwrap_or_default();
+        known
+            .rsplit_once('/')
+            .map(|(folders, _)| format!("{folders}/"))
+            .unwrap_or_default()
+    }
+
+    /// Whether no two uploads have the same key.
+    pub fn is_unique(&self) -> bool {
+        self.0.contains("{uuid}")
     }
 
     /// The key of one upload. `random` makes the `{uuid}`, version 4 of RFC 9562.
@@ -189,7 +234,7 @@ impl KeyTemplate {
     ) -> Result<ObjectKey, ObjectKeyError> {
         // The name goes in last, so that braces in it stay what they are.
         self.0
-            .replace("{principal}", principal.name())
+            .replace("{principal}", principal.grantee())
             .replace(
                 "{date}",
                 &now.date()
@@ -290,6 +335,24 @@ mod tests {
     }
 
     #[test]
+    fn t05_what_climbs_after_one_decoding_too_many_is_refused_and_other_percents_are_not() {
+        for bad in [
+            "%2e%2e/a",
+            "a/%2E./b",
+            "..%2fa",
+            "x/%252e%252e",
+            "%2e",
+            "a%2f..%2fb",
+            "..%5ca",
+        ] {
+            assert_eq!(bad.parse::<UploadName>(), Err(NameError::DotSegment), "{bad}");
+        }
+        for good in ["100%", "100%.pdf", "a%2fb", "%2e%2e%2e", "50%25", "..a%20"] {
+            assert!(good.parse::<UploadName>().is_ok(), "{good}");
+        }
+    }
+
+    #[test]
     fn a_template_that_cannot_work_is_refused_at_start() {
         for bad in ["", "{nam}", "fixed", "/{name}", "{name", "../{name}", "a//{name}"] {
             assert!(
@@ -301,12 +364,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_client_says_the_key_stays_under_its_prefix(text in any::<String>()) {
+        fn t05_whatever_the_client_says_the_key_stays_under_its_prefix_after_decoding_too(
+            text in prop_oneof![any::<String>(), "(%2[eEfF]|%25|[./%]|2e|a|\\\\){0,12}"],
+        ) {
             let Ok(name) = text.parse::<UploadName>() else { return Ok(()) };
             let template: KeyTemplate = "in/{principal}/{name}".parse().unwrap();
             let Ok(key) = template.key(&name, &Principal::named("p"), OffsetDateTime::UNIX_EPOCH, [0; 16]) else { return Ok(()) };
             prop_assert!(key.as_str().starts_with("in/p/"));
             prop_assert!(!key.as_str().split('/').any(|segment| matches!(segment, "" | "." | "..")));
+            let mut decoded = key.as_str().to_owned();
+            for _ in 0..2 {
+                decoded = percent_decode_str(&decoded).decode_utf8_lossy().into_owned();
+                prop_assert!(!decoded.split('/').any(|segment| matches!(segment, "." | "..")), "{}", decoded);
+            }
         }
     }
 }

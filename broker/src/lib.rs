@@ -11,12 +11,14 @@
 
 pub mod admit;
 pub mod app;
+pub mod auth;
 pub mod batch;
 pub mod cli;
 pub mod complete;
 pub mod config;
 pub mod deliver;
 pub mod error;
+pub mod give_up;
 pub mod handlers;
 pub mod judge;
 pub mod key;
@@ -24,6 +26,7 @@ pub mod ledger;
 pub mod log;
 pub mod metrics;
 pub mod operate;
+pub mod overwrite;
 pub mod policy;
 pub mod principal;
 pub mod put_whole;

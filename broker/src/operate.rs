@@ -2,6 +2,7 @@
 //! now; see to what the webhook's receiver has not taken.
 
 mod show;
+mod tokens;
 mod webhooks;
 
 use std::error::Error;
@@ -15,11 +16,13 @@ use shared::api::UploadState;
 use time::{Duration, OffsetDateTime};
 
 use crate::app::Broker;
+use crate::error::ApiError;
 use crate::ledger::Session;
 use crate::s3::OpenAtStore;
 use crate::sweep;
 
 use self::show::Show;
+pub use self::tokens::{Tickets, Tokens};
 pub use self::webhooks::Webhooks;
 
 /// Amazon S3 Standard's price in us-east-1, US dollars a GB and month.
@@ -78,6 +81,17 @@ struct Line {
     bytes: Option<u64>,
     /// Of these bytes, for a month.
     cost: Option<f64>,
+}
+
+/// What is open in the buckets, older than this, and unknown to the ledger; each with its bucket.
+async fn unknown(broker: &Broker, age: Duration) -> Result<Vec<(String, OpenAtStore)>, ApiError> {
+    let before = broker.clock.store_now() - age;
+    let mut all = Vec::new();
+    for bucket in broker.policy.buckets() {
+        let found = sweep::unknown(broker, bucket, before).await?;
+        all.extend(found.into_iter().map(|upload| (bucket.to_owned(), upload)));
+    }
+    Ok(all)
 }
 
 impl Uploads {
@@ -158,7 +172,7 @@ impl Uploads {
         let (parts, bytes) = held(broker, &session).await.unzip();
         Line {
             upload_id: session.id,
-            owner: session.owner.name().to_owned(),
+            owner: session.owner.clone(),
             key: session.key.to_string(),
             state: session.state,
             created_at: session.created_at,
@@ -182,7 +196,7 @@ impl SweepNow {
     /// The ledger or, where unknown uploads are looked for, the store does not answer; or something could not be done.
     pub async fn run(&self, broker: &Data<Broker>) -> Result<(), Box<dyn Error>> {
         let unknown = match self.unknown_older_than {
-            Some(days) => sweep::unknown(broker, broker.clock.store_now() - Duration::days(days.into())).await?,
+            Some(days) => unknown(broker, Duration::days(days.into())).await?,
             None => Vec::new(),
         };
         if self.dry_run {
@@ -190,8 +204,7 @@ impl SweepNow {
         }
         let mut swept = sweep::sweep_once(broker).await?;
         let mut aborted = 0_u64;
-        for upload in &unknown {
-            let bucket = &broker.policy.destination.bucket;
+        for (bucket, upload) in &unknown {
             match broker.store.abort(bucket, &upload.key, &upload.store_upload_id).await {
                 Ok(()) => aborted += 1,
                 Err(error) => {
@@ -220,7 +233,7 @@ impl SweepNow {
         Ok(())
     }
 
-    async fn say(&self, broker: &Broker, unknown: &[OpenAtStore]) -> Result<(), Box<dyn Error>> {
+    async fn say(&self, broker: &Broker, unknown: &[(String, OpenAtStore)]) -> Result<(), Box<dyn Error>> {
         let due = sweep::due(broker).await?;
         let mut out = std::io::stdout().lock();
         if self.json {
@@ -230,7 +243,7 @@ impl SweepNow {
                     .map(|session| session.id.to_string())
                     .collect::<Vec<_>>()
             };
-            let keys: Vec<_> = unknown.iter().map(|upload| upload.key.as_str()).collect();
+            let keys: Vec<_> = unknown.iter().map(|(_, upload)| upload.key.as_str()).collect();
             let result = serde_json::json!({
                 "complete": ids(&due.completed), "expire": ids(&due.expired), "clear": ids(&due.cleared),
                 "abort_unknown": keys,
@@ -247,13 +260,11 @@ impl SweepNow {
                 writeln!(
                     out,
                     "would {what}: {} of {}, {}",
-                    session.id,
-                    session.owner.name(),
-                    session.key
+                    session.id, session.owner, session.key
                 )?;
             }
         }
-        for upload in unknown {
+        for (_, upload) in unknown {
             writeln!(
                 out,
                 "would abort: an upload to {} begun {}, not in the ledger",

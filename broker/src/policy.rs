@@ -2,7 +2,12 @@
 //!
 //! The store client creates only what a [`CreateGrant`] says, and the signer signs only what a [`PartsGrant`] says.
 
+mod access;
+mod destination;
 mod fields;
+#[cfg(test)]
+mod tests;
+mod tickets;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +17,14 @@ use shared::plan::{self, PlanError};
 use shared::{MIB, Md5Digest, ObjectKey, PartNumber, PartPlan, PartSizes};
 use time::OffsetDateTime;
 
+pub use self::access::{Grantee, Right, Rule, RuleLimits, Touch, refused};
+use self::destination::type_among;
+pub use self::destination::{Destination, Overwrite, is_type};
+pub use self::fields::MAX_METADATA_LEN;
 use self::fields::{check_content_type, check_metadata, shortened};
 use crate::error::ApiError;
-use crate::key::{KeyTemplate, UploadName};
-use crate::ledger::{Plan, Session};
+use crate::key::UploadName;
+use crate::ledger::{Plan, Quota, Session};
 use crate::principal::Principal;
 use crate::sign::object::is_canonical;
 use crate::sign::{MAX_URL_LIFE, Part};
@@ -27,38 +36,13 @@ pub const WRITE_TOKEN: &str = "broker-write-token";
 /// Characters of its value.
 const WRITE_TOKEN_LEN: usize = 32;
 
-/// A place to upload to, and its rules.
-#[derive(Clone, Debug)]
-pub struct Destination {
-    /// As requests name it.
-    pub name: String,
-    /// The store's bucket.
-    pub bucket: String,
-    /// What callers tell it by from a bucket of the same name at another store.
-    pub bucket_id: String,
-    /// How keys are made.
-    pub key_template: KeyTemplate,
-    /// Canned ACLs that clients may ask for.
-    pub acls: Vec<String>,
-    /// Whether clients may list and download what lies under their part of the key template.
-    pub downloads: bool,
-    /// Most bytes of one object.
-    pub max_size: u64,
-    /// Whether an upload that runs out with all its parts stored becomes an object.
-    pub finish_abandoned: bool,
-}
-
 /// All the rules there are.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Where uploads go.
-    pub destination: Destination,
-    /// How long part URLs of the JSON protocol live.
-    pub url_life: Duration,
-    /// How long a client of the form protocol may ask its URLs to live.
-    pub max_url_life: Duration,
-    /// How long an upload may stay open.
-    pub upload_life: Duration,
+    /// Where uploads go; the first is meant where a request names none.
+    pub destinations: Vec<Destination>,
+    /// Who may do what there: the first that fits decides.
+    pub rules: Vec<Rule>,
     /// Whether the store takes a part without bytes; all stores can hold empty objects.
     pub zero_byte_part: bool,
     /// Whether the store is known to be safe to give URLs for whole objects away for.
@@ -79,16 +63,26 @@ pub struct UploadRandom {
 /// Permission to create one upload.
 #[derive(Clone, Debug)]
 pub struct CreateGrant {
-    pub(crate) owner: Principal,
+    pub(crate) owner: String,
+    /// Whose limits it counts against.
+    pub(crate) grantee: String,
+    /// The token or ticket that it ends with.
+    pub(crate) credential: Option<String>,
     pub(crate) destination: String,
     pub(crate) bucket: String,
     pub(crate) name: UploadName,
     pub(crate) key: ObjectKey,
     pub(crate) plan: Plan,
     pub(crate) content_type: Option<String>,
+    /// What keeps it from running in browsers, where it would.
+    pub(crate) content_disposition: Option<&'static str>,
     pub(crate) acl: Option<String>,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) fingerprint: Option<String>,
+    pub(crate) quota: Quota,
+    /// Its bytes, or the most that it may come to.
+    pub(crate) reserved: u64,
+    pub(crate) overwrite: Overwrite,
     pub(crate) write_token: String,
     pub(crate) created_at: OffsetDateTime,
     pub(crate) expires_at: OffsetDateTime,
@@ -129,6 +123,8 @@ pub struct SmallGrant {
     pub(crate) md5: Md5Digest,
     /// Every header of the one PUT but `Host`, names in lower case; nothing where it has to go up as a part.
     pub(crate) headers: Option<BTreeMap<String, String>>,
+    /// How long its URL lives.
+    pub(crate) url_life: Duration,
 }
 
 /// Permission to list what begins with a prefix.
@@ -146,6 +142,21 @@ pub struct DownloadGrant {
     pub(crate) key: ObjectKey,
     pub(crate) expires_in: Duration,
     _made_here: (),
+}
+
+/// Permission to delete one object.
+#[derive(Clone, Debug)]
+pub struct DeleteGrant {
+    pub(crate) bucket: String,
+    pub(crate) key: ObjectKey,
+    _made_here: (),
+}
+
+/// Where a principal may upload, and how much.
+struct Place<'a> {
+    destination: &'a Destination,
+    max_size: u64,
+    quota: Quota,
 }
 
 /// Permission to sign these parts of one upload.
@@ -211,7 +222,8 @@ impl Policy {
             part_size,
             growing_parts,
         } = request;
-        let max = self.destination.max_size;
+        let place = self.place(principal, destination.as_deref())?;
+        let max = place.max_size;
         let plan = if let Some(size) = size {
             Plan::Sized(PartPlan::for_size(size, part_size, max)?)
         } else {
@@ -225,19 +237,15 @@ impl Policy {
                 PartSizes::Equal(part_size)
             })
         };
-        if let Some(destination) = destination.filter(|name| *name != self.destination.name) {
-            return Err(ApiError::NoSuchDestination {
-                name: shortened(&destination),
-            });
-        }
         if fingerprint.as_ref().is_some_and(|text| text.len() > 128) {
             return Err(ApiError::InvalidField {
                 field: "fingerprint",
                 reason: "has more than 128 bytes".into(),
             });
         }
-        self.admit(
+        Self::admit(
             principal,
+            place,
             Asked {
                 name,
                 plan,
@@ -287,8 +295,14 @@ impl Policy {
             growing_parts: false,
         };
         let upload = self.admit_create(principal, request, now, random)?;
-        let headers = self.single_put.then(|| headers_of(&upload, size, md5));
+        // Who has the URL of a whole object may use it again, over what has come there since.
+        let safe = self.single_put && upload.overwrite == Overwrite::Always;
+        let headers = safe.then(|| headers_of(&upload, size, md5));
+        let url_life = self
+            .find_destination(Some(&upload.destination))
+            .map_or(Duration::ZERO, |destination| destination.url_life);
         Ok(SmallGrant {
+            url_life,
             headers: headers.filter(|headers| headers.values().all(|value| is_canonical(value))),
             upload,
             md5,
@@ -326,7 +340,10 @@ impl Policy {
                 reason: "is 0 seconds; ask for at least 1".into(),
             });
         }
-        let life = Duration::from_secs(expires_in).min(self.max_url_life).min(MAX_URL_LIFE);
+        let place = self.place(principal, None)?;
+        let life = Duration::from_secs(expires_in)
+            .min(place.destination.max_url_life)
+            .min(MAX_URL_LIFE);
         let plan = Plan::Counted { part_count };
         let asked = Asked {
             name,
@@ -336,18 +353,40 @@ impl Policy {
             metadata,
             fingerprint: None,
         };
-        let grant = self.admit(principal, asked, now, random)?;
+        let grant = Self::admit(principal, place, asked, now, random)?;
         let expires_at = grant.expires_at.max(now + life);
         Ok((CreateGrant { expires_at, ..grant }, life))
     }
 
+    /// Where this principal may upload, of the name that they give, and how much.
+    fn place(&self, principal: &Principal, name: Option<&str>) -> Result<Place<'_>, ApiError> {
+        let ticket = principal.ticket();
+        let name = name.or(ticket.map(|terms| terms.destination.as_str()));
+        let (destination, limits) = self.destination_for(principal, name, Right::Upload)?;
+        Ok(Place {
+            destination,
+            max_size: self.max_size_of(principal, destination),
+            quota: Quota {
+                open_uploads: limits.open_uploads,
+                bytes_per_day: limits.bytes_per_day,
+                ticket_files: ticket.and_then(|terms| terms.max_files),
+                ticket_bytes: ticket.and_then(|terms| terms.max_bytes),
+            },
+        })
+    }
+
     fn admit(
-        &self,
         principal: &Principal,
+        place: Place<'_>,
         asked: Asked,
         now: OffsetDateTime,
         random: UploadRandom,
     ) -> Result<CreateGrant, ApiError> {
+        let Place {
+            destination,
+            max_size,
+            quota,
+        } = place;
         let Asked {
             name,
             plan,
@@ -357,37 +396,61 @@ impl Policy {
             fingerprint,
         } = asked;
         let name: UploadName = name.parse().map_err(ApiError::InvalidName)?;
-        let key = self
-            .destination
+        let key = destination
             .key_template
             .key(&name, principal, now, random.uuid)
             .map_err(ApiError::InvalidKey)?;
         if let Some(content_type) = &content_type {
             check_content_type(content_type)?;
         }
+        destination.check_type(content_type.as_deref())?;
+        if let Some(terms) = principal.ticket()
+            && !type_among(&terms.content_types, content_type.as_deref())
+        {
+            return Err(ApiError::TypeNotGranted {
+                given: content_type.as_deref().map(shortened),
+                granted: terms.content_types.join(", "),
+                destination: destination.name.clone(),
+            });
+        }
         if let Some(acl) = &acl
-            && !self.destination.acls.contains(acl)
+            && !destination.acls.contains(acl)
         {
             return Err(ApiError::AclNotGranted {
                 acl: shortened(acl),
-                granted: self.destination.acls.join(", "),
+                granted: destination.acls.join(", "),
+                destination: destination.name.clone(),
             });
         }
-        check_metadata(&metadata)?;
+        check_metadata(&metadata, destination.max_metadata)?;
+        if let Some(count) = plan.part_count().filter(|count| *count > destination.max_parts) {
+            return Err(ApiError::TooManyPlanned {
+                count,
+                limit: destination.max_parts,
+                destination: destination.name.clone(),
+            });
+        }
+        let end = now + destination.upload_life;
         Ok(CreateGrant {
-            owner: principal.clone(),
-            destination: self.destination.name.clone(),
-            bucket: self.destination.bucket.clone(),
+            owner: principal.name().to_owned(),
+            grantee: principal.grantee().to_owned(),
+            credential: principal.revocable(),
+            destination: destination.name.clone(),
+            bucket: destination.bucket.clone(),
             name,
             key,
             plan,
+            content_disposition: destination.disposition(content_type.as_deref()),
             content_type,
             acl,
             metadata,
             fingerprint,
+            quota,
+            reserved: plan.size().unwrap_or(max_size),
+            overwrite: destination.overwrites(),
             write_token: format!("{:032x}", u128::from_be_bytes(random.token)),
             created_at: now,
-            expires_at: now + self.upload_life,
+            expires_at: principal.ticket().map_or(end, |terms| end.min(terms.expires_at)),
             _made_here: (),
         })
     }
@@ -430,7 +493,7 @@ impl Policy {
                 Plan::Stream(sizes) => {
                     // Any part may turn out to be the last, but what never ends is stopped where no object could be made of it.
                     let planned = sizes.part_size(number);
-                    let (size, max) = (sizes.start(number) + part.size.unwrap_or(1), self.destination.max_size);
+                    let (size, max) = (sizes.start(number) + part.size.unwrap_or(1), session.reserved);
                     if size > max {
                         return Err(PlanError::TooLarge { size, max }.into());
                     }
@@ -464,9 +527,14 @@ impl Policy {
     /// What this principal may see of the keys that begin with `prefix`; nothing where there is nothing to see.
     ///
     /// # Errors
-    /// [`ApiError::DownloadsNotGranted`]
-    pub fn admit_list(&self, principal: &Principal, prefix: &str) -> Result<Option<ListGrant>, ApiError> {
-        let visible = self.visible(principal)?;
+    /// [`ApiError::NotGranted`], [`ApiError::NoSuchDestination`]
+    pub fn admit_list(
+        &self,
+        principal: &Principal,
+        destination: Option<&str>,
+        prefix: &str,
+    ) -> Result<Option<ListGrant>, ApiError> {
+        let (destination, visible) = self.visible(principal, destination, Right::List)?;
         let prefix = if visible.starts_with(prefix) {
             visible
         } else if prefix.starts_with(&visible) {
@@ -475,7 +543,7 @@ impl Policy {
             return Ok(None);
         };
         Ok(Some(ListGrant {
-            bucket: self.destination.bucket.clone(),
+            bucket: destination.bucket.clone(),
             prefix,
             _made_here: (),
         }))
@@ -484,29 +552,67 @@ impl Policy {
     /// Whether this principal may download this object.
     ///
     /// # Errors
-    /// [`ApiError::DownloadsNotGranted`]; and for an object that is not to be seen the same answer as for one that is not there.
-    pub fn admit_download(&self, principal: &Principal, key: ObjectKey) -> Result<DownloadGrant, ApiError> {
-        if !key.as_str().starts_with(&self.visible(principal)?) {
+    /// As [`Policy::admit_list`]; and for an object that is not to be seen the same answer as for one that is not there.
+    pub fn admit_download(
+        &self,
+        principal: &Principal,
+        destination: Option<&str>,
+        key: ObjectKey,
+    ) -> Result<DownloadGrant, ApiError> {
+        let (destination, visible) = self.visible(principal, destination, Right::Download)?;
+        if !key.as_str().starts_with(&visible) {
             return Err(no_such_object(&key));
         }
         Ok(DownloadGrant {
-            bucket: self.destination.bucket.clone(),
+            bucket: destination.bucket.clone(),
             key,
-            expires_in: self.url_life.min(MAX_URL_LIFE),
+            expires_in: destination.url_life.min(MAX_URL_LIFE),
             _made_here: (),
         })
     }
 
-    /// What the keys that this principal may see begin with.
-    fn visible(&self, principal: &Principal) -> Result<String, ApiError> {
-        let prefix = self.destination.key_template.prefix(principal);
-        prefix
-            .filter(|_| self.destination.downloads)
-            .ok_or(ApiError::DownloadsNotGranted)
+    /// Whether this principal may delete this object.
+    ///
+    /// # Errors
+    /// As [`Policy::admit_download`].
+    pub fn admit_delete(
+        &self,
+        principal: &Principal,
+        destination: Option<&str>,
+        key: ObjectKey,
+    ) -> Result<DeleteGrant, ApiError> {
+        let (destination, visible) = self.visible(principal, destination, Right::Delete)?;
+        if !key.as_str().starts_with(&visible) {
+            return Err(no_such_object(&key));
+        }
+        Ok(DeleteGrant {
+            bucket: destination.bucket.clone(),
+            key,
+            _made_here: (),
+        })
     }
 
-    /// What holds for every upload, as `/v1/me` tells it.
-    pub fn limits(&self) -> Limits {
+    /// The destination that is meant, and what the keys that this principal may see there begin with.
+    fn visible(
+        &self,
+        principal: &Principal,
+        name: Option<&str>,
+        right: Right,
+    ) -> Result<(&Destination, String), ApiError> {
+        let (destination, _) = self.destination_for(principal, name, right)?;
+        let template = &destination.key_template;
+        let prefix = if self.allows(principal, &destination.name, Right::Admin) {
+            Some(template.fixed_prefix())
+        } else {
+            template.prefix(principal)
+        };
+        // Where principals are not kept apart by whole folders, each would see the others'.
+        let prefix = prefix.ok_or_else(|| refused(principal, Some(&destination.name), right))?;
+        Ok((destination, prefix))
+    }
+
+    /// What holds for every upload, as `/v1/me` tells it of this destination.
+    pub fn limits(&self, destination: &Destination) -> Limits {
         Limits {
             max_parts_per_sign: MAX_PARTS_PER_SIGN,
             max_parts: PartNumber::MAX,
@@ -515,8 +621,8 @@ impl Policy {
             min_part_size: plan::MIN_PART_SIZE,
             max_part_size: plan::MAX_PART_SIZE,
             growing_parts: !self.equal_parts,
-            url_expires_in: self.url_life.as_secs(),
-            upload_expires_in: self.upload_life.as_secs(),
+            url_expires_in: destination.url_life.as_secs(),
+            upload_expires_in: destination.upload_life.as_secs(),
         }
     }
 }
@@ -534,6 +640,7 @@ fn headers_of(grant: &CreateGrant, size: u64, md5: Md5Digest) -> BTreeMap<String
         ("content-length", Some(size.to_string())),
         ("content-md5", Some(md5.to_base64())),
         ("content-type", grant.content_type.clone()),
+        ("content-disposition", grant.content_disposition.map(str::to_owned)),
         ("x-amz-acl", grant.acl.clone()),
     ];
     let fixed = fixed

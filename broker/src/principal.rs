@@ -1,143 +1,144 @@
-//! Who asks: a static token's owner, or nobody in particular where that is allowed.
+//! Who asks, as the broker knows them, and from where.
 
-use std::future::{Ready, ready};
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 
-use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use crate::app::Broker;
+use crate::auth::scope::Scope;
+use crate::auth::ticket::Terms;
 use crate::error::ApiError;
 use crate::ledger::By;
+use crate::policy::Right;
 
-/// Whoever makes a request, as the broker knows them. Owns uploads by this name.
+/// Name of the principal of requests without credentials.
+pub const ANONYMOUS: &str = "anonymous";
+/// Names that begin so are those of tickets' holders.
+pub const TICKET_PREFIX: &str = "ticket:";
+/// Name under which the broker itself stands in trails.
+pub const SWEEPER: &str = "sweeper";
+
+/// Whoever makes a request, as the broker knows them. Owns uploads by its name.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Principal(String);
+pub struct Principal {
+    name: String,
+    roles: Vec<String>,
+    credential: Credential,
+}
+
+/// By what a principal is known, as far as it says what they may do.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Credential {
+    /// Nothing that narrows anything: settings, a token of another issuer, a proxy's word, or none.
+    #[default]
+    Plain,
+    /// A token of the ledger's, which may allow less than its principal may.
+    Token {
+        /// Its id.
+        id: String,
+        /// What it is good for.
+        scope: Scope,
+    },
+    /// A ticket, by which somebody uploads for whoever made it.
+    Ticket(Arc<Terms>),
+}
 
 impl Principal {
     /// A principal by name.
     pub fn named(name: impl Into<String>) -> Self {
-        Self(name.into())
+        Self {
+            name: name.into(),
+            roles: Vec::new(),
+            credential: Credential::Plain,
+        }
+    }
+
+    /// The same with these roles.
+    #[must_use]
+    pub fn with_roles(self, roles: Vec<String>) -> Self {
+        Self { roles, ..self }
+    }
+
+    /// The same, known by this.
+    #[must_use]
+    pub fn by(self, credential: Credential) -> Self {
+        Self { credential, ..self }
+    }
+
+    /// The holder of a ticket.
+    pub fn of_ticket(terms: Arc<Terms>) -> Self {
+        Self {
+            name: format!("{TICKET_PREFIX}{}", terms.id),
+            roles: Vec::new(),
+            credential: Credential::Ticket(terms),
+        }
     }
 
     /// The name.
     pub fn name(&self) -> &str {
-        &self.0
+        &self.name
     }
-}
 
-/// A static API token: only the SHA-256 of it is kept.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct TokenDigest {
-    principal: Principal,
-    sha256: [u8; 32],
-}
-
-/// The text is no token setting. Shows the name only: what follows `=` could be a token pasted by mistake.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "token setting for {0:?}: expected NAME=SHA256, the SHA-256 of the token as 64 hexadecimal digits \
-     (printf %s \"$TOKEN\" | sha256sum), and a NAME of letters, digits, dot, dash and underscore, other than anonymous"
-)]
-pub struct TokenError(String);
-
-impl std::str::FromStr for TokenDigest {
-    type Err = TokenError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, hex) = text.split_once('=').unwrap_or(("", text));
-        let refuse = || TokenError(name.to_owned());
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        // That one is everybody's.
-        let named = name != ANONYMOUS
-            && !name.is_empty()
-            && name.len() <= 64
-            && name.bytes().all(plain)
-            && !matches!(name, "." | "..");
-        if !named || hex.len() != 64 || !hex.is_ascii() {
-            return Err(refuse());
+    /// Whose grants count, and who `{principal}` in key templates is: for a ticket's holder whoever made the ticket.
+    pub fn grantee(&self) -> &str {
+        match &self.credential {
+            Credential::Ticket(terms) => &terms.minted_by,
+            Credential::Plain | Credential::Token { .. } => &self.name,
         }
-        let mut sha256 = [0; 32];
-        for (place, byte) in sha256.iter_mut().enumerate() {
-            let pair = hex.get(2 * place..2 * place + 2).ok_or_else(refuse)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| refuse())?;
+    }
+
+    /// The roles that rules may name.
+    pub fn roles(&self) -> &[String] {
+        match &self.credential {
+            Credential::Ticket(terms) => &terms.roles,
+            Credential::Plain | Credential::Token { .. } => &self.roles,
         }
-        Ok(Self {
-            principal: Principal::named(name),
-            sha256,
-        })
-    }
-}
-
-/// Whom the broker knows.
-#[derive(Clone, Debug)]
-pub struct Principals {
-    tokens: Vec<TokenDigest>,
-    anonymous: bool,
-}
-
-/// Name of the principal of requests without a token.
-pub const ANONYMOUS: &str = "anonymous";
-
-impl Principals {
-    /// `anonymous` says whether requests without a token are served.
-    pub fn new(tokens: Vec<TokenDigest>, anonymous: bool) -> Self {
-        Self { tokens, anonymous }
     }
 
-    /// Whether anybody has a token.
-    pub fn know_tokens(&self) -> bool {
-        !self.tokens.is_empty()
+    /// Whether rules for this role are meant.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles().iter().any(|own| own == role)
     }
 
-    /// Who sends this `Authorization` header, if anybody that is known.
-    fn identify(&self, authorization: Option<&[u8]>) -> Option<Principal> {
-        let Some(header) = authorization else {
-            return self.anonymous.then(|| Principal::named(ANONYMOUS));
-        };
-        let (scheme, token) = header.split_at_checked("Bearer ".len())?;
-        if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-            return None;
+    /// Whether the credential may be used for this there, whatever the rules say.
+    pub fn covers(&self, right: Right, destination: &str) -> bool {
+        match &self.credential {
+            Credential::Plain => true,
+            Credential::Token { scope, .. } => scope.covers(right, destination),
+            Credential::Ticket(terms) => right == Right::Upload && terms.destination == destination,
         }
-        let sha256: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
-        // Every token is compared, each in constant time.
-        let mut found = None;
-        for known in &self.tokens {
-            if bool::from(known.sha256.ct_eq(&sha256)) {
-                found = Some(known.principal.clone());
-            }
+    }
+
+    /// The ticket that is used.
+    pub fn ticket(&self) -> Option<&Terms> {
+        match &self.credential {
+            Credential::Ticket(terms) => Some(terms),
+            Credential::Plain | Credential::Token { .. } => None,
         }
-        found
+    }
+
+    /// What an upload is recorded to have been created by, so that it ends when that is revoked.
+    pub fn revocable(&self) -> Option<String> {
+        match &self.credential {
+            Credential::Plain => None,
+            Credential::Token { id, .. } => Some(format!("token:{id}")),
+            Credential::Ticket(terms) => Some(format!("{TICKET_PREFIX}{}", terms.id)),
+        }
     }
 }
 
-impl FromRequest for Principal {
-    type Error = ApiError;
-    type Future = Ready<Result<Self, ApiError>>;
-
-    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        ready(principal_of(request))
-    }
-}
-
-fn principal_of(request: &HttpRequest) -> Result<Principal, ApiError> {
-    let header = request
-        .headers()
-        .get(AUTHORIZATION)
-        .map(actix_web::http::header::HeaderValue::as_bytes);
-    let principals = request.app_data::<Data<Broker>>().map(|broker| &broker.principals);
-    let principal = principals.and_then(|principals| principals.identify(header));
-    if let Some(known) = &principal {
-        // For the line that the log gets of every request.
-        request.extensions_mut().insert(known.clone());
-    }
-    principal.ok_or_else(|| ApiError::Unauthenticated {
-        sent: header.is_some(),
-        optional: principals.is_some_and(|principals| principals.anonymous),
-    })
+/// Whether a principal may have this name: it stands in keys, listings and logs, and nobody may pass for somebody else.
+pub fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'@');
+    (1..=64).contains(&name.len())
+        && name.bytes().all(plain)
+        && !name.starts_with(TICKET_PREFIX)
+        && !name.starts_with("role:")
+        && !matches!(name, "." | ".." | ANONYMOUS | SWEEPER)
 }
 
 /// Whoever asks for a change, and from where: what the trail of an upload keeps of them.
@@ -159,16 +160,36 @@ impl Caller {
     }
 }
 
+/// Looking a credential up may need the ledger, or another issuer's keys.
+type Looking<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>>>>;
+
 impl FromRequest for Caller {
     type Error = ApiError;
-    type Future = Ready<Result<Self, ApiError>>;
+    type Future = Looking<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        ready(principal_of(request).map(|principal| Self {
-            principal,
-            // An IPv4 address is told as one, also where the socket takes both kinds.
-            address: request.peer_addr().map(|peer| peer.ip().to_canonical()),
-        }))
+        let request = request.clone();
+        Box::pin(async move {
+            let broker = request.app_data::<Data<Broker>>().ok_or(ApiError::Interrupted)?;
+            let principal = broker.principals.identify(broker, &request).await?;
+            // For the line that the log gets of every request.
+            request.extensions_mut().insert(principal.clone());
+            Ok(Self {
+                principal,
+                // An IPv4 address is told as one, also where the socket takes both kinds.
+                address: request.peer_addr().map(|peer| peer.ip().to_canonical()),
+            })
+        })
+    }
+}
+
+impl FromRequest for Principal {
+    type Error = ApiError;
+    type Future = Looking<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let caller = Caller::from_request(request, payload);
+        Box::pin(async move { Ok(caller.await?.principal) })
     }
 }
 
@@ -176,50 +197,26 @@ impl FromRequest for Caller {
 mod tests {
     use super::*;
 
-    /// SHA-256 of "secret".
-    const DIGEST: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
-
     #[test]
-    fn a_token_names_its_principal_and_anything_else_nobody() {
-        let token = format!("alice={DIGEST}").parse().unwrap();
-        let principals = Principals::new(vec![token], false);
-        assert_eq!(
-            principals.identify(Some(b"Bearer secret")),
-            Some(Principal::named("alice"))
-        );
-        assert_eq!(
-            principals.identify(Some(b"bearer secret ")),
-            Some(Principal::named("alice"))
-        );
-        for bad in [
-            None,
-            Some(b"Bearer wrong".as_slice()),
-            Some(b"Basic secret"),
-            Some(b"Bearer"),
-            Some(b""),
-        ] {
-            assert_eq!(principals.identify(bad), None);
+    fn nobody_is_named_like_the_broker_itself_or_like_a_ticket_s_holder() {
+        for name in ["alice", "gh:123", "a@example.org", "a.b-c_d"] {
+            assert!(is_name(name), "{name}");
         }
-    }
-
-    #[test]
-    fn a_wrong_token_is_refused_even_where_no_token_is_needed() {
-        let principals = Principals::new(Vec::new(), true);
-        assert_eq!(principals.identify(None), Some(Principal::named(ANONYMOUS)));
-        assert_eq!(principals.identify(Some(b"Bearer stale")), None);
-    }
-
-    #[test]
-    fn a_token_pasted_in_place_of_its_digest_is_not_repeated_in_the_error() {
-        for bad in [
-            "alice=hunter2",
-            "hunter2",
-            "=hunter2",
-            &format!("a b={DIGEST}"),
-            &format!("..={DIGEST}"),
+        let long = "a".repeat(65);
+        for name in [
+            "",
+            ".",
+            "..",
+            "anonymous",
+            "sweeper",
+            "ticket:1",
+            "role:x",
+            "a/b",
+            "a b",
+            "ä",
+            &long,
         ] {
-            let error = bad.parse::<TokenDigest>().unwrap_err().to_string();
-            assert!(!error.contains("hunter2"), "{error}");
+            assert!(!is_name(name), "{name}");
         }
     }
 }

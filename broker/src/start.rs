@@ -15,11 +15,12 @@ use sha2::{Digest as _, Sha256};
 use store::{Store, StoreConfig};
 
 use crate::app::{Broker, Signing, admin_routes, routes, tell};
+use crate::auth::identify::{AuthConfig, Principals};
 use crate::config::{Config, StoreChoice};
 use crate::deliver::keep_delivering;
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::{Metrics, StoreCalls};
-use crate::policy::Policy;
+use crate::policy::{Destination, Policy};
 use crate::random::Random;
 use crate::s3::{Clock, CredentialSource, Profile, ProfileName, StoreClient, StoreError, StoreErrorKind};
 use crate::sign::{Credentials, Endpoint, EndpointError};
@@ -71,6 +72,16 @@ pub enum StartError {
         "no storage credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile in AWS_PROFILE"
     )]
     NoCredentials,
+    /// Whoever reached the broker could upload, or nobody.
+    #[error(
+        "nobody is known to this broker, which would listen on {listen}: make a token with `broker token create NAME`, or name \
+         them in the settings (--tokens, [forward_auth]), or listen on 127.0.0.1 without --allow-anonymous false, or say \
+         --allow-anonymous if anybody who reaches it may upload"
+    )]
+    NobodyKnown {
+        /// Its address.
+        listen: SocketAddr,
+    },
     /// The store answers that there is no such bucket.
     #[error("the store has no bucket {bucket:?}; create it, or name another with --bucket")]
     NoSuchBucket {
@@ -145,6 +156,7 @@ impl Running {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     make_data_dir(&config.data_dir)?;
     let ledger = open_ledger(&config).await?;
+    let anonymous = serve_anonymous(&config, &ledger).await?;
     let embedded = match &config.store {
         StoreChoice::Embedded { listen } => Some(start_store(&config, *listen).await?),
         StoreChoice::External { .. } => None,
@@ -153,20 +165,23 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         &config,
         ledger,
         embedded.as_ref().map(Store::endpoint),
+        anonymous,
         Clock::default(),
         Random::default(),
     )
     .await?;
-    match state.store.check_bucket(&config.bucket).await {
-        Ok(()) => {}
-        Err(StoreError {
-            kind: StoreErrorKind::NoSuchBucket,
-            ..
-        }) => {
-            return Err(StartError::NoSuchBucket { bucket: config.bucket });
+    for bucket in &config.buckets {
+        match state.store.check_bucket(bucket).await {
+            Ok(()) => {}
+            Err(StoreError {
+                kind: StoreErrorKind::NoSuchBucket,
+                ..
+            }) => {
+                return Err(StartError::NoSuchBucket { bucket: bucket.clone() });
+            }
+            // A store that is down now may be up later, and HeadBucket needs rights that uploading does not.
+            Err(error) => tracing::warn!(%bucket, "the bucket cannot be checked: {error}"),
         }
-        // A store that is down now may be up later, and HeadBucket needs rights that uploading does not.
-        Err(error) => tracing::warn!(bucket = %config.bucket, "the bucket cannot be checked: {error}"),
     }
     let shared = state.clone();
     let listen_error = |source| StartError::Listen {
@@ -241,7 +256,7 @@ pub async fn open_with(config: &Config, clock: Clock, random: Random) -> Result<
         StoreChoice::Embedded { listen } => Some(format!("http://{listen}")),
         StoreChoice::External { .. } => None,
     };
-    assemble(config, ledger, running, clock, random).await
+    assemble(config, ledger, running, false, clock, random).await
 }
 
 async fn open_ledger(config: &Config) -> Result<Ledger, LedgerError> {
@@ -258,17 +273,20 @@ async fn assemble(
     config: &Config,
     ledger: Ledger,
     embedded: Option<String>,
+    anonymous: bool,
     clock: Clock,
     random: Random,
 ) -> Result<Data<Broker>, StartError> {
     let found = find_store(config, embedded).await?;
     let calls = StoreCalls::default();
+    let auth = AuthConfig {
+        anonymous,
+        ..config.auth.clone()
+    };
     Ok(Data::from(Arc::new(Broker {
         policy: Policy {
-            destination: config.destination(&found.profile, bucket_id(config, &found)),
-            url_life: config.url_life,
-            max_url_life: config.max_url_life,
-            upload_life: config.upload_life,
+            destinations: destinations(config, &found),
+            rules: config.rules.clone(),
             zero_byte_part: found.profile.zero_byte_part,
             single_put: found.profile.single_put,
             equal_parts: found.profile.equal_parts,
@@ -281,7 +299,7 @@ async fn assemble(
             endpoint: found.public_endpoint,
             addressing: found.addressing,
         },
-        principals: config.principals.clone(),
+        principals: Principals::new(auth),
         webhook: config.webhook.clone(),
         profile: found.profile,
         metrics: Metrics::new(ledger.series(), &calls, clock.now()),
@@ -296,6 +314,28 @@ async fn assemble(
         clock,
         random,
     })))
+}
+
+/// The destinations, now that the store is known.
+fn destinations(config: &Config, found: &Found) -> Vec<Destination> {
+    let known = config.destinations.iter().map(|destination| Destination {
+        bucket_id: bucket_id(&destination.bucket, found),
+        max_size: destination.max_size.min(found.profile.max_object_size),
+        ..destination.clone()
+    });
+    known.collect()
+}
+
+/// Whether requests without credentials are served: where nobody has any, and only on this machine unless that is said.
+async fn serve_anonymous(config: &Config, ledger: &Ledger) -> Result<bool, StartError> {
+    let known = config.auth.knows_somebody() || ledger.has_token().await?;
+    let listen = config.listen;
+    match config.allow_anonymous {
+        Some(true) => Ok(true),
+        Some(false) | None if known => Ok(false),
+        None if listen.ip().is_loopback() => Ok(true),
+        Some(false) | None => Err(StartError::NobodyKnown { listen }),
+    }
 }
 
 fn make_data_dir(path: &Path) -> Result<(), StartError> {
@@ -330,7 +370,7 @@ async fn start_store(config: &Config, listen: SocketAddr) -> Result<Store, Start
         listen,
         region: DEFAULT_REGION.to_owned(),
         keys: store::Keys::load_or_create(&credentials_file(&config.data_dir))?,
-        buckets: vec![config.bucket.clone()],
+        buckets: config.buckets.clone(),
         sync: true,
         min_part_size: shared::plan::MIN_PART_SIZE,
     })
@@ -405,13 +445,9 @@ async fn find_store(config: &Config, embedded: Option<String>) -> Result<Found, 
 
 /// What tells the bucket from all others without telling where it is: 16 hexadecimal digits. The embedded store, which may
 /// listen elsewhere tomorrow, is known by the key that was made with its directory.
-fn bucket_id(config: &Config, found: &Found) -> String {
+fn bucket_id(bucket: &str, found: &Found) -> String {
     let mut hash = Sha256::new();
-    for text in [
-        found.place.as_bytes(),
-        found.region.as_bytes(),
-        config.bucket.as_bytes(),
-    ] {
+    for text in [found.place.as_bytes(), found.region.as_bytes(), bucket.as_bytes()] {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     }

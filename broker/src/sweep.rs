@@ -101,7 +101,7 @@ pub async fn due(broker: &Broker) -> Result<Due, ApiError> {
     let completed = all(async |after| ledger.stranded(now, after, PAGE).await).await?;
     let running_out = all(async |after| ledger.run_out_by(now + LAST_CHANCE, after, PAGE).await).await?;
     let (expired, soon): (Vec<_>, Vec<_>) = running_out.into_iter().partition(|session| session.expires_at <= now);
-    let finished = |session: &Session| session.put_md5.is_some() || broker.policy.destination.finish_abandoned;
+    let finished = |session: &Session| session.put_md5.is_some() || broker.policy.finishes_abandoned(session);
     Ok(Due {
         completed: completed.into_iter().chain(soon.into_iter().filter(finished)).collect(),
         expired,
@@ -127,8 +127,7 @@ async fn all(
 ///
 /// # Errors
 /// The store or the ledger did not answer.
-pub async fn unknown(broker: &Broker, before: OffsetDateTime) -> Result<Vec<OpenAtStore>, ApiError> {
-    let bucket = &broker.policy.destination.bucket;
+pub async fn unknown(broker: &Broker, bucket: &str, before: OffsetDateTime) -> Result<Vec<OpenAtStore>, ApiError> {
     let (mut unknown, mut marker) = (Vec::new(), None);
     loop {
         let (page, next) = broker.store.open_uploads(bucket, marker).await?;
@@ -198,7 +197,6 @@ impl Sweep<'_> {
 
     /// Looks for the last time at what is about to run out.
     async fn last_chance(&self, swept: &mut Swept) -> Result<(), ApiError> {
-        let finish = self.broker.policy.destination.finish_abandoned;
         let until = self.broker.clock.now() + LAST_CHANCE;
         let mut last: Option<UploadId> = None;
         loop {
@@ -217,8 +215,8 @@ impl Sweep<'_> {
                     ),
                 }
             }
-            if finish {
-                for session in parts {
+            for session in parts {
+                if self.broker.policy.finishes_abandoned(&session) {
                     self.complete(session, swept).await;
                 }
             }
@@ -241,6 +239,7 @@ impl Sweep<'_> {
                 | ApiError::SizeNeeded
                 | ApiError::NoSuchUpload
                 | ApiError::UploadEnded(_)
+                | ApiError::KeyTaken { .. }
                 | ApiError::UploadLost),
             ) => tracing::debug!(upload = %id, error = %error, "not completed by the sweeper"),
             Err(error) => {
@@ -262,7 +261,7 @@ impl Sweep<'_> {
             for session in page {
                 if self.broker.ledger.expire(&session.id, now).await? {
                     swept.expired += 1;
-                    tracing::info!(upload = %session.id, owner = session.owner.name(), key = %session.key, "upload expired");
+                    tracing::info!(upload = %session.id, owner = session.owner, key = %session.key, "upload expired");
                     expired.push(session);
                 }
             }

@@ -220,7 +220,7 @@ pub fn body(event: &UploadEvent, session: &Session) -> Vec<u8> {
         timestamp: event.at,
         data: Data {
             upload_id: &session.id,
-            owner: session.owner.name(),
+            owner: &session.owner,
             actor: &event.actor,
             destination: &session.destination,
             bucket: &session.bucket,

@@ -13,10 +13,16 @@
 //! | open uploads | `GET /v1/uploads` | [`ListUploads`] | [`OpenUploads`] |
 //! | objects | `GET /v1/objects` | [`ListObjects`] | [`ObjectList`] |
 //! | download | `POST /v1/downloads` | [`CreateDownload`] | [`Download`] |
+//! | delete | `DELETE /v1/objects` | [`DeleteObject`] | |
+//! | tickets | `POST /v1/tickets`, `GET /v1/tickets`, `DELETE /v1/tickets/{id}` | [`CreateTicket`], [`ListTickets`] | [`TicketCreated`], [`Tickets`] |
 //! | me | `GET /v1/me` | | [`Me`] |
 //!
 //! Every failure is a [`Problem`]. Requests refuse fields they do not know, so that a misspelt one is not silently lost;
 //! clients must ignore fields they do not know, so that answers can grow.
+
+mod tickets;
+
+pub use tickets::{CreateTicket, ListTickets, MAX_TICKET_LIFE, TicketCreated, TicketInfo, Tickets};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -551,6 +557,9 @@ pub struct EventDetail {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListObjects {
+    /// Which of the broker's destinations; left out, the first that the caller may list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
     /// What the keys begin with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
@@ -599,6 +608,20 @@ pub struct ListedObject {
 pub struct CreateDownload {
     /// The object's key.
     pub key: ObjectKey,
+    /// Which of the broker's destinations; left out, the first from which the caller may download.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+}
+
+/// Asks, as a query, to delete one object.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteObject {
+    /// The object's key.
+    pub key: ObjectKey,
+    /// Which of the broker's destinations; left out, the first from which the caller may delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
 }
 
 /// Where and how to download one object.
@@ -666,6 +689,12 @@ pub struct DestinationInfo {
     pub max_size: u64,
     /// Canned ACLs that may be asked for.
     pub acls: Vec<String>,
+    /// What the caller may do there: `upload`, `list`, `download`, `delete`, `tickets`, `admin`.
+    #[serde(default)]
+    pub may: Vec<String>,
+    /// Media types that uploads may have, `image/*` for all of a kind; any where there are none.
+    #[serde(default)]
+    pub content_types: Vec<String>,
     /// Whether the caller may list and download what is there.
     #[serde(default)]
     pub downloads: bool,

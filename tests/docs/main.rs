@@ -17,3 +17,4 @@ const PROTOCOL: &str = include_str!("../../docs/PROTOCOL.md");
 const ARCHITECTURE: &str = include_str!("../../docs/ARCHITECTURE.md");
 const DECISIONS: &str = include_str!("../../docs/DECISIONS.md");
 const OPERATIONS: &str = include_str!("../../docs/OPERATIONS.md");
+const AUTHENTICATION: &str = include_str!("../../docs/AUTHENTICATION.md");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use reqwest::StatusCode;
 
-use crate::{ARCHITECTURE, DECISIONS, OPERATIONS, PROTOCOL, README};
+use crate::{ARCHITECTURE, AUTHENTICATION, DECISIONS, OPERATIONS, PROTOCOL, README};
 
 /// The text of one section of level 2.
 pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
@@ -87,11 +87,16 @@ fn every_field_of_the_json_protocol_and_every_header_of_the_form_protocol_is_tol
         .split("#[cfg(test)]")
         .next()
         .unwrap();
+    let tickets = include_str!("../../shared/src/api/tickets.rs");
     let form = include_str!("../../broker/src/handlers/form.rs");
-    let fields = between(api, "    pub ", ": ").map(|field| if field == "kind" { "type" } else { field });
+    let fields = between(api, "    pub ", ": ")
+        .chain(between(tickets, "    pub ", ": "))
+        .map(|field| if field == "kind" { "type" } else { field });
     let names: Vec<_> = fields.chain(between(form, "named(\"", "\")")).collect();
     let untold: Vec<_> = names
         .iter()
+        // Its fields stand beside it.
+        .filter(|name| **name != "info")
         .filter(|name| !PROTOCOL.contains(&format!("`{name}`")))
         .collect();
     assert!(
@@ -99,6 +104,57 @@ fn every_field_of_the_json_protocol_and_every_header_of_the_form_protocol_is_tol
         "read {names:?} from the sources: has their shape changed?"
     );
     assert_eq!(untold, [&""; 0]);
+}
+
+#[test]
+fn the_tables_of_destinations_and_grants_have_every_key_of_the_settings_file_and_every_right() {
+    let source = include_str!("../../broker/src/config/places.rs");
+    let keys = |start| -> BTreeSet<_> {
+        let fields = between(source, start, "\n}").next().unwrap();
+        between(fields, "    pub ", ": ").map(str::to_owned).collect()
+    };
+    let mut known = keys("pub struct DestinationSettings {");
+    known.extend(keys("pub struct GrantSettings {"));
+    known.extend(broker::policy::Right::ALL.map(|right| right.name().to_owned()));
+    let section = section(AUTHENTICATION, "Destinations and grants");
+    let mut told: BTreeSet<_> = rows(section)
+        .flat_map(|row| {
+            row[0]
+                .split(", ")
+                .map(|name| name.trim_matches('`').to_owned())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    // The prose after the example.
+    told.extend(["to", "destinations", "may"].map(str::to_owned));
+    assert_eq!(told, known);
+}
+
+/// What can be compared by `==` can be guessed byte by byte, by the time that it takes.
+#[test]
+fn t18_no_type_that_holds_a_secret_can_be_compared_by_the_operator() {
+    let sources = [
+        (include_str!("../../broker/src/auth/bearer.rs"), "pub struct Bearer"),
+        (
+            include_str!("../../broker/src/auth/settings_token.rs"),
+            "pub struct TokenDigest",
+        ),
+        (include_str!("../../broker/src/auth/identify.rs"), "struct Kept"),
+        (
+            include_str!("../../broker/src/ledger/credentials.rs"),
+            "pub struct Token",
+        ),
+        (include_str!("../../broker/src/config.rs"), "pub struct Secret"),
+        (include_str!("../../broker/src/webhook.rs"), "pub struct Webhook"),
+    ];
+    for (source, name) in sources {
+        let before = source.split(name).next().filter(|before| before.len() < source.len());
+        let before = before.unwrap_or_else(|| panic!("{name} is not where it was"));
+        let derived = before.rsplit("#[derive(").next().unwrap().split(')').next().unwrap();
+        assert!(!derived.contains("PartialEq"), "{name}: {derived}");
+        let kind = name.rsplit(' ').next().unwrap();
+        assert!(!source.contains(&format!("PartialEq for {kind}")), "{name}");
+    }
 }
 
 #[test]
@@ -125,6 +181,7 @@ fn every_file_that_the_documents_name_is_there() {
         ("ARCHITECTURE", ARCHITECTURE),
         ("DECISIONS", DECISIONS),
         ("OPERATIONS", OPERATIONS),
+        ("AUTHENTICATION", AUTHENTICATION),
     ] {
         let prose = text.split("```").step_by(2);
         let quoted = prose.clone().flat_map(|text| text.split('`').skip(1).step_by(2));

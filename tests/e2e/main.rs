@@ -8,11 +8,13 @@
     reason = "helpers of tests are tests"
 )]
 
+mod access;
 mod batches;
 mod crash;
 mod events;
 mod fetch;
 mod form;
+mod garbage;
 mod if_changed;
 mod json;
 mod library;

@@ -183,8 +183,8 @@ async fn while_the_ledgers_disk_is_full_requests_are_to_come_again_and_nothing_i
         "--bucket",
         &store.bucket,
     ];
-    // No file may grow beyond 300 KiB, and trying to is an error like that of a full disk, not a signal.
-    let limited = ["-c", "trap '' XFSZ; ulimit -f 600; exec \"$@\"", "sh", program];
+    // No file may grow beyond 500 KiB, and trying to is an error like that of a full disk, not a signal.
+    let limited = ["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$@\"", "sh", program];
     let mut broker = Program::at("/bin/sh")
         .command(directory.path(), limited.iter().chain(&arguments), &environment)
         .stderr(Stdio::inherit())

@@ -138,6 +138,18 @@ async fn ask_for_everything(broker: &BrokerProcess, secrets: &mut Secrets) {
     secrets.add_url(download["url"].as_str().unwrap());
     Api::at(download["url"].as_str().unwrap()).get("").await;
 
+    let made: Value = api
+        .post("/v1/tickets", &json!({"destination": "default"}))
+        .await
+        .expect(201);
+    let ticket = made["ticket"].as_str().unwrap();
+    secrets.add("ticket", ticket);
+    nobody.get(&format!("/t/{ticket}/v1/me")).await.expect::<Value>(200);
+    nobody.with_token(ticket).get("/v1/me").await.expect::<Value>(200);
+    nobody.get(&format!("/t/{ticket}/nowhere")).await.problem(404);
+    nobody.get(&format!("/t/{ticket}")).await.problem(404);
+    nobody.get(&format!("/t/{WRONG}/v1/me")).await.problem(401);
+
     nobody.get("/v1/me").await.problem(401);
     nobody.with_token(WRONG).get("/v1/me").await.problem(401);
     nobody.get(&format!("/v1/me?token={WRONG}")).await.problem(401);

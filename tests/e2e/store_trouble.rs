@@ -63,13 +63,85 @@ async fn a_bucket_that_has_gone_since_is_the_operators_trouble() {
 }
 
 #[tokio::test]
-async fn urls_are_dated_by_the_stores_clock_where_the_brokers_is_off() {
+async fn t19_urls_are_dated_by_the_stores_clock_and_a_broker_whose_own_is_off_says_that_it_is_not_ready() {
     let stack = Stack::start().await;
-    stack.broker.clock().advance(Duration::from_hours(3));
-    // Dated by the broker, these URLs would not be valid for hours yet.
-    let object = stack.api.upload("a", b"content").await;
-    assert_eq!(object.size, 7);
-    assert_eq!(stack.bucket.get("a").await.unwrap().bytes, b"content");
+    for (ahead, ready) in [(14, 200), (600, 503), (3 * 3600, 503)] {
+        stack.broker.clock().advance(Duration::from_secs(ahead));
+        // Dated by a broker that is hours ahead, these URLs would not be valid yet.
+        let name = format!("ahead by {ahead}");
+        let object = stack.api.upload(&name, b"content").await;
+        assert_eq!(object.size, 7);
+        assert_eq!(stack.bucket.get(&name).await.unwrap().bytes, b"content");
+        assert_eq!(stack.api.get("/readyz").await.status, ready, "{name}");
+    }
+    // So far off that it is not clear whose clock is wrong: nothing is promised, and that is said.
+    stack.broker.clock().advance(Duration::from_hours(26));
+    assert_eq!(stack.api.get("/readyz").await.status, 503);
+}
+
+#[tokio::test]
+async fn t29_whatever_a_store_answers_the_caller_gets_a_problem_and_the_broker_goes_on() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let bodies: Vec<Vec<u8>> = vec![
+        b"<?xml version=\"1.0\"?><!DOCTYPE x [<!ENTITY a \"&b;&b;\"><!ENTITY b \"&a;\">]><InitiateMultipartUploadResult><UploadId>&a;</UploadId></InitiateMultipartUploadResult>".to_vec(),
+        b"<!DOCTYPE x SYSTEM \"file:///etc/passwd\"><InitiateMultipartUploadResult><UploadId>&x;</UploadId></InitiateMultipartUploadResult>".to_vec(),
+        b"<OtherResult><UploadId>id</UploadId></OtherResult>".to_vec(),
+        b"<InitiateMultipartUploadResult><UploadId></UploadId></InitiateMultipartUploadResult>".to_vec(),
+        b"\0\0\0\0".to_vec(),
+        b"\xff\xfe<\0a\0".to_vec(),
+        Vec::new(),
+        b"<html><body>200 OK".to_vec(),
+        "<a>".repeat(300_000).into_bytes(),
+        [b"<InitiateMultipartUploadResult>".as_slice(), &vec![b'x'; 1 << 20]].concat(),
+    ];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let answer = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = answer.clone();
+    let store = tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let body: Vec<u8> = told.lock().unwrap().clone();
+            tokio::spawn(async move {
+                let mut asked = vec![0; 64 * 1024];
+                _ = connection.read(&mut asked).await;
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                _ = connection.write_all(head.as_bytes()).await;
+                _ = connection.write_all(&body).await;
+            });
+        }
+    });
+    let data = tempfile::tempdir().unwrap();
+    let settings = broker::Settings {
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        data_dir: Some(data.path().to_owned()),
+        bucket: Some("bucket".into()),
+        endpoint: Some(endpoint),
+        access_key_id: Some("key".into()),
+        secret_access_key: Some(broker::config::Secret("secret".into())),
+        ..broker::Settings::default()
+    };
+    let running = Box::pin(broker::start(settings.resolve().unwrap())).await.unwrap();
+    let api = tests::Api::at(format!("http://{}", running.address()));
+    for body in bodies {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+        *answer.lock().unwrap() = body;
+        let refused = api
+            .post("/v1/uploads", &serde_json::json!({"name": "a", "size": 7}))
+            .await;
+        assert!([502, 503].contains(&refused.status), "{shown}: {}", refused.text());
+        let problem = refused.problem(refused.status);
+        assert!(
+            !problem.detail.contains('<') && !problem.detail.contains("root:"),
+            "{}",
+            problem.detail
+        );
+    }
+    running.stop().await;
+    store.abort();
 }
 
 #[tokio::test]

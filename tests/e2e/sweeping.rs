@@ -105,7 +105,7 @@ async fn two_thousand_five_hundred_uploads_are_told_apart_over_three_pages_of_th
     }
     creating.join_all().await;
     let later = stack.broker.clock().now() + Duration::from_hours(1);
-    let foreign = unknown(stack.broker.state(), later).await.unwrap();
+    let foreign = unknown(stack.broker.state(), "uploads", later).await.unwrap();
     assert_eq!(foreign.len(), EACH);
     assert!(foreign.iter().all(|upload| upload.key.as_str().starts_with("theirs/")));
 
@@ -121,7 +121,7 @@ async fn two_thousand_five_hundred_uploads_are_told_apart_over_three_pages_of_th
     assert_eq!(stack.bucket.open_uploads("ours/").await.len(), 0);
     stack.broker.clock().advance(STRAGGLE);
     assert_eq!(stack.broker.sweep().await.cleared, EACH as u64);
-    let foreign = unknown(stack.broker.state(), later).await.unwrap();
+    let foreign = unknown(stack.broker.state(), "uploads", later).await.unwrap();
     assert_eq!(foreign.len(), EACH, "theirs are all there");
 }
 

@@ -27,6 +27,8 @@ pub struct Object {
     pub etag: String,
     /// Its `Content-Type`.
     pub content_type: Option<String>,
+    /// Its `Content-Disposition`.
+    pub content_disposition: Option<String>,
     /// Its user metadata, names without `x-amz-meta-`.
     pub metadata: HashMap<String, String>,
 }
@@ -64,6 +66,7 @@ impl Bucket {
         Some(Object {
             etag: answer.e_tag.unwrap().trim_matches('"').to_owned(),
             content_type: answer.content_type,
+            content_disposition: answer.content_disposition,
             metadata: answer.metadata.unwrap_or_default(),
             bytes: answer.body.collect().await.unwrap().to_vec(),
         })

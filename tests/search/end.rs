@@ -40,7 +40,9 @@ impl Run<'_> {
         // A create whose answer was lost, or whose broker died, leaves an upload without parts that only the operator can tell.
         let later = self.clock.now() + Duration::from_hours(1);
         let broker = &self.brokers[0];
-        let mut orphans = unknown(broker, later).await.map_err(|error| error.to_string())?;
+        let mut orphans = unknown(broker, broker.policy.buckets()[0], later)
+            .await
+            .map_err(|error| error.to_string())?;
         // Of a run that failed before this one nothing is to be seen.
         orphans.retain(|orphan| orphan.key.as_str().starts_with(&prefix));
         if let Some(orphan) = orphans.first().filter(|_| !self.orphans) {
@@ -61,7 +63,7 @@ impl Run<'_> {
                     orphan.key
                 ));
             }
-            let bucket = &broker.policy.destination.bucket;
+            let bucket = broker.policy.buckets()[0];
             let aborted = broker.store.abort(bucket, &orphan.key, &orphan.store_upload_id).await;
             aborted.map_err(|error| error.to_string())?;
         }

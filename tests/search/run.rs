@@ -7,7 +7,7 @@ use std::time::Duration;
 use broker::app::Shared;
 use broker::complete::{Asker, complete_here};
 use broker::config::{Secret, Settings};
-use broker::handlers::abort;
+use broker::give_up;
 use broker::ledger::Session;
 use broker::random::Random;
 use broker::s3::{Clock, ProfileName};
@@ -245,7 +245,7 @@ impl<'a> Run<'a> {
                 self.uploads[place].may_end = true;
                 self.allowed += 3;
                 let session = self.find(place).await;
-                let _ = abort::give_up(self.brokers[*broker].clone(), session, client().by()).await;
+                let _ = give_up::give_up(self.brokers[*broker].clone(), session, client().by()).await;
             }
             Operation::Pass { seconds } => self.clock.advance(Duration::from_secs(*seconds)),
             Operation::Sweep { broker } => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use broker::batch;
 use broker::complete::{Asker, complete_here};
 use broker::error::ApiError;
-use broker::handlers::abort;
+use broker::give_up;
 use broker::sweep::sweep_once;
 use shared::api::UploadState;
 use store::fault::{complete, create, head, list_parts};
@@ -91,7 +91,7 @@ async fn what_a_ledger_does_not_take_is_told_with_503_and_not_half_recorded() {
             complete_here(run.brokers[0].clone(), session.clone(), None, asker)
                 .await
                 .unwrap_err(),
-            abort::give_up(run.brokers[0].clone(), session, client().by())
+            give_up::give_up(run.brokers[0].clone(), session, client().by())
                 .await
                 .unwrap_err(),
         ];

@@ -193,7 +193,10 @@ impl Broker {
 
     /// Asks for a URL to download an object by.
     pub(crate) async fn download(&self, key: &ObjectKey, progress: &dyn Progress) -> Result<Download, UploadError> {
-        let asked = CreateDownload { key: key.clone() };
+        let asked = CreateDownload {
+            key: key.clone(),
+            destination: None,
+        };
         self.ask(
             "download the object",
             Method::POST,

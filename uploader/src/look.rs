@@ -19,6 +19,7 @@ use crate::screen::{Screen, visible};
 pub(crate) async fn list(common: &Common, ls: &Ls, screen: &Screen) -> Result<(), UploadError> {
     let uploader = common.asking()?;
     let mut query = ListObjects {
+        destination: None,
         prefix: ls.prefix.clone(),
         delimiter: (!ls.recursive).then(|| "/".into()),
         cursor: None,

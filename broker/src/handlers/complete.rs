@@ -9,6 +9,7 @@ use super::{body, session, status};
 use crate::app::Shared;
 use crate::complete::{self, Completion};
 use crate::error::ApiError;
+use crate::policy::Touch;
 use crate::principal::Caller;
 
 /// Seconds to wait while another request is completing the upload.
@@ -25,7 +26,7 @@ pub async fn complete(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let session = session::owned(&broker, &caller.principal, &id).await?;
+    let session = session::touched(&broker, &caller.principal, &id, Touch::GoOn).await?;
     let CompleteUpload { size } = body::optional_json(&request, payload).await?;
     match complete::complete(broker.clone(), session.clone(), size, caller.by()).await? {
         Completion::Done(object) => Ok(HttpResponse::Ok().json(status::completed(&broker, &session, &object))),

@@ -21,8 +21,8 @@ pub async fn download(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let CreateDownload { key } = body::json(&request, payload).await?;
-    let grant = broker.policy.admit_download(&principal, key)?;
+    let CreateDownload { key, destination } = body::json(&request, payload).await?;
+    let grant = broker.policy.admit_download(&principal, destination.as_deref(), key)?;
     let head = broker.store.head(&grant.bucket, &grant.key).await?;
     let object = head.ok_or_else(|| no_such_object(&grant.key))?.object;
     let sizes = broker

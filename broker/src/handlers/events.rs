@@ -8,6 +8,7 @@ use super::query::{page_size, query};
 use super::session;
 use crate::app::Shared;
 use crate::error::ApiError;
+use crate::policy::Touch;
 use crate::principal::Principal;
 
 /// Answers with one page. No store call.
@@ -20,7 +21,7 @@ pub async fn events(
     id: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let session = session::recorded(&broker, &principal, &id).await?;
+    let session = session::recorded(&broker, &principal, &id, Touch::Look).await?;
     let ListEvents { cursor, limit } = query(&request)?;
     let limit = page_size(limit)?;
     // One more than is shown tells whether there is a next page.

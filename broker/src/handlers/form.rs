@@ -15,14 +15,15 @@ use actix_web::{HttpRequest, HttpResponse};
 use shared::PartNumber;
 use time::format_description::well_known::Rfc3339;
 
-use super::abort::give_up;
 use super::form_fields::{NamedUpload, PresignForm};
 use super::{body, session};
 use crate::admit::admit;
 use crate::app::{Broker, Shared};
 use crate::complete::{self, Completion};
 use crate::error::ApiError;
+use crate::give_up::give_up;
 use crate::ledger::{Digests, Session};
+use crate::policy::Touch;
 use crate::principal::{Caller, Principal};
 use crate::sign::{Part, PartSigner, escaped_path};
 
@@ -82,10 +83,7 @@ pub async fn presign(
         .insert_header((named("x-url-expires-in"), grant.expires_in().as_secs().to_string()))
         .insert_header((named("x-url-expires-at"), instant(now + grant.expires_in())))
         .insert_header((named("x-server-time"), instant(now)))
-        .insert_header((
-            named("x-max-object-size"),
-            broker.policy.destination.max_size.to_string(),
-        ))
+        .insert_header((named("x-max-object-size"), session.reserved.to_string()))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .body(answer))
 }
@@ -151,7 +149,8 @@ pub async fn complete(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let session = named_session(&broker, &caller.principal, body::form(&request, payload).await?).await?;
+    let named = body::form(&request, payload).await?;
+    let session = named_session(&broker, &caller.principal, named, Touch::GoOn).await?;
     for _ in 0..BUSY_TRIES {
         match complete::complete(broker.clone(), session.clone(), None, caller.by()).await {
             Ok(Completion::Done(_)) => return Ok(done()),
@@ -172,7 +171,8 @@ pub async fn abort(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let session = named_session(&broker, &caller.principal, body::form(&request, payload).await?).await?;
+    let named = body::form(&request, payload).await?;
+    let session = named_session(&broker, &caller.principal, named, Touch::End).await?;
     give_up(broker, session, caller.by()).await?;
     Ok(done())
 }
@@ -184,9 +184,14 @@ fn done() -> HttpResponse {
 }
 
 /// The upload that `uploadid` and `keyname` name together.
-async fn named_session(broker: &Broker, principal: &Principal, named: NamedUpload) -> Result<Session, ApiError> {
+async fn named_session(
+    broker: &Broker,
+    principal: &Principal,
+    named: NamedUpload,
+    touch: Touch,
+) -> Result<Session, ApiError> {
     let (id, name) = named.into_parts()?;
-    let session = session::owned(broker, principal, &id).await?;
+    let session = session::touched(broker, principal, &id, touch).await?;
     // The name as it was given, or the key that the destination's template made of it.
     let normal = name
         .parse()

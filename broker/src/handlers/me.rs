@@ -4,22 +4,40 @@ use actix_web::HttpResponse;
 use shared::api::{DestinationInfo, Me};
 
 use crate::app::Shared;
+use crate::error::ApiError;
+use crate::policy::{Right, refused};
 use crate::principal::Principal;
 
 /// Answers with principal, destinations and limits.
-pub async fn me(broker: Shared, principal: Principal) -> HttpResponse {
-    let destination = &broker.policy.destination;
-    HttpResponse::Ok().json(Me {
-        principal: principal.name().to_owned(),
-        destinations: vec![DestinationInfo {
+///
+/// # Errors
+/// There is nothing that the caller may do.
+pub async fn me(broker: Shared, principal: Principal) -> Result<HttpResponse, ApiError> {
+    let policy = &broker.policy;
+    let default = policy
+        .default_of(&principal)
+        .ok_or_else(|| refused(&principal, None, Right::Upload))?;
+    let others = policy
+        .destinations_of(&principal)
+        .filter(|destination| destination.name != default.name);
+    let destinations = std::iter::once(default).chain(others).map(|destination| {
+        let may = policy.rights_of(&principal, &destination.name);
+        let downloads = may.contains(&Right::List) && may.contains(&Right::Download);
+        DestinationInfo {
             name: destination.name.clone(),
             key_template: destination.key_template.to_string(),
-            max_size: destination.max_size,
+            max_size: policy.max_size_of(&principal, destination),
             acls: destination.acls.clone(),
-            downloads: destination.downloads,
+            downloads: downloads && destination.key_template.prefix(&principal).is_some(),
             bucket_id: Some(destination.bucket_id.clone()),
-        }],
-        limits: broker.policy.limits(),
+            may: may.into_iter().map(|right| right.name().to_owned()).collect(),
+            content_types: destination.content_types.clone(),
+        }
+    });
+    Ok(HttpResponse::Ok().json(Me {
+        principal: principal.name().to_owned(),
+        destinations: destinations.collect(),
+        limits: policy.limits(default),
         server_time: broker.clock.now(),
-    })
+    }))
 }

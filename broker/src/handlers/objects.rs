@@ -15,6 +15,7 @@ use crate::s3::{Page, StoreError, StoreErrorKind};
 /// Downloads are not granted, the query cannot be used, or the store does not answer.
 pub async fn objects(broker: Shared, principal: Principal, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let ListObjects {
+        destination,
         prefix,
         delimiter,
         cursor,
@@ -29,7 +30,7 @@ pub async fn objects(broker: Shared, principal: Principal, request: HttpRequest)
             "the cursor is empty; leave it out for the first page".into(),
         ));
     }
-    let Some(grant) = broker.policy.admit_list(&principal, &asked)? else {
+    let Some(grant) = broker.policy.admit_list(&principal, destination.as_deref(), &asked)? else {
         return Ok(HttpResponse::Ok().json(ObjectList {
             prefix: asked,
             objects: Vec::new(),

@@ -8,14 +8,15 @@ use shared::api::UploadState;
 use crate::app::Broker;
 use crate::error::ApiError;
 use crate::ledger::Session;
+use crate::policy::Touch;
 use crate::principal::Principal;
 
-/// The caller's upload of this id. Malformed, unknown, foreign and expired ids get the same answer.
+/// The upload of this id, if the caller may do this to it. Malformed, unknown, foreign and expired ids get the same answer.
 ///
 /// # Errors
-/// [`ApiError::NoSuchUpload`], or the ledger does not answer.
-pub async fn owned(broker: &Broker, principal: &Principal, id: &str) -> Result<Session, ApiError> {
-    let session = recorded(broker, principal, id).await?;
+/// [`ApiError::NoSuchUpload`], [`ApiError::NotGranted`], or the ledger does not answer.
+pub async fn touched(broker: &Broker, principal: &Principal, id: &str, touch: Touch) -> Result<Session, ApiError> {
+    let session = recorded(broker, principal, id, touch).await?;
     match session.state_at(broker.clock.now()) {
         UploadState::Expired => Err(ApiError::NoSuchUpload),
         UploadState::Open | UploadState::Completing | UploadState::Completed | UploadState::Aborted => Ok(session),
@@ -25,30 +26,23 @@ pub async fn owned(broker: &Broker, principal: &Principal, id: &str) -> Result<S
 /// The same, also where it has expired: it can still be looked back at.
 ///
 /// # Errors
-/// As [`owned`], but for an upload that has expired.
-pub async fn recorded(broker: &Broker, principal: &Principal, id: &str) -> Result<Session, ApiError> {
+/// As [`touched`], but for an upload that has expired.
+pub async fn recorded(broker: &Broker, principal: &Principal, id: &str, touch: Touch) -> Result<Session, ApiError> {
     let id: UploadId = id.parse().map_err(|_| ApiError::NoSuchUpload)?;
-    broker
-        .ledger
-        .find(&id)
-        .await?
-        .filter(|session| session.owner == *principal)
-        .ok_or(ApiError::NoSuchUpload)
+    let session = broker.ledger.find(&id).await?.ok_or(ApiError::NoSuchUpload)?;
+    broker.policy.admit_touch(principal, &session, touch)?;
+    Ok(session)
 }
 
 /// The caller's upload of this id, as it was when parts could still be sent; whether they still can, the ledger tells when
 /// they are declared.
 ///
 /// # Errors
-/// As [`owned`], or the upload is no longer open.
+/// As [`touched`], or the upload is no longer open.
 pub async fn open(broker: &Broker, principal: &Principal, id: &str) -> Result<Arc<Session>, ApiError> {
     let id: UploadId = id.parse().map_err(|_| ApiError::NoSuchUpload)?;
-    let session = broker
-        .ledger
-        .recall(&id)
-        .await?
-        .filter(|session| session.owner == *principal)
-        .ok_or(ApiError::NoSuchUpload)?;
+    let session = broker.ledger.recall(&id).await?.ok_or(ApiError::NoSuchUpload)?;
+    broker.policy.admit_touch(principal, &session, Touch::GoOn)?;
     match session.state_at(broker.clock.now()) {
         UploadState::Open => Ok(session),
         state => Err(ApiError::not_open(state)),

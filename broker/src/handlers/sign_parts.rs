@@ -61,7 +61,7 @@ pub async fn sign(broker: &Broker, caller: &Caller, id: &str, parts: Vec<Part>) 
         let now = broker.clock.now();
         let grant = broker
             .policy
-            .admit_parts(&session, parts.clone(), broker.policy.url_life, now)?;
+            .admit_parts(&session, parts.clone(), broker.policy.url_life(&session), now)?;
         let declared = grant.parts().iter().map(|part| (part.number, part.md5)).collect();
         let declared = broker.ledger.declare(&session, declared, caller.by(), now);
         match declared.await? {

@@ -8,6 +8,7 @@ use super::session;
 use crate::app::{Broker, Shared};
 use crate::error::ApiError;
 use crate::ledger::{Session, StoredObject};
+use crate::policy::Touch;
 use crate::principal::Principal;
 
 /// Answers with state, plan and parts.
@@ -15,13 +16,13 @@ use crate::principal::Principal;
 /// # Errors
 /// The upload is not the caller's, or the store does not answer.
 pub async fn status(broker: Shared, principal: Principal, id: Path<String>) -> Result<HttpResponse, ApiError> {
-    let mut session = session::owned(&broker, &principal, &id).await?;
+    let mut session = session::touched(&broker, &principal, &id, Touch::Look).await?;
     let parts = match (&session.store_upload_id, session.state) {
         (Some(store_upload_id), UploadState::Open) => match broker.store.list_parts(&session, store_upload_id).await {
             Ok(parts) => parts,
             Err(error) => {
                 // It may have been completed or aborted since it was looked up, and is no longer at the store for that.
-                session = session::owned(&broker, &principal, &id).await?;
+                session = session::touched(&broker, &principal, &id, Touch::Look).await?;
                 if session.state == UploadState::Open {
                     return Err(error.into());
                 }

@@ -22,7 +22,7 @@ pub async fn uploads(broker: Shared, principal: Principal, request: HttpRequest)
     // One more than is shown tells whether there is a next page.
     let mut page = broker
         .ledger
-        .open_uploads(&principal, after.as_ref(), limit + 1, now)
+        .open_uploads(principal.name(), after.as_ref(), limit + 1, now)
         .await?;
     let more = page.len() > usize::from(limit);
     page.truncate(limit.into());

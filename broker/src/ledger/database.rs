@@ -105,6 +105,14 @@ impl Database {
         }
     }
 
+    /// Ends a SELECT of rows that nobody may change before the transaction ends, though others may read them for the same.
+    pub(super) fn for_share(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR SHARE",
+        }
+    }
+
     /// The time that leases go by, which all who share the ledger have to agree on: PostgreSQL's own, whatever the brokers'
     /// clocks say; the asking broker's, `now`, where all are on one machine.
     pub(super) async fn lease_time(self, pool: &AnyPool, now: OffsetDateTime) -> Result<OffsetDateTime, LedgerError> {

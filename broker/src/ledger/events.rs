@@ -14,6 +14,7 @@ use super::insert::ROWS;
 use super::session::StoredObject;
 use super::{Ledger, LedgerError, instant, millis, placeholders};
 use crate::policy::CreateGrant;
+use crate::principal::SWEEPER;
 use crate::random::random;
 
 /// Who has something done, and from where.
@@ -29,7 +30,7 @@ impl By {
     /// The broker itself, ending what nobody ends.
     pub fn sweeper() -> Self {
         Self {
-            actor: "sweeper".to_owned(),
+            actor: SWEEPER.to_owned(),
             address: None,
         }
     }

@@ -13,6 +13,8 @@ pub(super) const ROWS: usize = 500;
 pub(super) struct NewUpload<'a> {
     pub(super) id: &'a UploadId,
     pub(super) grant: &'a CreateGrant,
+    /// Bytes that are set aside for it.
+    pub(super) reserved: u64,
     /// Of one in parts that the store has begun.
     pub(super) store_upload_id: Option<&'a str>,
     /// At most one open upload has it.
@@ -28,8 +30,8 @@ pub(super) async fn insert(connection: &mut AnyConnection, uploads: &[NewUpload<
         let statement = format!(
             "INSERT INTO uploads (id, owner, destination, bucket, name, object_key, store_upload_id, size, part_size, \
              part_count, content_type, acl, metadata, fingerprint, resume_key, write_token, put_md5, state, created_at, \
-             expires_at) VALUES {} ON CONFLICT (resume_key) DO NOTHING",
-            placeholders::rows(rows.len(), 20)
+             expires_at, grantee, credential, reserved, content_disposition) VALUES {} ON CONFLICT (resume_key) DO NOTHING",
+            placeholders::rows(rows.len(), 24)
         );
         let mut insert = sqlx::query(AssertSqlSafe(statement));
         for upload in rows {
@@ -37,7 +39,7 @@ pub(super) async fn insert(connection: &mut AnyConnection, uploads: &[NewUpload<
             let (size, part_size, part_count) = grant.plan.columns();
             insert = insert
                 .bind(upload.id.as_str())
-                .bind(grant.owner.name())
+                .bind(grant.owner.as_str())
                 .bind(grant.destination.as_str())
                 .bind(grant.bucket.as_str())
                 .bind(grant.name.as_str())
@@ -55,7 +57,11 @@ pub(super) async fn insert(connection: &mut AnyConnection, uploads: &[NewUpload<
                 .bind(upload.put_md5.map(Md5Digest::to_hex))
                 .bind("open")
                 .bind(millis(grant.created_at))
-                .bind(millis(grant.expires_at));
+                .bind(millis(grant.expires_at))
+                .bind(grant.grantee.as_str())
+                .bind(grant.credential.as_deref())
+                .bind(i64::try_from(upload.reserved).unwrap_or(i64::MAX))
+                .bind(grant.content_disposition);
         }
         recorded += insert.execute(&mut *connection).await?.rows_affected();
     }

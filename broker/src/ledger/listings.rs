@@ -6,7 +6,6 @@ use time::OffsetDateTime;
 
 use super::session::sizes_in;
 use super::{Ledger, LedgerError, Session, millis};
-use crate::principal::Principal;
 
 impl Ledger {
     /// At most `limit` of this principal's uploads in parts that are open or being completed, in the order of their ids, after this one.
@@ -15,7 +14,7 @@ impl Ledger {
     /// The database did not answer, or a row is not readable.
     pub async fn open_uploads(
         &self,
-        owner: &Principal,
+        owner: &str,
         after: Option<&UploadId>,
         limit: u16,
         now: OffsetDateTime,
@@ -25,7 +24,7 @@ impl Ledger {
             "SELECT * FROM uploads WHERE owner = $1 AND state IN ('open', 'completing') AND id > $2 AND put_md5 IS NULL \
              AND (state = 'completing' OR expires_at > $3) ORDER BY id LIMIT $4",
         )
-        .bind(owner.name())
+        .bind(owner)
         .bind(after.map_or("", UploadId::as_str))
         .bind(millis(now))
         .bind(i64::from(limit))

@@ -3,6 +3,7 @@
 //! Every change is one statement that names the state it expects, so that two brokers on one ledger cannot both make it.
 
 mod counts;
+mod credentials;
 mod database;
 mod declare;
 mod digests;
@@ -14,6 +15,7 @@ mod listings;
 mod outbox;
 mod placeholders;
 mod puts;
+mod quota;
 mod recall;
 mod resume;
 mod session;
@@ -32,6 +34,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Mutex, Notify};
 
 pub use counts::Counts;
+pub use credentials::{TOKENS_AT_ONCE, Ticket, Token};
 pub use database::sqlite_url;
 pub use declare::Declared;
 pub use digests::Digests;
@@ -39,12 +42,14 @@ pub use duty::Duty;
 pub use events::By;
 pub use lease::{Lease, LeaseOutcome};
 pub use outbox::{Delivery, Due, Sent};
+pub use quota::{Exceeded, Limit, Quota};
 pub use session::{Plan, Session, StoredObject};
 
 use self::database::Database;
 use self::declare::Declaring;
 use self::events::NewEvent;
 use self::insert::{NewUpload, insert};
+use self::quota::Meter;
 use self::recall::Recall;
 use self::writing::Group;
 use crate::metrics::LedgerSeries;
@@ -81,6 +86,26 @@ pub enum LedgerError {
     /// The URL names a database that this version does not speak.
     #[error("{0:?} is not a ledger; expected sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE")]
     Url(String),
+}
+
+/// What came of recording a new upload.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Admission {
+    /// It is open, with so many bytes set aside for it.
+    Recorded(u64),
+    /// One for the same content is open already.
+    OpenAlready,
+    /// It would go beyond a limit.
+    Exceeded(Exceeded),
+    /// The token or ticket by which it was asked for has been revoked meanwhile.
+    Revoked,
+}
+
+impl Admission {
+    /// Whether the upload is open now.
+    pub fn is_recorded(self) -> bool {
+        matches!(self, Self::Recorded(_))
+    }
 }
 
 /// One database of sessions.
@@ -136,8 +161,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records a new upload as open, and its parts as signed if they are declared already. Answers whether it did: not if one
-    /// for the same content is open already.
+    /// Records a new upload as open, and its parts as signed if they are declared already.
     ///
     /// # Errors
     /// Nothing was recorded.
@@ -148,8 +172,12 @@ impl Ledger {
         store_upload_id: Option<&str>,
         declared: &Digests,
         by: &By,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<Admission, LedgerError> {
         let mut writing = self.begin().await?;
+        if !self.holds(&mut writing, grant).await? {
+            writing.commit().await?;
+            return Ok(Admission::Revoked);
+        }
         let resume_key = resume::resume_key(grant);
         if let Some(key) = &resume_key {
             // Makes room for this one where nobody has recorded yet that the last one ran out.
@@ -161,16 +189,24 @@ impl Ledger {
             .execute(&mut *writing)
             .await?;
         }
+        let reserved = match Meter::default().take(&mut writing, grant).await? {
+            Ok(reserved) => reserved,
+            Err(exceeded) => {
+                writing.commit().await?;
+                return Ok(Admission::Exceeded(exceeded));
+            }
+        };
         let upload = NewUpload {
             id,
             grant,
+            reserved,
             store_upload_id,
             resume_key: resume_key.as_deref(),
             put_md5: None,
         };
         if insert(&mut writing, &[upload]).await? == 0 {
             writing.commit().await?;
-            return Ok(false);
+            return Ok(Admission::OpenAlready);
         }
         let windows = declared.windows();
         let mut events = vec![events::created(id, grant, by)];
@@ -181,7 +217,7 @@ impl Ledger {
         );
         self.add_events(&mut writing, &events).await?;
         writing.commit().await?;
-        Ok(true)
+        Ok(Admission::Recorded(reserved))
     }
 
     /// The upload of this id, whoever owns it.

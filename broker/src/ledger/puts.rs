@@ -7,35 +7,51 @@ use time::OffsetDateTime;
 
 use super::events::{self, By, NewEvent};
 use super::insert::{NewUpload, ROWS, insert};
+use super::quota::Meter;
 use super::session::{StoredObject, state};
-use super::{Ledger, LedgerError, Session, placeholders};
+use super::{Admission, Ledger, LedgerError, Session, placeholders};
 use crate::policy::SmallGrant;
 
 impl Ledger {
-    /// Records new uploads as open: all or none.
+    /// Records new uploads as open: all that their limits allow, or none. Answers for each whether it is recorded.
     ///
     /// # Errors
     /// Nothing was recorded.
-    pub async fn admit_puts(&self, puts: &[(UploadId, SmallGrant)], by: &By) -> Result<(), LedgerError> {
+    pub async fn admit_puts(&self, puts: &[(UploadId, SmallGrant)], by: &By) -> Result<Vec<Admission>, LedgerError> {
         let mut writing = self.begin().await?;
-        let uploads: Vec<_> = puts
-            .iter()
-            .map(|(id, SmallGrant { upload: grant, md5, .. })| NewUpload {
+        // They are of one request, so of one credential.
+        if let Some((_, first)) = puts.first()
+            && !self.holds(&mut writing, &first.upload).await?
+        {
+            writing.commit().await?;
+            return Ok(vec![Admission::Revoked; puts.len()]);
+        }
+        let (mut meter, mut answers) = (Meter::default(), Vec::with_capacity(puts.len()));
+        let mut uploads = Vec::with_capacity(puts.len());
+        let mut created = Vec::with_capacity(puts.len());
+        for (id, SmallGrant { upload: grant, md5, .. }) in puts {
+            let reserved = match meter.take(&mut writing, grant).await? {
+                Ok(reserved) => reserved,
+                Err(exceeded) => {
+                    answers.push(Admission::Exceeded(exceeded));
+                    continue;
+                }
+            };
+            answers.push(Admission::Recorded(reserved));
+            uploads.push(NewUpload {
                 id,
                 grant,
+                reserved,
                 store_upload_id: None,
                 resume_key: None,
                 put_md5: Some(*md5),
-            })
-            .collect();
+            });
+            created.push(events::created(id, grant, by));
+        }
         insert(&mut writing, &uploads).await?;
-        let created: Vec<_> = puts
-            .iter()
-            .map(|(id, small)| events::created(id, &small.upload, by))
-            .collect();
         self.add_events(&mut writing, &created).await?;
         writing.commit().await?;
-        Ok(())
+        Ok(answers)
     }
 
     /// The uploads of these ids, whoever owns them, in no order; those that are not known are left out.

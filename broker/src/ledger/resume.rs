@@ -13,7 +13,7 @@ use crate::policy::CreateGrant;
 pub(super) fn resume_key(grant: &CreateGrant) -> Option<String> {
     let fingerprint = grant.fingerprint.as_ref()?;
     let same = (
-        (grant.owner.name(), &grant.destination, &grant.bucket),
+        (grant.owner.as_str(), &grant.destination, &grant.bucket),
         (grant.name.as_str(), fingerprint, grant.plan.columns()),
         (&grant.content_type, &grant.acl, &grant.metadata),
     );

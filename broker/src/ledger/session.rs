@@ -10,7 +10,6 @@ use time::OffsetDateTime;
 
 use super::LedgerError;
 use crate::policy::CreateGrant;
-use crate::principal::Principal;
 
 /// How an upload's bytes are cut.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,7 +109,9 @@ pub struct Session {
     /// The broker's name for it.
     pub id: UploadId,
     /// Who may touch it.
-    pub owner: Principal,
+    pub owner: String,
+    /// Whose limits it counts against: the owner, or whoever made the owner's ticket.
+    pub grantee: String,
     /// Where it goes.
     pub destination: String,
     /// The bucket it goes to; kept, so that a change of the settings does not move open uploads.
@@ -127,8 +128,12 @@ pub struct Session {
     pub plan: Plan,
     /// Bytes that a stream came to, once its owner has said so in asking to complete it.
     pub stated_size: Option<u64>,
+    /// Bytes that are set aside for it: its size, or the most that it may come to.
+    pub reserved: u64,
     /// Media type of the object.
     pub content_type: Option<String>,
+    /// `Content-Disposition` of the object, where it has to have one.
+    pub content_disposition: Option<String>,
     /// Canned ACL of the object.
     pub acl: Option<String>,
     /// User metadata of the object, without the write token.
@@ -166,10 +171,11 @@ impl Session {
     }
 
     /// The upload as [`Ledger::admit`](super::Ledger::admit) has just recorded it.
-    pub fn admitted(id: UploadId, grant: &CreateGrant, store_upload_id: Option<String>) -> Self {
+    pub fn admitted(id: UploadId, grant: &CreateGrant, reserved: u64, store_upload_id: Option<String>) -> Self {
         Self {
             id,
             owner: grant.owner.clone(),
+            grantee: grant.grantee.clone(),
             destination: grant.destination.clone(),
             bucket: grant.bucket.clone(),
             name: grant.name.to_string(),
@@ -178,7 +184,9 @@ impl Session {
             put_md5: None,
             plan: grant.plan,
             stated_size: None,
+            reserved,
             content_type: grant.content_type.clone(),
+            content_disposition: grant.content_disposition.map(str::to_owned),
             acl: grant.acl.clone(),
             metadata: grant.metadata.clone(),
             write_token: grant.write_token.clone(),
@@ -213,7 +221,8 @@ impl Session {
         };
         let instant = |column: &str| super::instant(row.try_get(column)?).ok_or_else(|| unreadable(column));
         Ok(Self {
-            owner: Principal::named(get::<String>(row, "owner")?),
+            owner: row.try_get("owner")?,
+            grantee: row.try_get("grantee")?,
             destination: row.try_get("destination")?,
             bucket: row.try_get("bucket")?,
             name: row.try_get("name")?,
@@ -226,7 +235,9 @@ impl Session {
                 .transpose()?,
             plan,
             stated_size: get::<Option<i64>>(row, "stated_size")?.and_then(|size| u64::try_from(size).ok()),
+            reserved: u64::try_from(get::<i64>(row, "reserved")?).unwrap_or_default(),
             content_type: row.try_get("content_type")?,
+            content_disposition: row.try_get("content_disposition")?,
             acl: row.try_get("acl")?,
             metadata: serde_json::from_str(&get::<String>(row, "metadata")?).map_err(|_| unreadable("metadata"))?,
             write_token: row.try_get("write_token")?,

@@ -11,7 +11,9 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::{By, Declared, Digests, Duty, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
-use crate::policy::{CreateGrant, Destination, Policy, SmallGrant, UploadRandom};
+use crate::policy::{
+    CreateGrant, Destination, Grantee, Overwrite, Policy, Right, Rule, RuleLimits, SmallGrant, UploadRandom,
+};
 use crate::principal::Principal;
 
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
@@ -30,6 +32,7 @@ macro_rules! on_both_databases {
 
 mod counts;
 mod events;
+mod limits;
 mod migrating;
 mod writing;
 
@@ -104,6 +107,7 @@ impl Fresh {
             .admit(id, grant, Some("store-id"), &none, &by())
             .await
             .unwrap()
+            .is_recorded()
     }
 
     async fn lease(&self, id: &UploadId, holder: &str, now: OffsetDateTime) -> Lease {
@@ -116,19 +120,29 @@ impl Fresh {
 
 fn grant() -> CreateGrant {
     let policy = Policy {
-        destination: Destination {
+        destinations: vec![Destination {
             name: "default".into(),
             bucket: "uploads".into(),
             bucket_id: "0".repeat(16),
             key_template: "{name}".parse().unwrap(),
             acls: Vec::new(),
-            downloads: false,
+            content_types: Vec::new(),
+            serve_active_content: false,
             max_size: shared::plan::MAX_OBJECT_SIZE,
+            max_parts: shared::PartNumber::MAX,
+            max_metadata: 2000,
+            url_life: Duration::from_mins(15),
+            max_url_life: Duration::from_hours(1),
+            upload_life: Duration::from_hours(1),
+            overwrite: Overwrite::Always,
             finish_abandoned: false,
-        },
-        url_life: Duration::from_mins(15),
-        max_url_life: Duration::from_hours(1),
-        upload_life: Duration::from_hours(1),
+        }],
+        rules: vec![Rule {
+            to: vec![Grantee::Everybody],
+            destinations: Vec::new(),
+            may: vec![Right::Upload],
+            limits: RuleLimits::default(),
+        }],
         zero_byte_part: true,
         single_put: true,
         equal_parts: false,
@@ -183,10 +197,10 @@ async fn what_was_admitted_is_found_again_after_a_restart(fresh: Fresh) {
     let session = fresh.ledger.find(&id).await.unwrap().unwrap();
     assert_eq!(
         session,
-        Session::admitted(id.clone(), &grant(), Some("store-id".into())),
+        Session::admitted(id.clone(), &grant(), 20 * MIB, Some("store-id".into())),
         "as it was recorded"
     );
-    assert_eq!(session.owner, alice());
+    assert_eq!(session.owner, alice().name());
     assert_eq!((session.name.as_str(), session.key.as_str()), ("a/b.bin", "a/b.bin"));
     assert_eq!(session.store_upload_id.as_deref(), Some("store-id"));
     assert_eq!(session.plan, grant().plan);
@@ -231,7 +245,7 @@ async fn an_upload_is_resumed_only_by_its_owner_for_the_same_content_and_in_time
     assert_eq!(find(&grant(), NOW).await, Some(id));
     assert_eq!(find(&grant(), NOW + Duration::from_hours(1)).await, None);
     let change: [fn(&mut CreateGrant); 6] = [
-        |grant| grant.owner = Principal::named("bob"),
+        |grant| grant.owner = "bob".to_owned(),
         |grant| grant.fingerprint = Some("other".into()),
         |grant| grant.fingerprint = None,
         |grant| grant.content_type = None,
@@ -255,7 +269,7 @@ async fn of_many_who_begin_one_upload_at_once_one_does_and_the_next_can_once_it_
                 .admit(&id, &grant(), None, &Digests::default(), &by())
                 .await
                 .unwrap();
-            recorded.then_some(id)
+            recorded.is_recorded().then_some(id)
         });
     }
     let recorded: Vec<_> = beginning.join_all().await.into_iter().flatten().collect();
@@ -432,7 +446,13 @@ async fn small_files_are_admitted_and_finished_by_the_hundred(fresh: Fresh) {
             random[..2].copy_from_slice(&number.to_be_bytes());
             let md5 = Md5Digest::from_bytes([u8::try_from(number % 251).unwrap(); 16]);
             let headers = None;
-            (UploadId::from_random(random), SmallGrant { upload, md5, headers })
+            let small = SmallGrant {
+                upload,
+                md5,
+                headers,
+                url_life: Duration::from_mins(15),
+            };
+            (UploadId::from_random(random), small)
         })
         .collect();
     fresh.ledger.admit_puts(&puts, &by()).await.unwrap();
@@ -463,19 +483,14 @@ async fn what_is_declared_at_once_with_an_upload_is_all_there(fresh: Fresh) {
             )
         })
         .collect();
-    assert!(fresh.ledger.admit(&id, &grant(), None, &declared, &by()).await.unwrap());
+    let admission = fresh.ledger.admit(&id, &grant(), None, &declared, &by()).await.unwrap();
+    assert!(admission.is_recorded());
     assert_eq!(fresh.ledger.digests(&id).await.unwrap(), declared);
 }
 
 async fn a_principal_sees_its_own_open_uploads(fresh: Fresh) {
     let id = fresh.admit().await;
-    let see = async |who: &str, now| {
-        fresh
-            .ledger
-            .open_uploads(&Principal::named(who), None, 9, now)
-            .await
-            .unwrap()
-    };
+    let see = async |who: &str, now| fresh.ledger.open_uploads(who, None, 9, now).await.unwrap();
     assert_eq!(see("alice", NOW).await.len(), 1);
     assert_eq!(see("bob", NOW).await.len(), 0);
     assert_eq!(see("alice", NOW + Duration::from_hours(1)).await.len(), 0);

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::Label;
 use crate::app::Broker;
 use crate::ledger::LedgerError;
+use crate::s3::StoreError;
 
 /// Whoever asks more often is told the same again.
 const FRESH: Duration = Duration::from_secs(10);
@@ -129,9 +130,14 @@ pub async fn checks(broker: &Broker) -> Checks {
         }
     };
     let store = async {
-        let bucket = &broker.policy.destination.bucket;
-        match timeout(PATIENCE, broker.store.check_bucket(bucket)).await {
-            Ok(answered) => answered.map_err(|error| error.to_string()),
+        let all = async {
+            for bucket in broker.policy.buckets() {
+                broker.store.check_bucket(bucket).await?;
+            }
+            Ok(())
+        };
+        match timeout(PATIENCE, all).await {
+            Ok(answered) => answered.map_err(|error: StoreError| error.to_string()),
             Err(_) => late("the store"),
         }
     };

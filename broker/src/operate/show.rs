@@ -113,7 +113,7 @@ impl Shown {
         Ok(Self {
             upload_id: session.id,
             state,
-            owner: session.owner.name().to_owned(),
+            owner: session.owner.clone(),
             name: session.name,
             destination: session.destination,
             bucket: session.bucket,

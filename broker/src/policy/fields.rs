@@ -6,7 +6,7 @@ use super::{WRITE_TOKEN, WRITE_TOKEN_LEN};
 use crate::error::ApiError;
 
 /// User metadata of one object: S3 allows 2 KB, names and values together, of which the write token takes its part.
-const MAX_METADATA_LEN: usize = 2048 - WRITE_TOKEN.len() - WRITE_TOKEN_LEN;
+pub const MAX_METADATA_LEN: usize = 2048 - WRITE_TOKEN.len() - WRITE_TOKEN_LEN;
 /// Names of user metadata: each is a header, and stores take only so many of those.
 const MAX_METADATA_NAMES: usize = 64;
 /// What the broker itself keeps in user metadata begins so; clients may not.
@@ -30,7 +30,7 @@ pub(super) fn check_content_type(text: &str) -> Result<(), ApiError> {
 }
 
 /// User metadata that any store keeps as it is.
-pub(super) fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
+pub(super) fn check_metadata(metadata: &BTreeMap<String, String>, max: usize) -> Result<(), ApiError> {
     let refuse = |reason: String| {
         Err(ApiError::InvalidField {
             field: "metadata",
@@ -65,9 +65,9 @@ pub(super) fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), 
         }
         length += name.len() + value.len();
     }
-    if length > MAX_METADATA_LEN {
+    if length > max {
         return refuse(format!(
-            "has {length} bytes, names and values together; at most {MAX_METADATA_LEN} are allowed"
+            "has {length} bytes, names and values together; at most {max} are allowed"
         ));
     }
     Ok(())

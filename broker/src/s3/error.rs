@@ -28,6 +28,9 @@ pub enum StoreErrorKind {
     /// A part that is not the last is smaller than the store allows.
     #[error("EntityTooSmall")]
     EntityTooSmall,
+    /// What was to be done only on a condition was not done, since that does not hold.
+    #[error("PreconditionFailed")]
+    PreconditionFailed,
     /// Key, secret or rights are wrong.
     #[error("{0}: check the broker's access key, its secret and its rights on the bucket")]
     Denied(String),
@@ -52,6 +55,7 @@ impl StoreErrorKind {
             "NoSuchBucket" => Self::NoSuchBucket,
             "InvalidPart" | "InvalidPartOrder" => Self::InvalidPart,
             "EntityTooSmall" => Self::EntityTooSmall,
+            "PreconditionFailed" => Self::PreconditionFailed,
             "RequestTimeTooSkewed" => Self::ClockSkew,
             "AccessDenied"
             | "InvalidAccessKeyId"
@@ -68,6 +72,7 @@ impl StoreErrorKind {
             | "TooManyRequests"
             | "RequestLimitExceeded"
             | "InternalError"
+            | "ConditionalRequestConflict"
             | "OperationAborted" => Self::Busy(code.to_owned()),
             "RequestTimeout" => Self::Unknown(code.to_owned()),
             other => match status {

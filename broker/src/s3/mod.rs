@@ -34,7 +34,7 @@ pub use profile::{Barred, Profile, ProfileName};
 
 use crate::ledger::{Session, StoredObject};
 use crate::metrics::{Counted, StoreCalls};
-use crate::policy::{CreateGrant, WRITE_TOKEN};
+use crate::policy::{CreateGrant, DeleteGrant, WRITE_TOKEN};
 use crate::sign::Addressing;
 
 /// ListParts pages of 1,000 parts: more than this many is a store that turns in circles.
@@ -120,6 +120,7 @@ impl StoreClient {
     pub async fn create(&self, grant: &CreateGrant) -> Result<String, StoreError> {
         let properties = Properties {
             content_type: grant.content_type.clone(),
+            content_disposition: grant.content_disposition.map(str::to_owned),
             acl: grant.acl.as_deref().map(ObjectCannedAcl::from),
             metadata: metadata(grant.metadata.clone(), &grant.write_token),
         };
@@ -141,6 +142,7 @@ impl StoreClient {
             .bucket(bucket)
             .key(key.as_str())
             .set_content_type(properties.content_type)
+            .set_content_disposition(properties.content_disposition)
             .set_acl(properties.acl)
             .set_metadata(Some(properties.metadata))
             .send()
@@ -203,7 +205,7 @@ impl StoreClient {
         Err(nonsense("more pages than 10000 parts can fill"))
     }
 
-    /// Has the store join these parts. One attempt: what a lost answer means is for the caller to find out. Answers the ETag,
+    /// Has the store join these parts, or with `only_new` only if there is no object at the key. One attempt: what a lost answer means is for the caller to find out. Answers the ETag,
     /// which some stores leave empty: HEAD knows it.
     ///
     /// # Errors
@@ -213,6 +215,7 @@ impl StoreClient {
         session: &Session,
         store_upload_id: &str,
         parts: &[StoredPart],
+        only_new: bool,
     ) -> Result<ETag, StoreError> {
         let parts = parts
             .iter()
@@ -237,6 +240,7 @@ impl StoreClient {
             .bucket(&session.bucket)
             .key(session.key.as_str())
             .upload_id(store_upload_id)
+            .set_if_none_match(only_new.then(|| "*".to_owned()))
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .customize()
             .config_override(once)
@@ -246,18 +250,20 @@ impl StoreClient {
             .map_err(|error| no_such_upload(StoreError::new("CompleteMultipartUpload", &error)))
     }
 
-    /// Puts the empty object of an upload without parts.
+    /// Puts the empty object of an upload without parts, with `only_new` only if there is no object at the key.
     ///
     /// # Errors
     /// The store did not take it, or its answer was lost; putting it again is harmless.
-    pub async fn put_empty(&self, session: &Session) -> Result<(), StoreError> {
+    pub async fn put_empty(&self, session: &Session, only_new: bool) -> Result<(), StoreError> {
         let properties = Properties::of(session);
         self.client
             .put_object()
             .bucket(&session.bucket)
             .key(session.key.as_str())
             .body(ByteStream::from_static(b""))
+            .set_if_none_match(only_new.then(|| "*".to_owned()))
             .set_content_type(properties.content_type)
+            .set_content_disposition(properties.content_disposition)
             .set_acl(properties.acl)
             .set_metadata(Some(properties.metadata))
             .send()
@@ -293,6 +299,22 @@ impl StoreClient {
         }
     }
 
+    /// Has the store delete an object. One that is not there is as good.
+    ///
+    /// # Errors
+    /// The store does not answer, or refuses.
+    pub async fn delete(&self, grant: &DeleteGrant) -> Result<(), StoreError> {
+        let deleted = self
+            .client
+            .delete_object()
+            .bucket(&grant.bucket)
+            .key(grant.key.as_str());
+        let deleted = deleted.send().await;
+        deleted
+            .map(|_| ())
+            .map_err(|error| StoreError::new("DeleteObject", &error))
+    }
+
     /// Has the store forget an upload and its parts. An upload that it does not know is as good.
     ///
     /// # Errors
@@ -322,6 +344,7 @@ fn retries() -> RetryConfig {
 /// What an object is given when its upload begins.
 struct Properties {
     content_type: Option<String>,
+    content_disposition: Option<String>,
     acl: Option<ObjectCannedAcl>,
     metadata: HashMap<String, String>,
 }
@@ -330,6 +353,7 @@ impl Properties {
     fn of(session: &Session) -> Self {
         Self {
             content_type: session.content_type.clone(),
+            content_disposition: session.content_disposition.clone(),
             acl: session.acl.as_deref().map(ObjectCannedAcl::from),
             metadata: metadata(session.metadata.clone(), &session.write_token),
         }

@@ -45,6 +45,8 @@ pub struct Profile {
     pub etag_is_md5: bool,
     /// Whether a canned ACL at create takes effect.
     pub acl: bool,
+    /// Whether Complete obeys `If-None-Match: *`.
+    pub conditional_complete: bool,
     /// Whether all parts but the last have to be of one size.
     pub equal_parts: bool,
     /// Whether a part may have no bytes.
@@ -120,6 +122,7 @@ impl Profile {
             v2: false,
             etag_is_md5: false,
             acl: false,
+            conditional_complete: false,
             equal_parts: false,
             zero_byte_part: true,
             single_put: false,
@@ -132,6 +135,7 @@ impl Profile {
             ProfileName::Aws => Self {
                 addressing: Virtual,
                 acl: true,
+                conditional_complete: true,
                 single_put: true,
                 max_object_size: TEN_THOUSAND_LARGEST_PARTS,
                 ..base
@@ -145,6 +149,7 @@ impl Profile {
                 ..base
             },
             ProfileName::Embedded => Self {
+                conditional_complete: true,
                 v2: true,
                 etag_is_md5: true,
                 acl: true,

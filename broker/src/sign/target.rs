@@ -133,6 +133,41 @@ mod tests {
     }
 
     #[test]
+    fn t32_a_url_leads_to_the_host_that_was_configured_whatever_the_style_port_or_key() {
+        for endpoint in [
+            "https://s3.example",
+            "http://s3.example:8080",
+            "http://[2001:db8::1]:9000",
+            "http://10.0.0.1",
+        ] {
+            for key in ["a", "@evil.example/", "..a", "?x", "#x", "a:80", "\\evil", "%2f@evil"] {
+                for addressing in [Addressing::Path, Addressing::Virtual] {
+                    let url = target(endpoint, addressing, key).url();
+                    let configured = reqwest::Url::parse(endpoint).unwrap();
+                    // Addresses have no subdomains.
+                    if addressing == Addressing::Virtual && configured.domain().is_none() {
+                        continue;
+                    }
+                    let parsed = reqwest::Url::parse(&url).unwrap();
+                    let host = parsed.host_str().unwrap();
+                    let host = host.strip_prefix("bucket.").unwrap_or(host);
+                    assert_eq!(Some(host), configured.host_str(), "{url}");
+                    assert_eq!(
+                        (parsed.port(), parsed.scheme()),
+                        (configured.port(), configured.scheme()),
+                        "{url}"
+                    );
+                    assert_eq!(
+                        (parsed.username(), parsed.query(), parsed.fragment()),
+                        ("", None, None),
+                        "{url}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_default_port_is_left_out_as_clients_leave_it_out_of_host() {
         for (given, meant) in [
             ("https://Store.Example:443/", "https://store.example"),

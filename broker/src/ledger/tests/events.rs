@@ -54,7 +54,8 @@ async fn an_uploads_whole_life_is_told_in_order_by_whom_and_from_where(fresh: Fr
         .into_iter()
         .collect();
     let (ledger, here) = (&fresh.ledger, by());
-    assert!(ledger.admit(&id, &grant(), Some("s"), &declared, &here).await.unwrap());
+    let admission = ledger.admit(&id, &grant(), Some("s"), &declared, &here).await.unwrap();
+    assert!(admission.is_recorded());
     let session = ledger.find(&id).await.unwrap().unwrap();
     let signed = [2, 1, 3].map(|number| (part(number), None)).into();
     // By a broker whose clock is behind.
@@ -166,6 +167,7 @@ async fn small_files_have_their_events_by_the_hundred(fresh: Fresh) {
                 upload,
                 md5: Md5Digest::EMPTY,
                 headers: None,
+                url_life: Duration::from_mins(15),
             };
             (UploadId::from_random(random), small)
         })

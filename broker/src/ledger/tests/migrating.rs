@@ -21,7 +21,16 @@ async fn migrated_to(version: i64, url: &str) -> AnyPool {
         .filter(|migration| migration.version <= version)
         .cloned()
         .collect();
-    for table in ["deliveries", "events", "uploads", "duties", "_sqlx_migrations"] {
+    for table in [
+        "deliveries",
+        "events",
+        "uploads",
+        "duties",
+        "tokens",
+        "tickets",
+        "quotas",
+        "_sqlx_migrations",
+    ] {
         pool.execute(sqlx::AssertSqlSafe(format!("DROP TABLE {table}")))
             .await
             .unwrap();

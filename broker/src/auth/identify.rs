@@ -1,0 +1,210 @@
+//! Whose request it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{self, AUTHORIZATION};
+use quick_cache::sync::Cache;
+
+use super::bearer::{Bearer, Kind};
+use super::forward::ForwardAuth;
+use super::settings_token::TokenDigest;
+use crate::app::Broker;
+use crate::error::ApiError;
+use crate::principal::{ANONYMOUS, Credential, Principal};
+
+/// How long the ledger's word on a token or ticket is gone by: one that is revoked elsewhere may be used for so long.
+const KEPT: Duration = Duration::from_secs(1);
+/// Most of them.
+const KEPT_COUNT: usize = 10_000;
+/// A longer `Authorization` header is none that the broker could know.
+const MAX_HEADER_LEN: usize = 16 * 1024;
+
+/// The ticket that the path of a request names, among its extensions.
+#[derive(Clone, Debug)]
+pub struct PathTicket(pub Option<Bearer>);
+
+/// How callers are known, as the settings say.
+#[derive(Clone, Debug, Default)]
+pub struct AuthConfig {
+    /// Tokens in the settings.
+    pub tokens: Vec<TokenDigest>,
+    /// A proxy that authenticates.
+    pub forward: Option<ForwardAuth>,
+    /// Whether requests without credentials are served.
+    pub anonymous: bool,
+}
+
+impl AuthConfig {
+    /// Whether there is anybody whom the settings let be known.
+    pub fn knows_somebody(&self) -> bool {
+        !self.tokens.is_empty() || self.forward.is_some()
+    }
+}
+
+/// Whom the broker knows.
+#[derive(Debug)]
+pub struct Principals {
+    config: AuthConfig,
+    /// What the ledger has said of a token or ticket, by id.
+    kept: Cache<String, Kept>,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    digest: String,
+    principal: Principal,
+    expires_at: Option<time::OffsetDateTime>,
+    since: Instant,
+}
+
+impl Principals {
+    /// Those of these settings, and of the ledger.
+    pub fn new(config: AuthConfig) -> Self {
+        Self {
+            config,
+            kept: Cache::new(KEPT_COUNT),
+        }
+    }
+
+    /// Whether requests without credentials are served.
+    pub fn allow_anonymous(&self) -> bool {
+        self.config.anonymous
+    }
+
+    /// Who sends this request.
+    ///
+    /// # Errors
+    /// [`ApiError::Unauthenticated`], [`ApiError::InvalidCredential`], or the ledger does not answer.
+    pub async fn identify(&self, broker: &Broker, request: &HttpRequest) -> Result<Principal, ApiError> {
+        let path_ticket = {
+            use actix_web::HttpMessage as _;
+            request.extensions().get::<PathTicket>().cloned()
+        };
+        if let Some(PathTicket(ticket)) = path_ticket {
+            return match ticket {
+                Some(ticket) => self.known(broker, &ticket).await,
+                None => Err(self.unknown(true)),
+            };
+        }
+        let mut headers = request.headers().get_all(AUTHORIZATION);
+        if let Some(header) = headers.next() {
+            let alone = headers.next().is_none() && header.len() <= MAX_HEADER_LEN;
+            let token = bearer_token(header.as_bytes()).filter(|_| alone);
+            let token = token.ok_or_else(|| self.unknown(true))?;
+            return self.identify_token(broker, token).await;
+        }
+        let peer = request.peer_addr().map(|peer| peer.ip());
+        let forwarded = match &self.config.forward {
+            Some(forward) => forward.identify(peer, request.headers())?,
+            None => None,
+        };
+        let anonymous = || self.config.anonymous.then(|| Principal::named(ANONYMOUS));
+        let principal = forwarded.or_else(anonymous).ok_or_else(|| self.unknown(false))?;
+        // Neither needs anything that a page of somebody else's could not have the browser send.
+        if is_of_another_origin(request) {
+            return Err(ApiError::CrossOrigin);
+        }
+        Ok(principal)
+    }
+
+    async fn identify_token(&self, broker: &Broker, token: &[u8]) -> Result<Principal, ApiError> {
+        let text = std::str::from_utf8(token).unwrap_or_default();
+        if let Some(bearer) = Bearer::read(text) {
+            return self.known(broker, &bearer).await;
+        }
+        TokenDigest::find(&self.config.tokens, token).ok_or_else(|| self.unknown(true))
+    }
+
+    /// Whose token or ticket this is, if it is one that holds. Unknown, expired and revoked ones get the same answer.
+    async fn known(&self, broker: &Broker, bearer: &Bearer) -> Result<Principal, ApiError> {
+        let kept = self.kept.get(&bearer.id).filter(|kept| kept.since.elapsed() < KEPT);
+        let kept = if let Some(kept) = kept {
+            kept
+        } else {
+            let found = match bearer.kind {
+                Kind::Token => broker.ledger.find_token(&bearer.id).await?.map(|token| Kept {
+                    digest: token.digest,
+                    principal: Principal::named(token.principal).by(Credential::Token {
+                        id: bearer.id.clone(),
+                        scope: token.scope,
+                    }),
+                    expires_at: token.expires_at,
+                    since: Instant::now(),
+                }),
+                Kind::Ticket => broker
+                    .ledger
+                    .find_ticket(&bearer.id)
+                    .await?
+                    .map(|(digest, terms)| Kept {
+                        digest,
+                        expires_at: Some(terms.expires_at),
+                        principal: Principal::of_ticket(Arc::new(terms)),
+                        since: Instant::now(),
+                    }),
+            };
+            let found = found.ok_or_else(|| self.unknown(true))?;
+            self.kept.insert(bearer.id.clone(), found.clone());
+            found
+        };
+        let now = broker.clock.now();
+        if !bearer.is(&kept.digest) || kept.expires_at.is_some_and(|end| end <= now) {
+            return Err(self.unknown(true));
+        }
+        Ok(kept.principal)
+    }
+
+    /// What is kept of this token or ticket holds no longer.
+    pub fn forget(&self, id: &str) {
+        self.kept.remove(id);
+    }
+
+    fn unknown(&self, sent: bool) -> ApiError {
+        ApiError::Unauthenticated {
+            sent,
+            optional: self.config.anonymous,
+        }
+    }
+}
+
+/// Whether a browser sends this for a page of another origin than this broker's (RFC 6454 section 7).
+fn is_of_another_origin(request: &HttpRequest) -> bool {
+    let text = |name: header::HeaderName| {
+        request
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap_or("null"))
+    };
+    let Some(origin) = text(header::ORIGIN) else {
+        // Browsers that send no Origin with some requests say so in this way.
+        let site = request
+            .headers()
+            .get("sec-fetch-site")
+            .map(header::HeaderValue::as_bytes);
+        return matches!(site, Some(b"cross-site" | b"same-site"));
+    };
+    let host = origin.split_once("://").map(|(_, host)| host);
+    host.is_none() || host != text(header::HOST)
+}
+
+/// The token of `Authorization: Bearer TOKEN` (RFC 6750 section 2.1).
+fn bearer_token(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = header.split_at_checked("Bearer ".len())?;
+    let token = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_stands_after_the_scheme_and_nowhere_else() {
+        assert_eq!(bearer_token(b"Bearer secret"), Some(b"secret".as_slice()));
+        assert_eq!(bearer_token(b"bearer  secret "), Some(b"secret".as_slice()));
+        for bad in [b"Basic secret".as_slice(), b"Bearer", b"Bearer ", b"", b"secret"] {
+            assert_eq!(bearer_token(bad), None);
+        }
+    }
+}

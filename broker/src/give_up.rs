@@ -1,0 +1,62 @@
+//! Uploads that are to become no object: given up by their owner, or ended with the token or ticket that created them.
+
+use shared::api::UploadState;
+
+use crate::app::{Broker, Shared, to_its_end};
+use crate::error::ApiError;
+use crate::ledger::{By, Session};
+
+/// Ends the upload in the ledger first, so that nobody completes it any more, then in the store: both, whether or not the
+/// caller waits for it.
+///
+/// # Errors
+/// The upload is completed or being completed, or ledger or store do not answer.
+pub async fn give_up(broker: Shared, session: Session, by: By) -> Result<(), ApiError> {
+    to_its_end(async move { end(&broker, &session, &by, None).await }).await
+}
+
+/// What became of the uploads of a credential.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Ended {
+    /// Ended: their part URLs are good for nothing any more.
+    pub aborted: u64,
+    /// Being completed at this moment, or not to be had from the store: the sweeper sees to them.
+    pub left: u64,
+}
+
+/// Ends all open uploads that were created by this credential, `token:ID` or `ticket:ID`, which is revoked: the part URLs that
+/// were given out stop working.
+///
+/// # Errors
+/// The ledger does not answer.
+pub async fn end_uploads_of(broker: &Broker, credential: &str, by: &By) -> Result<Ended, ApiError> {
+    let mut ended = Ended::default();
+    for session in broker.ledger.opened_by(credential).await? {
+        match end(broker, &session, by, Some("credential_revoked")).await {
+            Ok(()) => ended.aborted += 1,
+            Err(error) => {
+                tracing::warn!(upload = %session.id, %error, "an upload of a revoked credential could not be ended at once");
+                ended.left += 1;
+            }
+        }
+    }
+    Ok(ended)
+}
+
+async fn end(broker: &Broker, session: &Session, by: &By, reason: Option<&str>) -> Result<(), ApiError> {
+    let now = broker.clock.now();
+    match broker.ledger.abort(&session.id, by, reason, now).await? {
+        Some(UploadState::Aborted) => {}
+        Some(UploadState::Completed) => return Err(ApiError::UploadEnded(UploadState::Completed)),
+        Some(UploadState::Completing | UploadState::Open) => return Err(ApiError::UploadBusy),
+        Some(UploadState::Expired) | None => return Err(ApiError::NoSuchUpload),
+    }
+    if let Some(store_upload_id) = &session.store_upload_id {
+        broker
+            .store
+            .abort(&session.bucket, &session.key, store_upload_id)
+            .await?;
+    }
+    tracing::info!(upload = %session.id, key = %session.key, reason, "upload aborted");
+    Ok(())
+}

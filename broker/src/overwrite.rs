@@ -1,0 +1,62 @@
+//! Whether an upload may take the place of an object that is there, where a destination's rule says that not every one may.
+//!
+//! Looked at when the upload is created and again before it is completed. Between that look and the store's joining of the parts
+//! another upload may come first; where the store compares by itself (`If-None-Match: *` on Complete), not even then. The only
+//! rule without a gap on every store is a key that is never there: `{uuid}` in the key template.
+
+use shared::ObjectKey;
+
+use crate::app::Broker;
+use crate::error::ApiError;
+use crate::ledger::Session;
+use crate::policy::{CreateGrant, Overwrite};
+
+/// Whether an upload may be created.
+///
+/// # Errors
+/// [`ApiError::KeyTaken`], or it cannot be found out.
+pub async fn before_create(broker: &Broker, grant: &CreateGrant) -> Result<(), ApiError> {
+    let place = (grant.bucket.as_str(), &grant.key);
+    check(broker, grant.overwrite, place, &grant.grantee, None).await
+}
+
+/// Whether the parts of an upload may be joined.
+///
+/// # Errors
+/// As [`before_create`].
+pub async fn before_complete(broker: &Broker, session: &Session) -> Result<(), ApiError> {
+    let place = (session.bucket.as_str(), &session.key);
+    let own = Some(session.write_token.as_str());
+    check(broker, broker.policy.overwrites(session), place, &session.grantee, own).await
+}
+
+async fn check(
+    broker: &Broker,
+    rule: Overwrite,
+    (bucket, key): (&str, &ObjectKey),
+    grantee: &str,
+    own_token: Option<&str>,
+) -> Result<(), ApiError> {
+    if rule == Overwrite::Always {
+        return Ok(());
+    }
+    let Some(there) = broker.store.head(bucket, key).await? else {
+        return Ok(());
+    };
+    let allowed = match (&there.write_token, rule) {
+        (Some(token), _) if own_token == Some(token) => true,
+        (Some(token), Overwrite::SameOwner) => {
+            let of = broker.ledger.grantee_of(bucket, key, token).await?;
+            of.as_deref() == Some(grantee)
+        }
+        _ => false,
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(ApiError::KeyTaken {
+            key: key.as_str().chars().take(64).collect(),
+            rule,
+        })
+    }
+}

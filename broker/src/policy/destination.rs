@@ -1,0 +1,159 @@
+//! A place to upload to, and its rules.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::fields::shortened;
+use crate::error::ApiError;
+use crate::key::KeyTemplate;
+
+/// A place to upload to, and its rules.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// As requests name it.
+    pub name: String,
+    /// The store's bucket.
+    pub bucket: String,
+    /// What callers tell it by from a bucket of the same name at another store.
+    pub bucket_id: String,
+    /// How keys are made.
+    pub key_template: KeyTemplate,
+    /// Canned ACLs that clients may ask for.
+    pub acls: Vec<String>,
+    /// Media types that clients may say, `image/*` for all of a kind; any, and none, where there are none.
+    pub content_types: Vec<String>,
+    /// Whether what browsers execute is stored as it is, rather than to be saved when it is opened.
+    pub serve_active_content: bool,
+    /// Most bytes of one object.
+    pub max_size: u64,
+    /// Most parts of one upload.
+    pub max_parts: u16,
+    /// Most bytes of user metadata, names and values together.
+    pub max_metadata: usize,
+    /// How long part URLs of the JSON protocol live.
+    pub url_life: Duration,
+    /// How long a client of the form protocol may ask its URLs to live.
+    pub max_url_life: Duration,
+    /// How long an upload may stay open.
+    pub upload_life: Duration,
+    /// What becomes of an object that is there already.
+    pub overwrite: Overwrite,
+    /// Whether an upload that runs out with all its parts stored becomes an object.
+    pub finish_abandoned: bool,
+}
+
+/// Whether an upload may take the place of an object.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overwrite {
+    /// Of none.
+    Never,
+    /// Of one that the same principal uploaded.
+    SameOwner,
+    /// Of any that has its key.
+    #[default]
+    Always,
+}
+
+/// What browsers run, or run scripts in, when they open it (HTML Living Standard, "scripting"; SVG 2 section 15).
+const ACTIVE: [&str; 10] = [
+    "text/html",
+    "application/xhtml+xml",
+    "image/svg+xml",
+    "text/xml",
+    "application/xml",
+    "text/javascript",
+    "application/javascript",
+    "application/x-javascript",
+    "text/xsl",
+    "multipart/related",
+];
+
+/// What an object is sent with so that it is saved instead of opened (RFC 6266).
+const ATTACHMENT: &str = "attachment";
+
+impl Destination {
+    /// Whether a media type may be said here.
+    ///
+    /// # Errors
+    /// [`ApiError::TypeNotGranted`]
+    pub(super) fn check_type(&self, content_type: Option<&str>) -> Result<(), ApiError> {
+        if type_among(&self.content_types, content_type) {
+            return Ok(());
+        }
+        Err(ApiError::TypeNotGranted {
+            given: content_type.map(shortened),
+            granted: self.content_types.join(", "),
+            destination: self.name.clone(),
+        })
+    }
+
+    /// What becomes of an object that has the key of an upload: no rule is needed where there can be none.
+    pub fn overwrites(&self) -> Overwrite {
+        if self.key_template.is_unique() {
+            return Overwrite::Always;
+        }
+        self.overwrite
+    }
+
+    /// What keeps an object of this type from running on the bucket's origin, if it would.
+    pub(super) fn disposition(&self, content_type: Option<&str>) -> Option<&'static str> {
+        let kind = essence(content_type.unwrap_or_default());
+        let active = ACTIVE.contains(&kind.as_str()) || kind.ends_with("+xml");
+        (active && !self.serve_active_content).then_some(ATTACHMENT)
+    }
+}
+
+/// Whether a type is one of these, or there are none. One that is not said is none of them.
+pub(super) fn type_among(types: &[String], content_type: Option<&str>) -> bool {
+    if types.is_empty() {
+        return true;
+    }
+    let kind = essence(content_type.unwrap_or_default());
+    types.iter().any(|allowed| match allowed.strip_suffix("/*") {
+        Some(range) => kind
+            .split_once('/')
+            .is_some_and(|(top, _)| top.eq_ignore_ascii_case(range)),
+        None => allowed.eq_ignore_ascii_case(&kind),
+    })
+}
+
+/// Whether a text is a media type, or all of a kind.
+pub fn is_type(text: &str) -> bool {
+    let token = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+        !part.is_empty() && part.bytes().all(plain)
+    };
+    text.split_once('/')
+        .is_some_and(|(top, sub)| token(top) && (sub == "*" || token(sub)))
+}
+
+/// A media type without its parameters, in lower case.
+fn essence(content_type: &str) -> String {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    kind.trim().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_among_others_by_itself_or_by_its_kind_whatever_its_parameters() {
+        let types = vec!["image/*".to_owned(), "application/pdf".to_owned()];
+        for good in ["image/png", "IMAGE/PNG; q=1", "application/pdf;x=y"] {
+            assert!(type_among(&types, Some(good)), "{good}");
+        }
+        for bad in [
+            Some("text/html"),
+            Some("imagex/png"),
+            Some("application/pdfx"),
+            Some("image"),
+            None,
+        ] {
+            assert!(!type_among(&types, bad), "{bad:?}");
+        }
+        assert!(type_among(&[], None));
+    }
+}
