@@ -1,9 +1,10 @@
 //! What every request shares, the route table, and the answers to requests that are malformed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Data, ServiceConfig};
@@ -16,7 +17,9 @@ use crate::auth::path_ticket;
 use crate::error::ApiError;
 use crate::handlers;
 use crate::ledger::Ledger;
+use crate::metrics::{Metrics, Signed};
 use crate::policy::{DownloadGrant, PartsGrant, Policy, UploadRandom};
+use crate::principal::Principal;
 use crate::random::Random;
 use crate::s3::{Clock, CredentialSource, Profile, StoreClient};
 use crate::sign::{self, Addressing, Endpoint, PartSigner, SignatureVersion, Target, Validity};
@@ -34,6 +37,8 @@ pub struct Broker {
     pub store: StoreClient,
     /// What kind of store it is.
     pub profile: Profile,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Time.
     pub clock: Clock,
     /// Chance.
@@ -77,6 +82,7 @@ impl Broker {
             Some(left) => grant.at_most(left),
             None => grant,
         };
+        self.metrics.signed(Signed::Part, grant.parts().len());
         let session = grant.session();
         let target = Target::new(
             &self.signing.endpoint,
@@ -121,6 +127,7 @@ impl Broker {
             expires_in: left.map_or(grant.expires_in, |left| left.min(grant.expires_in)),
         };
         let target = Target::new(endpoint, *addressing, &grant.bucket, &grant.key);
+        self.metrics.signed(Signed::Download, 1);
         let url = sign::download_url(*version, &target, region, &credentials, validity);
         Ok((url, validity.expires_in))
     }
@@ -215,6 +222,18 @@ async fn no_such_route() -> Result<HttpResponse, ApiError> {
     Err(ApiError::NoSuchRoute)
 }
 
+/// The route table of the operator's address.
+pub fn admin_routes(config: &mut ServiceConfig) {
+    config
+        .service(resource("/metrics", "GET").route(web::get().to(handlers::health::metrics)))
+        .service(resource("/healthz", "GET").route(web::get().to(handlers::health::healthz)))
+        .service(resource("/readyz", "GET").route(web::get().to(handlers::health::readyz)))
+        .default_service(web::to(no_such_route));
+}
+
+/// What the log calls the lines of which there is one for every request: `broker::access=warn` leaves them out.
+const ACCESS: &str = "broker::access";
+
 /// The id that a request was given, among its extensions.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub String);
@@ -227,6 +246,7 @@ pub async fn tell(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    let began = Instant::now();
     path_ticket::take(&mut request);
     let request_id = format!("{:032x}", u128::from_be_bytes(Random::default().bytes()));
     request.extensions_mut().insert(RequestId(request_id.clone()));
@@ -240,9 +260,10 @@ pub async fn tell(
             .response()
             .error()
             .map(|error| match error.as_error::<ApiError>() {
-                Some(failure) => problem(failure, &request_id, form),
+                Some(failure) => problem(response.request(), failure, &request_id, form),
                 // What the HTTP layer itself refused.
                 None => problem(
+                    response.request(),
                     &ApiError::BadRequest(error.as_response_error().status_code()),
                     &request_id,
                     form,
@@ -257,14 +278,37 @@ pub async fn tell(
                 .headers_mut()
                 .insert(HeaderName::from_static("x-request-id"), value);
         }
+        note_answer(response.request(), response.status(), began.elapsed());
         Ok(response)
     }
     .instrument(span)
     .await
 }
 
-fn problem(failure: &ApiError, request_id: &str, form: bool) -> HttpResponse {
+/// One line in the log for every request, and its place in the series.
+fn note_answer(request: &HttpRequest, status: StatusCode, time: Duration) {
+    let route = request.match_pattern();
+    let (status, milliseconds) = (status.as_u16(), (time.as_secs_f64() * 1e4).round() / 10.0);
+    let extensions = request.extensions();
+    let principal = extensions.get::<Principal>().map(Principal::name);
+    let told = route.as_deref();
+    match told {
+        // Asked every few seconds by machines.
+        Some("/healthz" | "/readyz" | "/metrics") if status < 400 => {
+            tracing::debug!(target: ACCESS, route = told, status, milliseconds, principal, "answered");
+        }
+        _ => tracing::info!(target: ACCESS, route = told, status, milliseconds, principal, "answered"),
+    }
+    if let Some(broker) = request.app_data::<Shared>() {
+        broker.metrics.request(route, request.method().as_str(), status, time);
+    }
+}
+
+fn problem(request: &HttpRequest, failure: &ApiError, request_id: &str, form: bool) -> HttpResponse {
     log_failure(failure);
+    if let Some(broker) = request.app_data::<Shared>() {
+        broker.metrics.problem(failure);
+    }
     let mut answer = HttpResponse::build(failure.status());
     answer.content_type("application/problem+json");
     if let Some(seconds) = failure.retry_after() {

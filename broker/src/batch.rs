@@ -20,6 +20,7 @@ use crate::app::Shared;
 use crate::complete::{self, Completion};
 use crate::error::ApiError;
 use crate::ledger::{Admission, By, Digests, Plan, Session, StoredObject};
+use crate::metrics::Signed;
 use crate::policy::{SmallGrant, Touch};
 use crate::principal::Caller;
 use crate::put_whole;
@@ -123,6 +124,7 @@ async fn sign(broker: &Shared, puts: Vec<(UploadId, SmallGrant)>) -> Result<Vec<
         .map_err(ApiError::NoCredentials)?;
     let signed_at = broker.clock.store_now();
     let key = v4::SigningKey::new(&credentials, &signing.region, signed_at);
+    broker.metrics.signed(Signed::Object, puts.len());
     let admitted = puts.into_iter().map(|(id, grant)| {
         let SmallGrant {
             upload,

@@ -1,15 +1,14 @@
 //! The command line: `broker` serves, `broker env` tells other S3 tools how to reach the store, the others are the operator's.
 
 use std::error::Error;
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
+use crate::log::{LogFormat, start_log};
 use crate::operate::{SweepNow, Tickets, Tokens, Uploads, Webhooks};
 use crate::start::{DEFAULT_REGION, Running, credentials_file, open, start};
 
@@ -79,10 +78,9 @@ enum Command {
     Webhooks(Webhooks),
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+/// The command line as it is taken, for those who tell of it.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program and answers its exit status.
@@ -150,39 +148,6 @@ fn file_settings(named: Option<&Path>) -> Result<Settings, Box<dyn Error>> {
     }
 }
 
-fn start_log(format: LogFormat, filter: &str) -> Result<(), Box<dyn Error>> {
-    let mut filter = EnvFilter::try_new(filter)?;
-    // These write whole requests, signatures and all, when asked for detail.
-    for quiet in [
-        "aws_sigv4=warn",
-        "aws_runtime=warn",
-        "aws_smithy_runtime=warn",
-        "aws_smithy_runtime_api=warn",
-        "aws_config=warn",
-        "aws_sdk_s3=warn",
-        "aws_sdk_sts=warn",
-        "s3s=warn",
-        "hyper=info",
-        "hyper_util=info",
-        "rustls=info",
-        "sqlx=warn",
-        "actix_server=warn",
-    ] {
-        filter = filter.add_directive(quiet.parse()?);
-    }
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        // Nobody reading the log is no reason to stop serving.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
-}
-
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let greeting = config.clone();
     let running = start(config).await?;
@@ -223,6 +188,9 @@ fn greet(config: &Config, running: &Running) {
         "UPLOADER_TOKEN=… "
     };
     println!("broker   {broker}");
+    if let Some(admin) = running.admin_address() {
+        println!("admin    http://{admin}  (/metrics, /healthz, /readyz)");
+    }
     match (&config.store, running.embedded_endpoint()) {
         (StoreChoice::Embedded { listen }, Some(endpoint)) => {
             let mut env = "env".to_owned();
@@ -340,8 +308,6 @@ fn with_causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -75,6 +75,10 @@ settings! {
     /// Address and port of the broker [default: 127.0.0.1:5000]
     #[arg(long, global = true, env = "BROKER_LISTEN", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Address and port for the operator alone: /metrics, /healthz, /readyz without a token, for no other network than the
+    /// operator's [default: none]
+    #[arg(long, global = true, env = "BROKER_ADMIN_LISTEN", value_name = "ADDRESS")]
+    admin_listen: SocketAddr,
     /// Where the ledger and the embedded store live; made if absent [default: ./broker-data]
     #[arg(long, global = true, env = "BROKER_DATA_DIR", value_name = "DIR")]
     data_dir: PathBuf,
@@ -209,6 +213,8 @@ pub enum StoreChoice {
 pub struct Config {
     /// The broker's address.
     pub listen: SocketAddr,
+    /// The operator's.
+    pub admin_listen: Option<SocketAddr>,
     /// Ledger and embedded store.
     pub data_dir: PathBuf,
     /// The ledger's URL.
@@ -390,6 +396,7 @@ impl Settings {
             region: self.region,
             signature: self.signature.unwrap_or_default(),
             addressing: self.addressing,
+            admin_listen: self.admin_listen,
             profile,
             listen,
             data_dir,

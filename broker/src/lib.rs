@@ -23,6 +23,8 @@ pub mod handlers;
 pub mod judge;
 pub mod key;
 pub mod ledger;
+pub mod log;
+pub mod metrics;
 pub mod operate;
 pub mod overwrite;
 pub mod policy;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_web::web::Data;
-use actix_web::{FromRequest, HttpRequest, dev};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev};
 
 use crate::app::Broker;
 use crate::auth::scope::Scope;
@@ -171,8 +171,11 @@ impl FromRequest for Caller {
         let request = request.clone();
         Box::pin(async move {
             let broker = request.app_data::<Data<Broker>>().ok_or(ApiError::Interrupted)?;
+            let principal = broker.principals.identify(broker, &request).await?;
+            // For the line that the log gets of every request.
+            request.extensions_mut().insert(principal.clone());
             Ok(Self {
-                principal: broker.principals.identify(broker, &request).await?,
+                principal,
                 // An IPv4 address is told as one, also where the socket takes both kinds.
                 address: request.peer_addr().map(|peer| peer.ip().to_canonical()),
             })

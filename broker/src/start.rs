@@ -14,11 +14,12 @@ use aws_sdk_s3::config::Credentials as SdkCredentials;
 use sha2::{Digest as _, Sha256};
 use store::{Store, StoreConfig};
 
-use crate::app::{Broker, Signing, routes, tell};
+use crate::app::{Broker, Signing, admin_routes, routes, tell};
 use crate::auth::identify::{AuthConfig, Principals};
 use crate::config::{Config, StoreChoice};
 use crate::deliver::keep_delivering;
 use crate::ledger::{Ledger, LedgerError};
+use crate::metrics::{Metrics, StoreCalls};
 use crate::policy::{Destination, Policy};
 use crate::random::Random;
 use crate::s3::{Clock, CredentialSource, Profile, ProfileName, StoreClient, StoreError, StoreErrorKind};
@@ -55,6 +56,14 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The same of the operator's address.
+    #[error("cannot listen for the operator on {listen}; choose another address with --admin-listen")]
+    AdminListen {
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The endpoint that the AWS configuration names is none.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -86,16 +95,28 @@ pub struct Running {
     address: SocketAddr,
     handle: ServerHandle,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
+    admin: Option<Admin>,
     sweeper: tokio::task::JoinHandle<()>,
     deliverer: tokio::task::JoinHandle<()>,
     state: Data<Broker>,
     embedded: Option<Store>,
 }
 
+/// What answers the operator alone.
+struct Admin {
+    address: SocketAddr,
+    handle: ServerHandle,
+}
+
 impl Running {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for the operator, if it does.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
     }
 
     /// The embedded store's endpoint, if there is an embedded store.
@@ -116,6 +137,10 @@ impl Running {
         self.handle.stop(true).await;
         if let Ok(Err(error)) = self.server.await {
             tracing::warn!(error = %error, "the HTTP server ended with an error");
+        }
+        // Last, so that the operator sees it end.
+        if let Some(admin) = self.admin {
+            admin.handle.stop(false).await;
         }
         self.state.ledger.close().await;
         if let Some(store) = self.embedded {
@@ -175,17 +200,42 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     .bind(config.listen)
     .map_err(listen_error)?;
     let address = server.addrs().first().copied().unwrap_or(config.listen);
+    let admin = config
+        .admin_listen
+        .map(|listen| start_admin(listen, &state))
+        .transpose()?;
     let server = server.run();
     let handle = server.handle();
     Ok(Running {
         address,
         handle,
         server: tokio::spawn(server),
+        admin,
         sweeper: tokio::spawn(keep_sweeping(state.clone())),
         deliverer: tokio::spawn(keep_delivering(state.clone())),
         state,
         embedded,
     })
+}
+
+/// Listens for the operator, with a thread of its own: it answers when all others are busy.
+fn start_admin(listen: SocketAddr, state: &Data<Broker>) -> Result<Admin, StartError> {
+    let shared = state.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(shared.clone())
+            .wrap(from_fn(tell))
+            .configure(admin_routes)
+    })
+    .workers(1)
+    .disable_signals()
+    .bind(listen)
+    .map_err(|source| StartError::AdminListen { listen, source })?;
+    let address = server.addrs().first().copied().unwrap_or(listen);
+    let server = server.run();
+    let handle = server.handle();
+    tokio::spawn(server);
+    Ok(Admin { address, handle })
 }
 
 /// Ledger and store as a broker by this configuration has them, for what is done beside one that runs.
@@ -228,6 +278,7 @@ async fn assemble(
     random: Random,
 ) -> Result<Data<Broker>, StartError> {
     let found = find_store(config, embedded).await?;
+    let calls = StoreCalls::default();
     let auth = AuthConfig {
         anonymous,
         ..config.auth.clone()
@@ -251,7 +302,14 @@ async fn assemble(
         principals: Principals::new(auth),
         webhook: config.webhook.clone(),
         profile: found.profile,
-        store: StoreClient::new(&found.sdk, found.endpoint.as_deref(), found.addressing, clock.clone()),
+        metrics: Metrics::new(ledger.series(), &calls, clock.now()),
+        store: StoreClient::new(
+            &found.sdk,
+            found.endpoint.as_deref(),
+            found.addressing,
+            clock.clone(),
+            calls,
+        ),
         ledger,
         clock,
         random,

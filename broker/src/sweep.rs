@@ -152,6 +152,12 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     async fn round(&self) -> Result<Swept, ApiError> {
+        let outcome = self.all_steps().await;
+        self.broker.metrics.swept(&outcome, self.broker.clock.now());
+        outcome
+    }
+
+    async fn all_steps(&self) -> Result<Swept, ApiError> {
         let mut swept = Swept::default();
         self.take_over(&mut swept).await?;
         self.last_chance(&mut swept).await?;

@@ -5,16 +5,16 @@ use std::path::Path;
 
 use reqwest::StatusCode;
 
-use crate::{ARCHITECTURE, AUTHENTICATION, DECISIONS, PROTOCOL, README, SECURITY};
+use crate::{ARCHITECTURE, AUTHENTICATION, DECISIONS, OPERATIONS, PROTOCOL, README, SECURITY};
 
 /// The text of one section of level 2.
-fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     let after = document.split(&format!("\n## {heading}\n")).nth(1).unwrap();
     after.split("\n## ").next().unwrap()
 }
 
 /// The cells of every row of the tables in `text` whose first cell is code.
-fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+pub(crate) fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
     let rows = text.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
 }
@@ -217,6 +217,7 @@ fn every_file_that_the_documents_name_is_there() {
         ("PROTOCOL", PROTOCOL),
         ("ARCHITECTURE", ARCHITECTURE),
         ("DECISIONS", DECISIONS),
+        ("OPERATIONS", OPERATIONS),
         ("AUTHENTICATION", AUTHENTICATION),
         ("SECURITY", SECURITY),
     ] {

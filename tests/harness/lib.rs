@@ -6,6 +6,7 @@
 //!        ├─ Api              requests as any HTTP client makes them; Answer, which checks the shape of every problem
 //!        └─ Bucket           what is really in the store, asked by other code than the broker's
 //! Receiver                    a webhook's other end, which checks what it hears by other code than the broker's
+//! series()                    what /metrics prints, read by other code than printed it
 //! postgres_database()         a ledger that several brokers share; Relay, a balancer before them, or a line to cut
 //! ```
 
@@ -24,6 +25,7 @@ mod postgres;
 mod process;
 mod receiver;
 mod relay;
+mod series;
 mod stack;
 mod store_under_test;
 mod wait;
@@ -35,6 +37,7 @@ pub use postgres::postgres_database;
 pub use process::{BrokerProcess, Finished, Program};
 pub use receiver::{Heard, Receiver};
 pub use relay::Relay;
+pub use series::{Series, series};
 pub use stack::{Beside, Broker, Stack};
 pub use store_under_test::{StoreKind, StoreUnderTest};
 pub use wait::{in_time, until};

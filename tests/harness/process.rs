@@ -83,6 +83,7 @@ pub struct BrokerProcess {
     /// Kept open: a broker whose standard output is gone could not be told from one that has stopped talking.
     _stdout: Lines<BufReader<ChildStdout>>,
     base: String,
+    admin: Option<String>,
 }
 
 impl BrokerProcess {
@@ -100,21 +101,50 @@ impl BrokerProcess {
         port: u16,
         more: &[(&'static str, &str)],
     ) -> Self {
+        Self::start_logging(program, directory, Some(store), port, more, Stdio::inherit()).await
+    }
+
+    /// The same with its log somewhere else; and where no store is given, on one of its own.
+    pub async fn start_logging(
+        program: Program,
+        directory: &Path,
+        store: Option<&StoreUnderTest>,
+        port: u16,
+        more: &[(&'static str, &str)],
+        log: Stdio,
+    ) -> Self {
         let listen = format!("127.0.0.1:{port}");
-        let arguments = ["--listen", &listen, "--data-dir", "data", "--bucket", &store.bucket];
-        let arguments = arguments.into_iter().chain(["--profile", store.kind.name()]);
-        let mut environment = store.environment();
+        let mut arguments = vec!["--listen", &listen, "--data-dir", "data"];
+        let mut environment = BTreeMap::new();
+        match store {
+            Some(store) => {
+                arguments.extend(["--bucket", &store.bucket, "--profile", store.kind.name()]);
+                environment = store.environment();
+            }
+            None => arguments.extend(["--store-listen", "127.0.0.1:0"]),
+        }
         environment.insert("BROKER_LOG", "warn".into());
         environment.extend(more.iter().map(|(name, value)| (*name, value.into())));
         let mut command = program.command(directory, arguments, &environment);
-        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = command.stderr(log).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let base = in_time(address_in(&mut stdout)).await;
+        let admin = if environment.contains_key("BROKER_ADMIN_LISTEN") {
+            Some(in_time(address_in(&mut stdout)).await)
+        } else {
+            None
+        };
         Self {
             child,
             _stdout: stdout,
             base,
+            admin,
         }
+    }
+
+    /// Requests to its operator's address, where it has one.
+    pub fn admin(&self) -> Api {
+        Api::at(self.admin.clone().unwrap())
     }
 
     /// Its port, for another one to take over.
@@ -138,7 +168,7 @@ impl BrokerProcess {
     }
 }
 
-/// The broker's own address, the first that it prints.
+/// The next address that it prints: its own comes first, its operator's second.
 async fn address_in(stdout: &mut Lines<BufReader<ChildStdout>>) -> String {
     while let Some(line) = stdout.next_line().await.unwrap() {
         if let Some(at) = line.find("http://127.0.0.1:") {

@@ -1,4 +1,5 @@
-//! A plain TCP balancer: each connection goes to the next of its targets that answers. It can cut them all and let none in.
+//! A plain TCP balancer: each connection goes to the next of its targets that answers. It can cut them all and let none in, or
+//! fall silent.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +15,16 @@ use tokio::task::JoinHandle;
 pub struct Relay {
     address: SocketAddr,
     targets: Arc<Mutex<Vec<SocketAddr>>>,
-    open: watch::Sender<bool>,
+    line: watch::Sender<Line>,
     accepting: JoinHandle<()>,
+}
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Line {
+    Open,
+    Silent,
+    Cut,
 }
 
 impl Relay {
@@ -24,12 +33,12 @@ impl Relay {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let targets = Arc::new(Mutex::new(targets));
-        let (open, opened) = watch::channel(true);
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&targets), opened));
+        let (line, watched) = watch::channel(Line::Open);
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&targets), watched));
         Self {
             address,
             targets,
-            open,
+            line,
             accepting,
         }
     }
@@ -46,12 +55,17 @@ impl Relay {
 
     /// Cuts all connections, and closes new ones at once, until [`Relay::mend`].
     pub fn cut(&self) {
-        self.open.send_replace(false);
+        self.line.send_replace(Line::Cut);
+    }
+
+    /// Keeps all connections and takes new ones, and lets nothing through, until [`Relay::mend`], which ends them.
+    pub fn hush(&self) {
+        self.line.send_replace(Line::Silent);
     }
 
     /// Lets connections through again.
     pub fn mend(&self) {
-        self.open.send_replace(true);
+        self.line.send_replace(Line::Open);
     }
 }
 
@@ -61,13 +75,19 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, targets: Arc<Mutex<Vec<SocketAddr>>>, opened: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, targets: Arc<Mutex<Vec<SocketAddr>>>, line: watch::Receiver<Line>) {
     let turn = Arc::new(AtomicUsize::new(0));
     while let Ok((mut client, _)) = listener.accept().await {
-        let (targets, turn, mut opened) = (Arc::clone(&targets), Arc::clone(&turn), opened.clone());
+        let (targets, turn, mut line) = (Arc::clone(&targets), Arc::clone(&turn), line.clone());
         tokio::spawn(async move {
-            if !*opened.borrow_and_update() {
-                return;
+            let now = *line.borrow_and_update();
+            match now {
+                Line::Open => {}
+                Line::Silent => {
+                    _ = line.wait_for(|line| *line != Line::Silent).await;
+                    return;
+                }
+                Line::Cut => return,
             }
             let targets = targets.lock().unwrap().clone();
             for _ in 0..targets.len() {
@@ -77,8 +97,10 @@ async fn accept(listener: TcpListener, targets: Arc<Mutex<Vec<SocketAddr>>>, ope
                 };
                 tokio::select! {
                     _ = copy_bidirectional(&mut client, &mut server) => {}
-                    _ = opened.wait_for(|open| !open) => {}
+                    _ = line.wait_for(|line| *line != Line::Open) => {}
                 }
+                // Both ends are kept while the line is silent.
+                _ = line.wait_for(|line| *line != Line::Silent).await;
                 return;
             }
         });

@@ -59,6 +59,11 @@ impl Broker {
         format!("http://{}", self.address())
     }
 
+    /// Requests to its operator's address, where it has one.
+    pub fn admin(&self) -> Api {
+        Api::at(format!("http://{}", self.running.admin_address().unwrap()))
+    }
+
     /// Its ledger, to bring about what only a crash would.
     pub fn ledger(&self) -> &Ledger {
         &self.running.state().ledger

@@ -7,7 +7,7 @@ use shared::api::{
 };
 
 use super::{body, status};
-use crate::app::{RequestId, Shared};
+use crate::app::{Broker, RequestId, Shared};
 use crate::batch::{self, Admitted};
 use crate::error::ApiError;
 use crate::principal::Caller;
@@ -43,7 +43,7 @@ pub async fn create(
                 request,
             },
             Err(error) => BatchUpload::Refused {
-                problem: problem(&request, &error),
+                problem: problem(&broker, &request, &error),
             },
         });
     let files: Vec<_> = files.collect();
@@ -77,7 +77,7 @@ pub async fn complete(
             },
             Err(error) => BatchOutcome::Failed {
                 upload_id,
-                problem: problem(&request, &error),
+                problem: problem(&broker, &request, &error),
             },
         });
     let uploads: Vec<_> = uploads.collect();
@@ -99,7 +99,8 @@ fn check_count(given: usize) -> Result<(), ApiError> {
     })
 }
 
-fn problem(request: &HttpRequest, error: &ApiError) -> Problem {
+fn problem(broker: &Broker, request: &HttpRequest, error: &ApiError) -> Problem {
+    broker.metrics.problem(error);
     let id = request.extensions().get::<RequestId>().map(|RequestId(id)| id.clone());
     error.problem(&id.unwrap_or_default())
 }

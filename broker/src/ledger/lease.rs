@@ -226,6 +226,7 @@ impl Ledger {
         };
         self.add_events(&mut writing, &[event]).await?;
         writing.commit().await?;
+        self.series.ended(EventKind::Completed, 1, object.size);
         self.ring();
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Every change is one statement that names the state it expects, so that two brokers on one ledger cannot both make it.
 
+mod counts;
 mod credentials;
 mod database;
 mod declare;
@@ -32,6 +33,7 @@ use sqlx::{AnyPool, Executor, Row};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, Notify};
 
+pub use counts::Counts;
 pub use credentials::{TOKENS_AT_ONCE, Ticket, Token};
 pub use database::sqlite_url;
 pub use declare::Declared;
@@ -50,6 +52,7 @@ use self::insert::{NewUpload, insert};
 use self::quota::Meter;
 use self::recall::Recall;
 use self::writing::Group;
+use crate::metrics::LedgerSeries;
 use crate::policy::CreateGrant;
 
 /// The ledger did not do as asked; nothing is half-recorded.
@@ -115,6 +118,7 @@ pub struct Ledger {
     recall: Arc<Recall>,
     /// Rung when something has been put out to be sent, where that is done at all.
     outbox: Option<Arc<Notify>>,
+    series: LedgerSeries,
 }
 
 impl Ledger {
@@ -133,7 +137,13 @@ impl Ledger {
             declaring: Arc::default(),
             recall: Arc::default(),
             outbox: None,
+            series: LedgerSeries::default(),
         })
+    }
+
+    /// What is counted here.
+    pub fn series(&self) -> &LedgerSeries {
+        &self.series
     }
 
     /// Waits for statements in flight and closes the database.
@@ -266,6 +276,7 @@ impl Ledger {
     /// Ends an upload by this statement of id and time. Answers whether it did, and only then writes the event.
     async fn end(&self, update: &'static str, event: NewEvent<'_>) -> Result<bool, LedgerError> {
         let mut writing = self.begin().await?;
+        let kind = event.kind;
         let ended = sqlx::query(update)
             .bind(event.upload.as_str())
             .bind(millis(event.at))
@@ -277,6 +288,7 @@ impl Ledger {
         }
         self.add_events(&mut writing, &[event]).await?;
         writing.commit().await?;
+        self.series.ended(kind, 1, 0);
         self.ring();
         Ok(true)
     }

@@ -121,6 +121,9 @@ impl Ledger {
         }
         self.add_events(&mut writing, &completed).await?;
         writing.commit().await?;
+        let uploads = completed.len() as u64;
+        let bytes = completed.iter().filter_map(|event| event.detail.size).sum();
+        self.series.ended(EventKind::Completed, uploads, bytes);
         self.ring();
         Ok(states)
     }

@@ -30,6 +30,7 @@ macro_rules! on_both_databases {
     };
 }
 
+mod counts;
 mod events;
 mod limits;
 mod migrating;

@@ -11,7 +11,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Transaction};
 use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard, watch};
@@ -54,6 +54,13 @@ impl Ledger {
     /// # Errors
     /// The database did not answer, or the change did not get its turn in time.
     pub(super) async fn begin(&self) -> Result<Writing, LedgerError> {
+        let asked = Instant::now();
+        let begun = self.turn().await;
+        self.series.waited(asked.elapsed());
+        begun
+    }
+
+    async fn turn(&self) -> Result<Writing, LedgerError> {
         if self.database == Database::Postgres {
             return Ok(Writing::Alone(self.pool.begin().await?));
         }

@@ -33,6 +33,7 @@ pub use open_uploads::{OpenAtStore, UploadMarker};
 pub use profile::{Barred, Profile, ProfileName};
 
 use crate::ledger::{Session, StoredObject};
+use crate::metrics::{Counted, StoreCalls};
 use crate::policy::{CreateGrant, DeleteGrant, WRITE_TOKEN};
 use crate::sign::Addressing;
 
@@ -58,7 +59,13 @@ pub struct Head {
 
 impl StoreClient {
     /// A client for the store at `endpoint`, or for Amazon S3 itself.
-    pub fn new(config: &aws_config::SdkConfig, endpoint: Option<&str>, addressing: Addressing, clock: Clock) -> Self {
+    pub fn new(
+        config: &aws_config::SdkConfig,
+        endpoint: Option<&str>,
+        addressing: Addressing,
+        clock: Clock,
+        calls: StoreCalls,
+    ) -> Self {
         let jumps = clock.jumps();
         let mut builder = aws_sdk_s3::config::Builder::from(config)
             .behavior_version(BehaviorVersion::latest())
@@ -74,7 +81,8 @@ impl StoreClient {
                     .operation_attempt_timeout(Duration::from_secs(30))
                     .build(),
             )
-            .interceptor(clock::ReadDate(clock));
+            .interceptor(clock::ReadDate(clock))
+            .interceptor(Counted(calls));
         if jumps {
             // Nor do the SDK's own pauses take time then, and what it has for retries is not shared with the whole process.
             let own = RetryPartition::custom("own").token_bucket(TokenBucket::default());
