@@ -1,5 +1,6 @@
 //! What every request shares, the route table, and the answers to requests that are malformed.
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
@@ -14,6 +15,8 @@ use tracing::Instrument;
 
 use crate::auth::identify::Principals;
 use crate::auth::path_ticket;
+use crate::edge::address::TrustedProxies;
+use crate::edge::rates::Rates;
 use crate::error::ApiError;
 use crate::handlers;
 use crate::ledger::Ledger;
@@ -39,6 +42,12 @@ pub struct Broker {
     pub profile: Profile,
     /// What is counted.
     pub metrics: Metrics,
+    /// How many requests there may be.
+    pub rates: Rates,
+    /// Whose word is believed on where a request comes from.
+    pub proxies: TrustedProxies,
+    /// Whether it is about to stop.
+    pub stopping: AtomicBool,
     /// Time.
     pub clock: Clock,
     /// Chance.

@@ -153,8 +153,14 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let running = start(config).await?;
     greet(&greeting, &running);
     wait_for_signal().await?;
-    tracing::info!("stopping: requests in flight are finished first");
-    running.stop().await;
+    tracing::info!("stopping: requests in flight are finished first; a second signal ends at once");
+    tokio::select! {
+        () = running.stop() => {}
+        signalled = wait_for_signal() => {
+            signalled?;
+            tracing::warn!("a second signal: requests in flight are cut off");
+        }
+    }
     Ok(())
 }
 

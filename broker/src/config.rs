@@ -16,9 +16,11 @@ use serde::Deserialize;
 use self::file::Lines;
 pub use self::places::{DestinationSettings, GrantSettings};
 use self::places::{MAX_UPLOAD_LIFE, no_type};
-use crate::auth::forward::ForwardSettings;
+use crate::auth::forward::{ForwardSettings, network};
 use crate::auth::identify::AuthConfig;
 use crate::auth::settings_token::TokenDigest;
+use crate::edge::address::TrustedProxies;
+use crate::edge::tls::TlsFiles;
 use crate::key::KeyTemplate;
 use crate::ledger::sqlite_url;
 use crate::policy::{Destination, Grantee, MAX_METADATA_LEN, Overwrite, Right, Rule, RuleLimits, is_type};
@@ -180,6 +182,32 @@ settings! {
     /// Serve requests without a token even where others can reach this address
     #[arg(long, global = true, env = "BROKER_ALLOW_ANONYMOUS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     allow_anonymous: bool,
+    /// Most connections at once; more wait until one ends [default: 4096]
+    #[arg(long, global = true, env = "BROKER_MAX_CONNECTIONS", value_name = "CONNECTIONS")]
+    max_connections: u32,
+    /// Requests a second of one address (IPv6: of 64 bits of it), twice as many at once; 0 for any number. This machine's own
+    /// do not count, unless proxies are trusted [default: 100]
+    #[arg(long, global = true, env = "BROKER_RATE_PER_ADDRESS", value_name = "REQUESTS")]
+    rate_per_address: u32,
+    /// Requests a second of one principal, whatever its addresses, counted likewise [default: 500]
+    #[arg(long, global = true, env = "BROKER_RATE_PER_PRINCIPAL", value_name = "REQUESTS")]
+    rate_per_principal: u32,
+    /// Addresses or networks (CIDR) of proxies whose X-Forwarded-For is believed, separated by commas [default: none]
+    #[arg(long, global = true, env = "BROKER_TRUSTED_PROXIES", value_name = "NETWORKS")]
+    trusted_proxies: String,
+    /// Certificate in PEM, with those that lead to a root: the broker then speaks TLS itself. Read again when it changes
+    #[arg(long, global = true, env = "BROKER_TLS_CERT", value_name = "FILE")]
+    tls_cert: PathBuf,
+    /// The certificate's private key in PEM
+    #[arg(long, global = true, env = "BROKER_TLS_KEY", value_name = "FILE")]
+    tls_key: PathBuf,
+    /// Seconds between the signal to stop, when /readyz begins to say so, and the end of listening, for balancers to notice
+    /// [default: 0 on loopback, else 5]
+    #[arg(long, global = true, env = "BROKER_DRAIN_SECONDS", value_name = "SECONDS")]
+    drain_seconds: u64,
+    /// Most seconds that requests in flight then get to finish [default: 30]
+    #[arg(long, global = true, env = "BROKER_STOP_SECONDS", value_name = "SECONDS")]
+    stop_seconds: u64,
     /// Places to upload to, each with rules of its own; [[destination]] in the file
     #[arg(skip)]
     destination: Vec<DestinationSettings>,
@@ -233,6 +261,18 @@ pub struct Config {
     pub addressing: Option<Addressing>,
     /// Other credentials for part URLs.
     pub signing: Option<Credentials>,
+    /// Most connections at once.
+    pub max_connections: u32,
+    /// Requests a second: of an address, of a principal.
+    pub rates: (u32, u32),
+    /// Whose `X-Forwarded-For` is believed.
+    pub proxies: TrustedProxies,
+    /// Certificate and key, where the broker speaks TLS.
+    pub tls: Option<TlsFiles>,
+    /// Between the signal to stop and the end of listening.
+    pub drain: Duration,
+    /// What requests in flight then get.
+    pub stop: Duration,
     /// Buckets that uploads go to; that of the first destination first.
     pub buckets: Vec<String>,
     /// Where uploads go, but for the store's own limits.
@@ -374,6 +414,46 @@ impl Settings {
         );
         let signing = wrong.or("signing_access_key_id", signing, || None);
         let webhook = wrong.or("webhook_url", webhook(self.webhook_url, self.webhook_secret), || None);
+        let mut networks = Vec::new();
+        for text in list(self.trusted_proxies.as_deref().unwrap_or_default()) {
+            match network(text) {
+                Some(network) => networks.push(network),
+                None => wrong.say(
+                    "trusted_proxies",
+                    format!("--trusted-proxies: {text:?} is no address or network (CIDR)"),
+                ),
+            }
+        }
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(certificates), Some(key)) => Some(TlsFiles { certificates, key }),
+            (None, None) => None,
+            (Some(_), None) => {
+                wrong.say("tls_cert", "--tls-cert is set without --tls-key");
+                None
+            }
+            (None, Some(_)) => {
+                wrong.say("tls_key", "--tls-key is set without --tls-cert");
+                None
+            }
+        };
+        let seconds = |key: &str, seconds: Option<u64>, otherwise: u64, wrong: &mut Wrong| {
+            let seconds = seconds.unwrap_or(otherwise);
+            if seconds > 3600 {
+                let flag = key.replace('_', "-");
+                wrong.say(key, format!("--{flag} {seconds}: expected 0 to 3600 seconds"));
+            }
+            Duration::from_secs(seconds)
+        };
+        let drain = seconds(
+            "drain_seconds",
+            self.drain_seconds,
+            if loopback { 0 } else { 5 },
+            &mut wrong,
+        );
+        let stop = seconds("stop_seconds", self.stop_seconds, 30, &mut wrong);
+        if self.max_connections == Some(0) {
+            wrong.say("max_connections", "--max-connections 0: expected 1 or more");
+        }
         if !wrong.texts.is_empty() {
             return Err(ConfigError::all(wrong.texts));
         }
@@ -386,6 +466,15 @@ impl Settings {
         }
         Ok(Config {
             ledger: self.ledger.unwrap_or_else(|| sqlite_url(&data_dir.join("ledger.db"))),
+            max_connections: self.max_connections.unwrap_or(4096),
+            rates: (
+                self.rate_per_address.unwrap_or(100),
+                self.rate_per_principal.unwrap_or(500),
+            ),
+            proxies: TrustedProxies::new(networks),
+            tls,
+            drain,
+            stop,
             public_endpoint,
             signing,
             destinations,

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod complete;
 pub mod config;
 pub mod deliver;
+pub mod edge;
 pub mod error;
 pub mod give_up;
 pub mod handlers;

@@ -11,6 +11,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev};
 use crate::app::Broker;
 use crate::auth::scope::Scope;
 use crate::auth::ticket::Terms;
+use crate::edge::rates::ClientAddress;
 use crate::error::ApiError;
 use crate::ledger::By;
 use crate::policy::Right;
@@ -146,7 +147,7 @@ pub fn is_name(name: &str) -> bool {
 pub struct Caller {
     /// Who.
     pub principal: Principal,
-    /// The other end of the connection, where that is known.
+    /// Where the request comes from, where that is known.
     pub address: Option<IpAddr>,
 }
 
@@ -171,14 +172,16 @@ impl FromRequest for Caller {
         let request = request.clone();
         Box::pin(async move {
             let broker = request.app_data::<Data<Broker>>().ok_or(ApiError::Interrupted)?;
+            let ClientAddress(address) = request
+                .extensions()
+                .get::<ClientAddress>()
+                .copied()
+                .unwrap_or(ClientAddress(None));
             let principal = broker.principals.identify(broker, &request).await?;
+            broker.rates.take_principal(principal.name(), address)?;
             // For the line that the log gets of every request.
             request.extensions_mut().insert(principal.clone());
-            Ok(Self {
-                principal,
-                // An IPv4 address is told as one, also where the socket takes both kinds.
-                address: request.peer_addr().map(|peer| peer.ip().to_canonical()),
-            })
+            Ok(Self { principal, address })
         })
     }
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
@@ -18,6 +20,8 @@ use crate::app::{Broker, Signing, admin_routes, routes, tell};
 use crate::auth::identify::{AuthConfig, Principals};
 use crate::config::{Config, StoreChoice};
 use crate::deliver::keep_delivering;
+use crate::edge::rates::{Rates, limit};
+use crate::edge::tls::{Certificate, TlsError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::{Metrics, StoreCalls};
 use crate::policy::{Destination, Policy};
@@ -28,8 +32,10 @@ use crate::sweep::keep_sweeping;
 
 /// Region of the embedded store, and of stores where nothing names one.
 pub const DEFAULT_REGION: &str = "us-east-1";
+/// A request's head has this long to come whole.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle connections are kept as long as common proxies keep theirs.
-const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(75);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +78,12 @@ pub enum StartError {
         "no storage credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile in AWS_PROFILE"
     )]
     NoCredentials,
+    /// The certificate cannot be used.
+    #[error("no TLS by --tls-cert and --tls-key")]
+    Tls(#[from] TlsError),
+    /// The cryptography is not what the program was built for.
+    #[error("no TLS: the versions 1.2 and 1.3 cannot be had")]
+    TlsVersions(#[source] rustls::Error),
     /// Whoever reached the broker could upload, or nobody.
     #[error(
         "nobody is known to this broker, which would listen on {listen}: make a token with `broker token create NAME`, or name \
@@ -96,6 +108,9 @@ pub struct Running {
     handle: ServerHandle,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     admin: Option<Admin>,
+    /// Looks after the certificate, where there is one.
+    certificate: Option<tokio::task::JoinHandle<()>>,
+    drain: Duration,
     sweeper: tokio::task::JoinHandle<()>,
     deliverer: tokio::task::JoinHandle<()>,
     state: Data<Broker>,
@@ -132,7 +147,13 @@ impl Running {
     /// Lets requests in flight finish, then ends the broker and the embedded store.
     pub async fn stop(self) {
         // Whatever they are at can be left and done again.
+        self.state.stopping.store(true, Ordering::Relaxed);
+        // Until balancers have seen that it is not ready, requests still come.
+        tokio::time::sleep(self.drain).await;
         self.sweeper.abort();
+        if let Some(looking) = &self.certificate {
+            looking.abort();
+        }
         self.deliverer.abort();
         self.handle.stop(true).await;
         if let Ok(Err(error)) = self.server.await {
@@ -188,17 +209,28 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         listen: config.listen,
         source,
     };
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(shared.clone())
+            .wrap(from_fn(limit))
             .wrap(from_fn(tell))
             .configure(routes)
     })
-    .workers(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16))
+    .workers(workers)
+    .max_connections((config.max_connections as usize).div_ceil(workers))
     .keep_alive(KEEP_ALIVE)
-    .disable_signals()
-    .bind(config.listen)
-    .map_err(listen_error)?;
+    .client_request_timeout(HEAD_TIMEOUT)
+    .shutdown_timeout(config.stop.as_secs())
+    .disable_signals();
+    let certificate = config.tls.clone().map(Certificate::read).transpose()?;
+    let server = match &certificate {
+        None => server.bind(config.listen),
+        Some(certificate) => {
+            server.bind_rustls_0_23(config.listen, certificate.server().map_err(StartError::TlsVersions)?)
+        }
+    };
+    let server = server.map_err(listen_error)?;
     let address = server.addrs().first().copied().unwrap_or(config.listen);
     let admin = config
         .admin_listen
@@ -211,6 +243,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         handle,
         server: tokio::spawn(server),
         admin,
+        certificate: certificate.map(|certificate| tokio::spawn(certificate.keep_looking())),
+        drain: config.drain,
         sweeper: tokio::spawn(keep_sweeping(state.clone())),
         deliverer: tokio::spawn(keep_delivering(state.clone())),
         state,
@@ -301,6 +335,9 @@ async fn assemble(
         },
         principals: Principals::new(auth),
         webhook: config.webhook.clone(),
+        rates: Rates::new(config.rates.0, config.rates.1, config.proxies.are_configured()),
+        proxies: config.proxies.clone(),
+        stopping: AtomicBool::new(false),
         profile: found.profile,
         metrics: Metrics::new(ledger.series(), &calls, clock.now()),
         store: StoreClient::new(

@@ -24,6 +24,9 @@ pub async fn create(
 ) -> Result<HttpResponse, ApiError> {
     let CreateBatch { files } = body::large_json(&request, payload).await?;
     check_count(files.len())?;
+    broker
+        .rates
+        .take_entries(caller.principal.name(), caller.address, files.len())?;
     let now = broker.clock.now();
     let grants = files
         .into_iter()

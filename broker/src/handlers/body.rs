@@ -1,10 +1,11 @@
 //! Request bodies: read whole, up to a limit, refused with a problem otherwise.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use actix_web::web::Payload;
+use actix_web::web::{BytesMut, Payload};
 use actix_web::{HttpMessage, HttpRequest};
+use futures_util::StreamExt as _;
 use percent_encoding::percent_decode;
 use serde::de::DeserializeOwned;
 
@@ -15,8 +16,10 @@ const JSON_LIMIT: usize = 256 * 1024;
 /// A batch of 500 files with names of 1 KiB, and a form with 10,000 digests; of that, every `+`, `/` and `=` escaped, has at most about 600 KB.
 const FORM_LIMIT: usize = 1024 * 1024;
 
-/// A body of 1 MiB takes this long at 35 KB/s; whoever is slower holds a connection for nothing.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// What a body has to begin to come within.
+const GRACE: Duration = Duration::from_secs(9);
+/// Bytes that then have to come every second, on average: whoever is slower holds a connection for nothing.
+const LEAST_RATE: usize = 32 * 1024;
 
 /// An `application/x-www-form-urlencoded` body.
 ///
@@ -112,13 +115,21 @@ async fn whole(request: &HttpRequest, payload: Payload, limit: usize) -> Result<
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(ApiError::BodyTooLarge { limit });
     }
-    match tokio::time::timeout(DEADLINE, payload.to_bytes_limited(limit)).await {
-        Ok(Ok(Ok(bytes))) => Ok(bytes),
-        Ok(Ok(Err(_))) => Err(ApiError::BodyIncomplete),
-        Ok(Err(_)) => Err(ApiError::BodyTooLarge { limit }),
-        Err(_) => Err(ApiError::BodyTimeout {
-            seconds: DEADLINE.as_secs(),
-        }),
+    let (began, mut whole, mut payload) = (Instant::now(), BytesMut::new(), payload);
+    loop {
+        let allowed = GRACE + Duration::from_secs((whole.len() / LEAST_RATE) as u64);
+        let left = allowed.saturating_sub(began.elapsed());
+        match tokio::time::timeout(left, payload.next()).await {
+            Ok(None) => return Ok(whole.freeze()),
+            Ok(Some(Ok(piece))) if whole.len() + piece.len() > limit => return Err(ApiError::BodyTooLarge { limit }),
+            Ok(Some(Ok(piece))) => whole.extend_from_slice(&piece),
+            Ok(Some(Err(_))) => return Err(ApiError::BodyIncomplete),
+            Err(_) => {
+                return Err(ApiError::BodyTimeout {
+                    seconds: allowed.as_secs(),
+                });
+            }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! `/healthz`: the process answers. `/readyz`: ledger and store answer, and the clock can be trusted. `/metrics`: for
 //! Prometheus.
 
+use std::sync::atomic::Ordering;
+
 use actix_web::HttpResponse;
 use serde::Serialize;
 
@@ -13,6 +15,9 @@ struct Readiness {
     ledger: String,
     store: String,
     clock: String,
+    /// Only while it stops, so that balancers send requests elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker: Option<&'static str>,
 }
 
 /// Alive.
@@ -23,7 +28,8 @@ pub async fn healthz() -> HttpResponse {
 /// `200` when uploads can be served, else `503` with what is wrong, within two seconds.
 pub async fn readyz(broker: Shared) -> HttpResponse {
     let Checks { ledger, store, clock } = checks(&broker).await;
-    let ready = ledger.is_ok() && store.is_ok() && clock.is_ok();
+    let stopping = broker.stopping.load(Ordering::Relaxed);
+    let ready = ledger.is_ok() && store.is_ok() && clock.is_ok() && !stopping;
     let word = |outcome: Result<(), String>| outcome.err().unwrap_or_else(|| "ok".to_owned());
     let mut answer = if ready {
         HttpResponse::Ok()
@@ -35,6 +41,7 @@ pub async fn readyz(broker: Shared) -> HttpResponse {
         ledger: word(ledger),
         store: word(store),
         clock: word(clock),
+        broker: stopping.then_some("is stopping"),
     })
 }
 

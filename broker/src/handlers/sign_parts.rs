@@ -36,6 +36,9 @@ pub async fn sign_parts(
             limit: MAX_PARTS_PER_SIGN,
         });
     }
+    broker
+        .rates
+        .take_entries(caller.principal.name(), caller.address, asked.len())?;
     let mut seen = HashSet::with_capacity(asked.len());
     if let Some(twice) = asked.iter().find(|part| !seen.insert(part.number)) {
         return Err(ApiError::PartTwice(twice.number));
