@@ -18,3 +18,4 @@ const ARCHITECTURE: &str = include_str!("../../docs/ARCHITECTURE.md");
 const DECISIONS: &str = include_str!("../../docs/DECISIONS.md");
 const OPERATIONS: &str = include_str!("../../docs/OPERATIONS.md");
 const AUTHENTICATION: &str = include_str!("../../docs/AUTHENTICATION.md");
+const SECURITY: &str = include_str!("../../docs/SECURITY.md");

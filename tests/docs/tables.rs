@@ -5,7 +5,7 @@ use std::path::Path;
 
 use reqwest::StatusCode;
 
-use crate::{ARCHITECTURE, AUTHENTICATION, DECISIONS, OPERATIONS, PROTOCOL, README};
+use crate::{ARCHITECTURE, AUTHENTICATION, DECISIONS, OPERATIONS, PROTOCOL, README, SECURITY};
 
 /// The text of one section of level 2.
 pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
@@ -130,6 +130,43 @@ fn the_tables_of_destinations_and_grants_have_every_key_of_the_settings_file_and
     assert_eq!(told, known);
 }
 
+#[test]
+fn every_threat_in_the_table_has_tests_that_are_there_by_their_names() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut sources = String::new();
+    let mut directories = vec![root.join("tests"), root.join("broker/src")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let table = section(SECURITY, "Threats and tests");
+    let threats: Vec<_> = table.lines().filter(|line| line.starts_with("| T")).collect();
+    for row in &threats {
+        let tests: Vec<_> = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{row}");
+        for test in tests {
+            let there = ["(", "{ "]
+                .iter()
+                .any(|after| sources.contains(&format!("fn {test}{after}")))
+                || sources.contains(&format!("    {test}\n"));
+            assert!(there, "there is no test {test}");
+        }
+    }
+    let numbers: Vec<_> = threats
+        .iter()
+        .filter_map(|row| row.get(3..5)?.parse::<u8>().ok())
+        .collect();
+    let rows = (4..=9).chain([12]).chain(14..=32).chain([36]);
+    let untold: Vec<_> = rows.filter(|number| !numbers.contains(number)).collect();
+    assert!(untold.is_empty(), "no row for {untold:?}");
+}
+
 /// What can be compared by `==` can be guessed byte by byte, by the time that it takes.
 #[test]
 fn t18_no_type_that_holds_a_secret_can_be_compared_by_the_operator() {
@@ -182,6 +219,7 @@ fn every_file_that_the_documents_name_is_there() {
         ("DECISIONS", DECISIONS),
         ("OPERATIONS", OPERATIONS),
         ("AUTHENTICATION", AUTHENTICATION),
+        ("SECURITY", SECURITY),
     ] {
         let prose = text.split("```").step_by(2);
         let quoted = prose.clone().flat_map(|text| text.split('`').skip(1).step_by(2));

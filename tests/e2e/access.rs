@@ -781,3 +781,42 @@ async fn check_config_says_all_that_is_wrong_at_once_or_what_the_settings_come_t
     }
     assert!(!error.contains("hunter2"), "{error}");
 }
+
+#[tokio::test]
+async fn the_uploader_works_with_each_destination_by_name() {
+    let stack = with_rules(&["alice"], TWO_PLACES).await;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.png"), b"content").unwrap();
+    let base = stack.broker.base();
+    let run = async |arguments: &[&str]| {
+        let program = Program::at(env!("CARGO_BIN_EXE_uploader-under-test"));
+        let environment = [
+            ("UPLOADER_BROKER", base.clone().into()),
+            ("UPLOADER_TOKEN", "token of alice".into()),
+        ];
+        let environment = std::collections::BTreeMap::from(environment);
+        program.run(directory.path(), arguments, &environment).await
+    };
+    let there = ["--destination", "photos"];
+    for arguments in [
+        ["put", "a.png"].as_slice(),
+        &["put", "--if-changed", "a.png"],
+        &["get", "photos/alice/a.png", "b.png"],
+        &["ls", "--recursive"],
+    ] {
+        let run = run(&[arguments, &there].concat()).await;
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(
+            arguments[0] != "ls" || run.stdout.contains("photos/alice/a.png"),
+            "{run:?}"
+        );
+    }
+    assert_eq!(std::fs::read(directory.path().join("b.png")).unwrap(), b"content");
+    let refused = run(&["get", "photos/alice/a.png", "c.png"]).await;
+    assert!(refused.stderr.contains("no_such_object"), "{refused:?}");
+    let who = run(&["whoami"]).await;
+    assert!(
+        who.stdout.contains("photos") && who.stdout.contains("backups"),
+        "{who:?}"
+    );
+}

@@ -69,6 +69,17 @@ async fn completing_is_idempotent_and_so_is_completing_at_once() {
 }
 
 #[tokio::test]
+async fn a_size_that_is_said_again_has_to_be_the_one_of_before() {
+    let stack = Stack::start().await;
+    let upload = stack.api.create("a", 7).await;
+    stack.api.send_parts(&upload, b"content", [1]).await;
+    let path = format!("/v1/uploads/{}/complete", upload.upload_id);
+    let refused = stack.api.post(&path, &json!({"size": 8})).await;
+    assert_eq!(refused.problem(409).code, "size_changed");
+    assert_eq!(stack.api.post(&path, &json!({"size": 7})).await.status, 200);
+}
+
+#[tokio::test]
 async fn missing_parts_are_named_and_the_upload_stays_open() {
     let stack = Stack::start().await;
     let asked = json!({"name": "a", "size": 3 * PART, "part_size": PART});

@@ -7,7 +7,7 @@ use broker::ledger::LeaseOutcome;
 use reqwest::Method;
 use shared::MIB;
 use shared::api::{CompletedObject, UploadCreated};
-use store::fault::{Fault, abort, complete, create, head};
+use store::fault::{Fault, abort, complete, create, head, list_parts};
 use tests::{Program, Stack, StoreUnderTest, in_time, md5, pattern, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -81,7 +81,6 @@ async fn t19_urls_are_dated_by_the_stores_clock_and_a_broker_whose_own_is_off_sa
 
 #[tokio::test]
 async fn t29_whatever_a_store_answers_the_caller_gets_a_problem_and_the_broker_goes_on() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let bodies: Vec<Vec<u8>> = vec![
         b"<?xml version=\"1.0\"?><!DOCTYPE x [<!ENTITY a \"&b;&b;\"><!ENTITY b \"&a;\">]><InitiateMultipartUploadResult><UploadId>&a;</UploadId></InitiateMultipartUploadResult>".to_vec(),
         b"<!DOCTYPE x SYSTEM \"file:///etc/passwd\"><InitiateMultipartUploadResult><UploadId>&x;</UploadId></InitiateMultipartUploadResult>".to_vec(),
@@ -202,6 +201,53 @@ async fn a_complete_without_an_answer_is_not_sent_again_until_the_store_has_had_
     let object: CompletedObject = stack.api.complete(&upload.upload_id).await.expect(200);
     assert_eq!(object.size, bytes.len() as u64);
     assert_eq!(stack.bucket.get("a").await.unwrap().bytes, bytes);
+}
+
+#[tokio::test]
+async fn a_broker_that_was_held_up_past_its_lease_does_not_complete_beside_the_next_one() {
+    let stack = Stack::start().await;
+    let upload = stack.api.create("a", 7).await;
+    stack.api.send_parts(&upload, b"content", [1]).await;
+    let lists = stack.store.faulty().attempts(list_parts());
+    stack
+        .store
+        .faulty()
+        .inject(Fault::Delay(Duration::from_secs(1)), list_parts());
+    let (api, id) = (stack.api.clone(), upload.upload_id.clone());
+    let held_up = tokio::spawn(async move { api.complete(&id).await });
+    until(|| stack.store.faulty().attempts(list_parts()) > lists).await;
+    stack.broker.clock().advance(LEASE_AND_MORE);
+    let now = stack.broker.clock().now();
+    let next = stack
+        .broker
+        .ledger()
+        .take_lease(&upload.upload_id, "next", None, now)
+        .await;
+    assert!(matches!(next.unwrap(), LeaseOutcome::Taken(lease) if lease.outcome_unknown));
+
+    assert_eq!(in_time(held_up).await.unwrap().problem(409).code, "upload_busy");
+    assert_eq!(stack.store.faulty().attempts(complete()), 0);
+}
+
+#[tokio::test]
+async fn a_broker_that_was_held_up_and_still_has_its_lease_completes() {
+    let stack = Stack::start().await;
+    let upload = stack.api.create("a", 7).await;
+    stack.api.send_parts(&upload, b"content", [1]).await;
+    let lists = stack.store.faulty().attempts(list_parts());
+    stack
+        .store
+        .faulty()
+        .inject(Fault::Delay(Duration::from_secs(1)), list_parts());
+    let (api, id) = (stack.api.clone(), upload.upload_id.clone());
+    let held_up = tokio::spawn(async move { api.complete(&id).await });
+    until(|| stack.store.faulty().attempts(list_parts()) > lists).await;
+    stack.broker.clock().advance(LEASE_AND_MORE);
+    assert_eq!(
+        in_time(held_up).await.unwrap().status,
+        200,
+        "nobody has taken it over, so it is renewed"
+    );
 }
 
 #[tokio::test]

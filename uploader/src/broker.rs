@@ -8,12 +8,12 @@ use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use shared::UploadId;
 use shared::api::{
     BatchFile, CompleteBatch, CompleteUpload, CompletedBatch, CompletedObject, Completing, CreateBatch, CreateDownload,
     CreateUpload, CreatedBatch, Download, ListObjects, ListUploads, Me, ObjectList, OpenUploads, PartToSign, Problem,
     SignParts, SignedParts, UploadCreated, UploadStatus,
 };
-use shared::{ObjectKey, UploadId};
 
 use crate::budget::{Budget, Cost};
 use crate::error::{TransportError, UploadError};
@@ -192,16 +192,16 @@ impl Broker {
     }
 
     /// Asks for a URL to download an object by.
-    pub(crate) async fn download(&self, key: &ObjectKey, progress: &dyn Progress) -> Result<Download, UploadError> {
-        let asked = CreateDownload {
-            key: key.clone(),
-            destination: None,
-        };
+    pub(crate) async fn download(
+        &self,
+        asked: &CreateDownload,
+        progress: &dyn Progress,
+    ) -> Result<Download, UploadError> {
         self.ask(
             "download the object",
             Method::POST,
             "v1/downloads",
-            Some(&asked),
+            Some(asked),
             progress,
         )
         .await

@@ -261,6 +261,10 @@ pub(crate) struct Get {
     #[arg(long)]
     pub(crate) overwrite: bool,
 
+    /// One of the broker's destinations; `whoami` lists them [default: the first from which you may download]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) destination: Option<String>,
+
     /// Ranges on their way at once, 1 to 256
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = concurrency, value_name = "N")]
     pub(crate) concurrency: usize,
@@ -278,6 +282,10 @@ pub(crate) struct Ls {
     /// List what is in folders too, rather than the folders
     #[arg(long, short)]
     pub(crate) recursive: bool,
+
+    /// One of the broker's destinations; `whoami` lists them [default: the first that you may list]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) destination: Option<String>,
 }
 
 /// `-` is standard output to people, and what has been written there cannot be taken back if it proves wrong.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{CONTENT_RANGE, IF_MATCH, RANGE};
 use reqwest::{Response, Url};
 use serde::Serialize;
-use shared::api::Download;
+use shared::api::{CreateDownload, Download};
 use shared::{MIB, ObjectKey, PartSizes};
 use tempfile::NamedTempFile;
 use tokio::sync::Mutex;
@@ -23,6 +23,7 @@ use crate::answer;
 use crate::broker::read_at_most;
 use crate::budget::Cost;
 use crate::error::{TransportError, UploadError};
+use crate::options::GetOptions;
 use crate::progress::{Event, Progress};
 use crate::retry::{self, Verdict};
 use crate::sign::Life;
@@ -59,6 +60,7 @@ pub struct Downloaded {
 struct Fetch {
     engine: Arc<Engine>,
     progress: Arc<dyn Progress>,
+    asked: CreateDownload,
     object: Download,
     /// The current URL, replaced when it is worn out.
     url: Mutex<(Url, Life)>,
@@ -85,12 +87,17 @@ pub(crate) async fn fetch(
     engine: Arc<Engine>,
     key: &ObjectKey,
     path: &Path,
-    overwrite: bool,
+    options: &GetOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<Downloaded, UploadError> {
     let started = Instant::now();
+    let overwrite = options.overwrite;
     let mode = check_target(path, overwrite)?;
-    let object = engine.broker.download(key, &*progress).await?;
+    let asked = CreateDownload {
+        key: key.clone(),
+        destination: options.destination.clone(),
+    };
+    let object = engine.broker.download(&asked, &*progress).await?;
     let (size, etag) = (object.size, object.etag.clone());
     progress.event(&Event::Fetching { key: key.clone(), size });
     let unwritable = |cause| UploadError::Target {
@@ -104,6 +111,7 @@ pub(crate) async fn fetch(
         path: path.to_owned(),
         engine,
         progress,
+        asked,
         object,
     });
     fetch.file.set_len(size).map_err(unwritable)?;
@@ -316,7 +324,7 @@ impl Fetch {
     async fn renew_url(&self, worn_out: &Url) -> Result<Url, UploadError> {
         let mut current = self.url.lock().await;
         if current.0 == *worn_out {
-            let object = self.engine.broker.download(&self.object.key, &*self.progress).await?;
+            let object = self.engine.broker.download(&self.asked, &*self.progress).await?;
             if (&object.etag, object.size) != (&self.object.etag, self.object.size) {
                 let key = self.object.key.clone();
                 return Err(UploadError::ObjectChanged { key });

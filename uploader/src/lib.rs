@@ -104,7 +104,7 @@ use crate::journal::JournalDir;
 use crate::limit::Limiter;
 pub use crate::link::Link;
 use crate::options::Settings;
-pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PutOptions, check_broker};
+pub use crate::options::{DEFAULT_BROKER, DEFAULT_CONCURRENCY, GetOptions, MAX_CONCURRENCY, PutOptions, check_broker};
 pub use crate::present::{Checked, Named, Presence, Present};
 pub use crate::preview::{Bound, Limit, Planned};
 pub use crate::progress::{Anew, Event, Progress, Resumed, Silent};
@@ -523,8 +523,8 @@ impl Uploader {
     }
 
     /// Downloads the object at `key` to the file `path`, in ranges of 8 MiB, as many at once as parts would be, and compares
-    /// what arrived with the object's ETag. The file has its name only when it is whole; `overwrite` says whether it may take
-    /// the place of another. To be awaited as [`Uploader::put`].
+    /// what arrived with the object's ETag. The file has its name only when it is whole; the options say whether it may
+    /// take the place of another. To be awaited as [`Uploader::put`].
     ///
     /// ```
     /// # #[tokio::main]
@@ -533,13 +533,13 @@ impl Uploader {
     /// # let broker = stack.broker.base();
     /// # let directory = tempfile::tempdir()?;
     /// # std::fs::write(directory.path().join("source"), "Hello")?;
-    /// use uploader::{PutOptions, Silent, Uploader};
+    /// use uploader::{GetOptions, PutOptions, Silent, Uploader};
     ///
     /// let uploader = Uploader::builder().broker(broker).build()?;
     /// # let source = directory.path().join("source");
     /// let object = uploader.put(source, &PutOptions::default(), Silent).await?.object;
     /// let target = directory.path().join("copy");
-    /// let downloaded = uploader.get(&object.key, &target, false, Silent).await?;
+    /// let downloaded = uploader.get(&object.key, &target, &GetOptions::default(), Silent).await?;
     /// assert!(downloaded.verified);
     /// assert_eq!(std::fs::read(target)?, b"Hello");
     /// # Ok(())
@@ -552,10 +552,10 @@ impl Uploader {
         &self,
         key: &ObjectKey,
         path: impl AsRef<Path>,
-        overwrite: bool,
+        options: &GetOptions,
         progress: impl Progress + 'static,
     ) -> Result<Downloaded, UploadError> {
-        fetch::fetch(self.0.clone(), key, path.as_ref(), overwrite, Arc::new(progress)).await
+        fetch::fetch(self.0.clone(), key, path.as_ref(), options, Arc::new(progress)).await
     }
 
     /// One page of the objects that the caller may see.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::HumanBytes;
 use shared::ObjectKey;
 use shared::api::ListObjects;
-use uploader::UploadError;
+use uploader::{GetOptions, UploadError};
 
 use crate::cli::{Common, Get, Ls};
 use crate::commands::exit_code;
@@ -19,7 +19,7 @@ use crate::screen::{Screen, visible};
 pub(crate) async fn list(common: &Common, ls: &Ls, screen: &Screen) -> Result<(), UploadError> {
     let uploader = common.asking()?;
     let mut query = ListObjects {
-        destination: None,
+        destination: ls.destination.clone(),
         prefix: ls.prefix.clone(),
         delimiter: (!ls.recursive).then(|| "/".into()),
         cursor: None,
@@ -105,7 +105,11 @@ pub(crate) async fn fetch(common: &Common, get: &Get, screen: &Screen) -> Result
     let uploader = common.uploader(get.concurrency, Duration::from_secs(get.stall_timeout))?;
     let path = target(&get.key, get.target.clone())?;
     let render = Arc::new(Render::new(screen.clone(), &path));
-    let result = uploader.get(&get.key, &path, get.overwrite, render.clone()).await;
+    let options = GetOptions {
+        overwrite: get.overwrite,
+        destination: get.destination.clone(),
+    };
+    let result = uploader.get(&get.key, &path, &options, render.clone()).await;
     if let Err(error) = &result {
         render.failed_event(error, exit_code(error));
     }

@@ -113,6 +113,15 @@ pub struct PutOptions {
     pub part_size: Option<u64>,
 }
 
+/// How one object is to be downloaded.
+#[derive(Clone, Debug, Default)]
+pub struct GetOptions {
+    /// Whether the file may take the place of one that is there.
+    pub overwrite: bool,
+    /// One of the broker's destinations; left out, the first from which the caller may download.
+    pub destination: Option<String>,
+}
+
 impl PutOptions {
     /// What to ask the broker for, but for the fingerprint: that takes reading.
     pub(crate) fn request(&self, source: &Source) -> Result<CreateUpload, UploadError> {

@@ -106,7 +106,7 @@ impl Present {
             })
         });
         let listed = if destination.downloads {
-            list(&engine, &keys.prefixes(named), progress).await?
+            list(&engine, options.destination.as_deref(), &keys.prefixes(named), progress).await?
         } else {
             None
         };
@@ -231,12 +231,14 @@ impl Checked {
 /// Lists what has these prefixes; nothing where the caller may not.
 async fn list(
     engine: &Engine,
+    destination: Option<&str>,
     prefixes: &[(String, bool)],
     progress: &dyn Progress,
 ) -> Result<Option<HashMap<u64, Listed>>, UploadError> {
     let mut listed = HashMap::new();
     for (prefix, is_key) in prefixes {
         let mut query = ListObjects {
+            destination: destination.map(str::to_owned),
             prefix: Some(prefix.clone()).filter(|prefix| !prefix.is_empty()),
             // Of all keys that begin with one of them, it comes first.
             limit: is_key.then_some(1),

@@ -201,6 +201,7 @@ impl File<'_> {
             return Ok(false);
         }
         let query = ListObjects {
+            destination: self.asked.destination.clone(),
             prefix: Some(object.key.as_str().to_owned()),
             limit: Some(1),
             ..ListObjects::default()
