@@ -114,7 +114,10 @@ fn execute(cli: Cli) -> Result<(), Box<dyn Error>> {
             start_log(cli.log_format, &cli.log)?;
             runtime.block_on(serve(config))
         }
-        Command::CheckConfig => describe(&config),
+        Command::CheckConfig => {
+            describe(&config);
+            Ok(())
+        }
         Command::Env => runtime.block_on(print_env(&config)),
         Command::Uploads(uploads) => {
             start_log(cli.log_format, &cli.log)?;
@@ -236,7 +239,7 @@ fn greet(config: &Config, running: &Running) {
 }
 
 #[expect(clippy::print_stdout, reason = "the lines are the command's result")]
-fn describe(config: &Config) -> Result<(), Box<dyn Error>> {
+fn describe(config: &Config) {
     println!("nothing is wrong with the settings");
     for destination in &config.destinations {
         println!(
@@ -254,7 +257,6 @@ fn describe(config: &Config) -> Result<(), Box<dyn Error>> {
         };
         println!("grant to {}: {} at {places}", to.join(", "), may.join(", "));
     }
-    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the lines are the command's result")]

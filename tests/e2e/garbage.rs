@@ -111,7 +111,7 @@ impl Chance {
 
 fn changed(text: &str, chance: &mut Chance) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
-    for _ in 0..1 + chance.below(4) {
+    for _ in 0..=chance.below(4) {
         let place = chance.below(bytes.len() + 1);
         match chance.below(6) {
             0 if place < bytes.len() => bytes[place] ^= 1 << chance.below(8),
