@@ -9,6 +9,7 @@ mod places;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,6 +19,7 @@ pub use self::places::{DestinationSettings, GrantSettings};
 use self::places::{MAX_UPLOAD_LIFE, no_type};
 use crate::auth::forward::{ForwardSettings, network};
 use crate::auth::identify::AuthConfig;
+use crate::auth::jwt::{JwtIssuer, JwtVerifier};
 use crate::auth::settings_token::TokenDigest;
 use crate::edge::address::TrustedProxies;
 use crate::edge::tls::TlsFiles;
@@ -214,6 +216,9 @@ settings! {
     /// Who may do what there; [[grant]] in the file
     #[arg(skip)]
     grant: Vec<GrantSettings>,
+    /// Another issuer whose tokens (JWT) are accepted; [[jwt]] in the file
+    #[arg(skip)]
+    jwt: Vec<JwtIssuer>,
     /// A proxy that authenticates callers; [forward_auth] in the file
     #[arg(skip)]
     forward_auth: ForwardSettings,
@@ -397,9 +402,11 @@ impl Settings {
         let top = self.top(bucket, embedded, &mut wrong);
         let destinations = self.destinations(&top, &mut wrong);
         let loopback = listen.ip().is_loopback();
+        let jwt = self.jwt(&mut wrong);
         let auth = AuthConfig {
             tokens,
             forward,
+            jwt,
             anonymous: false,
         };
         let open_by_default = embedded && loopback && !auth.knows_somebody();
@@ -492,6 +499,25 @@ impl Settings {
             store,
             buckets,
         })
+    }
+
+    /// The other issuers, if there are any.
+    fn jwt(&self, wrong: &mut Wrong) -> Option<Arc<JwtVerifier>> {
+        let issuers = self.jwt.as_ref()?;
+        let before = wrong.texts.len();
+        for (index, issuer) in issuers.iter().enumerate() {
+            wrong.say_all(&format!("jwt {index}"), &issuer.check());
+        }
+        if wrong.texts.len() > before {
+            return None;
+        }
+        match JwtVerifier::new(issuers.clone()) {
+            Ok(verifier) => Some(Arc::new(verifier)),
+            Err(texts) => {
+                wrong.say_all("jwt", &texts);
+                None
+            }
+        }
     }
 
     /// The store, and the bucket that is meant where a destination names none.

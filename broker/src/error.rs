@@ -129,6 +129,8 @@ pub enum ApiError {
          Authorization: Bearer TOKEN, or use a ticket"
     )]
     CrossOrigin,
+    #[error("{0}; the token may be good: ask again in a moment")]
+    IssuerUnavailable(String),
     #[error("too many requests come from here; ask again in {again_in} s, and then fewer at a time")]
     TooManyRequests { again_in: u64 },
     #[error("there is no such ticket among yours; they are listed by GET /v1/tickets")]
@@ -327,6 +329,7 @@ impl ApiError {
             Self::KeyTaken { .. } => (StatusCode::CONFLICT, "key_taken"),
             Self::InvalidCredential(_) => (StatusCode::UNAUTHORIZED, "invalid_credential"),
             Self::CrossOrigin => (StatusCode::FORBIDDEN, "cross_origin"),
+            Self::IssuerUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "issuer_unavailable"),
             Self::TooManyRequests { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
             Self::NoSuchTicket => (StatusCode::NOT_FOUND, "no_such_ticket"),
             Self::NoSuchObject { .. } => (StatusCode::NOT_FOUND, "no_such_object"),
@@ -365,6 +368,7 @@ impl ApiError {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::StoreUnavailable(_) | Self::Ledger(_) | Self::Interrupted | Self::UploadBusy => Some(2),
+            Self::IssuerUnavailable(_) => Some(10),
             Self::TooManyRequests { again_in } => Some(*again_in),
             // What is open ends sooner or later.
             Self::QuotaExceeded { exceeded, .. } if exceeded.limit == Limit::OpenUploads => Some(60),

@@ -9,6 +9,7 @@ use quick_cache::sync::Cache;
 
 use super::bearer::{Bearer, Kind};
 use super::forward::ForwardAuth;
+use super::jwt::JwtVerifier;
 use super::settings_token::TokenDigest;
 use crate::app::Broker;
 use crate::error::ApiError;
@@ -32,6 +33,8 @@ pub struct AuthConfig {
     pub tokens: Vec<TokenDigest>,
     /// A proxy that authenticates.
     pub forward: Option<ForwardAuth>,
+    /// Other issuers whose tokens are accepted.
+    pub jwt: Option<Arc<JwtVerifier>>,
     /// Whether requests without credentials are served.
     pub anonymous: bool,
 }
@@ -39,7 +42,7 @@ pub struct AuthConfig {
 impl AuthConfig {
     /// Whether there is anybody whom the settings let be known.
     pub fn knows_somebody(&self) -> bool {
-        !self.tokens.is_empty() || self.forward.is_some()
+        !self.tokens.is_empty() || self.forward.is_some() || self.jwt.is_some()
     }
 }
 
@@ -114,7 +117,22 @@ impl Principals {
         if let Some(bearer) = Bearer::read(text) {
             return self.known(broker, &bearer).await;
         }
-        TokenDigest::find(&self.config.tokens, token).ok_or_else(|| self.unknown(true))
+        if let Some(principal) = TokenDigest::find(&self.config.tokens, token) {
+            return Ok(principal);
+        }
+        match &self.config.jwt {
+            Some(jwt) if text.split('.').count() == 3 => {
+                let verified = jwt.verify(text, broker.clock.now()).await.map_err(|error| {
+                    if error.is_unavailable() {
+                        ApiError::IssuerUnavailable(error.to_string())
+                    } else {
+                        ApiError::InvalidCredential(error.to_string())
+                    }
+                })?;
+                Ok(Principal::named(verified.name).with_roles(verified.roles))
+            }
+            _ => Err(self.unknown(true)),
+        }
     }
 
     /// Whose token or ticket this is, if it is one that holds. Unknown, expired and revoked ones get the same answer.

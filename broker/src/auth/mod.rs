@@ -12,6 +12,8 @@
 pub mod bearer;
 pub mod forward;
 pub mod identify;
+pub mod jwks;
+pub mod jwt;
 pub mod path_ticket;
 pub mod scope;
 pub mod settings_token;
