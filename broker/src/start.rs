@@ -108,8 +108,8 @@ pub struct Running {
     handle: ServerHandle,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     admin: Option<Admin>,
-    /// Looks after the certificate, where there is one.
-    certificate: Option<tokio::task::JoinHandle<()>>,
+    /// The certificate, where there is one, and what looks after it.
+    certificate: Option<(Arc<Certificate>, tokio::task::JoinHandle<()>)>,
     drain: Duration,
     sweeper: tokio::task::JoinHandle<()>,
     deliverer: tokio::task::JoinHandle<()>,
@@ -139,6 +139,11 @@ impl Running {
         self.embedded.as_ref().map(Store::endpoint)
     }
 
+    /// The certificate that it speaks TLS by, if it does.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref().map(|(certificate, _)| certificate.as_ref())
+    }
+
     /// What its requests share.
     pub fn state(&self) -> &Data<Broker> {
         &self.state
@@ -151,7 +156,7 @@ impl Running {
         // Until balancers have seen that it is not ready, requests still come.
         tokio::time::sleep(self.drain).await;
         self.sweeper.abort();
-        if let Some(looking) = &self.certificate {
+        if let Some((_, looking)) = &self.certificate {
             looking.abort();
         }
         self.deliverer.abort();
@@ -243,7 +248,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         handle,
         server: tokio::spawn(server),
         admin,
-        certificate: certificate.map(|certificate| tokio::spawn(certificate.keep_looking())),
+        certificate: certificate.map(|certificate| {
+            let looking = tokio::spawn(Arc::clone(&certificate).keep_looking());
+            (certificate, looking)
+        }),
         drain: config.drain,
         sweeper: tokio::spawn(keep_sweeping(state.clone())),
         deliverer: tokio::spawn(keep_delivering(state.clone())),

@@ -11,6 +11,7 @@
 mod access;
 mod batches;
 mod crash;
+mod edge;
 mod events;
 mod fetch;
 mod form;

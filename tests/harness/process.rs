@@ -162,6 +162,18 @@ impl BrokerProcess {
         Api::at(&self.base)
     }
 
+    /// `kill -TERM`, as whoever runs it stops it.
+    pub fn terminate(&self) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// How it ended, once it has.
+    pub async fn ended(mut self) -> std::process::ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();

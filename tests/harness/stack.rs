@@ -64,6 +64,11 @@ impl Broker {
         Api::at(format!("http://{}", self.running.admin_address().unwrap()))
     }
 
+    /// Its certificate, to have it looked at now.
+    pub fn certificate(&self) -> &broker::edge::tls::Certificate {
+        self.running.certificate().unwrap()
+    }
+
     /// Its ledger, to bring about what only a crash would.
     pub fn ledger(&self) -> &Ledger {
         &self.running.state().ledger
