@@ -23,6 +23,7 @@ pub mod handlers;
 pub mod judge;
 pub mod key;
 pub mod ledger;
+pub mod openapi;
 pub mod operate;
 pub mod overwrite;
 pub mod policy;

@@ -8,8 +8,9 @@ use crate::app::Shared;
 /// A store clock further off than this makes signatures that other parties refuse.
 const MAX_CLOCK_DIFFERENCE_SECONDS: i64 = 60;
 
-#[derive(Serialize)]
-struct Readiness {
+/// Whether uploads can be served, and for each thing that this takes `ok` or what is wrong.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Readiness {
     ready: bool,
     ledger: String,
     store: String,
