@@ -20,8 +20,10 @@
 //! Every failure is a [`Problem`]. Requests refuse fields they do not know, so that a misspelt one is not silently lost;
 //! clients must ignore fields they do not know, so that answers can grow.
 
+mod object;
 mod tickets;
 
+pub use object::Object;
 pub use tickets::{CreateTicket, ListTickets, MAX_TICKET_LIFE, TicketCreated, TicketInfo, Tickets};
 
 use std::collections::BTreeMap;
@@ -64,7 +66,7 @@ pub struct CreateUpload {
     /// Names the content for resuming, at most 128 characters. Creating again with the same destination, name, size and
     /// fingerprint finds the upload that is still open. The broker only compares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = 128)))]
+    #[cfg_attr(feature = "openapi", schemars(length(max = 128)))]
     pub fingerprint: Option<String>,
     /// Bytes in every part but the last; left out, the broker chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,6 +146,7 @@ pub struct StoredPart {
 pub struct SignParts {
     /// 1 to [`MAX_PARTS_PER_SIGN`] parts.
     #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = MAX_PARTS_PER_SIGN)))]
+    #[serde(deserialize_with = "object::objects")]
     pub parts: Vec<PartToSign>,
 }
 
@@ -309,6 +312,7 @@ pub struct Completing {
 pub struct CreateBatch {
     /// 1 to [`MAX_BATCH`] files.
     #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = MAX_BATCH)))]
+    #[serde(deserialize_with = "object::objects")]
     pub files: Vec<BatchFile>,
 }
 
@@ -838,6 +842,18 @@ mod tests {
     fn a_misspelt_field_is_refused_not_lost() {
         let answer = serde_json::from_str::<CreateUpload>(r#"{"name": "a", "content-type": "text/plain"}"#);
         assert!(answer.unwrap_err().to_string().contains("content-type"));
+    }
+
+    #[test]
+    fn a_list_of_values_is_no_request_even_where_they_stand_in_the_order_of_the_fields() {
+        for list in [r#"["a"]"#, "[]", "[null, null]"] {
+            let error = serde_json::from_str::<Object<CreateTicket>>(list).unwrap_err();
+            assert!(error.to_string().contains("expected an object"), "{list}: {error}");
+        }
+        assert!(serde_json::from_str::<SignParts>(r#"{"parts": [[1]]}"#).is_err());
+        assert!(serde_json::from_str::<CreateBatch>(r#"{"files": [["a", 0, "1B2M2Y8AsgTpgAmY7PhCfg=="]]}"#).is_err());
+        let asked: Object<SignParts> = serde_json::from_str(r#"{"parts": [{"number": 1}, {"number": 2}]}"#).unwrap();
+        assert_eq!(asked.0.parts.len(), 2);
     }
 
     #[test]

@@ -89,6 +89,13 @@ schema!(MediaType, "MediaType", inline: false, json_schema!({
     "description": "A media type, such as application/pdf."
 }));
 
+/// Media types, one or all of a kind.
+pub(crate) struct TypeRange;
+
+schema!(TypeRange, "TypeRange", inline: true, json_schema!({
+    "type": "string", "maxLength": 127, "pattern": r"^[A-Za-z0-9!#$&^_.+-]+/(?:\*|[A-Za-z0-9!#$&^_.+-]+)$"
+}));
+
 /// User metadata.
 pub(crate) struct Metadata;
 

@@ -19,14 +19,18 @@ pub struct CreateTicket {
     pub max_files: Option<u32>,
     /// Most bytes in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schemars(range(min = 1, max = i64::MAX)))]
+    #[cfg_attr(feature = "openapi", schemars(range(max = u64::MAX)))]
     pub max_bytes: Option<u64>,
     /// Most bytes of one file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schemars(range(min = 1, max = i64::MAX)))]
+    #[cfg_attr(feature = "openapi", schemars(range(max = u64::MAX)))]
     pub max_size: Option<u64>,
     /// Media types that uploads have to have, `image/*` for all of a kind; any where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(length(max = 50), with = "Vec<crate::schema::TypeRange>")
+    )]
     pub content_types: Vec<String>,
     /// Seconds until it ends, 1 to [`MAX_TICKET_LIFE`]; a week if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +38,10 @@ pub struct CreateTicket {
     pub expires_in: Option<u64>,
     /// What it is for, at most 200 characters; shown in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schemars(length(max = 200)))]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(length(max = 200), regex(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$"))
+    )]
     pub note: Option<String>,
 }
 
