@@ -11,7 +11,6 @@ and one that needs it and does not get it. Needs schemathesis beside the Python 
 import argparse
 import os
 import pathlib
-import random
 import shlex
 import shutil
 import socket
@@ -30,7 +29,6 @@ def main():
     schemathesis = shutil.which("schemathesis", path=os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]))
     if schemathesis is None:
         sys.exit("FAILED schemathesis is not installed: pip install schemathesis")
-    print(f"the seed is {arguments.seed}: --seed {arguments.seed} repeats this run")
     failed = []
     for name, needs_token, headers in (
         ("no credentials needed", False, lambda token: []),
@@ -54,7 +52,7 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--max-examples", type=int, default=25, metavar="N", help="generated requests for each operation (%(default)s)")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), metavar="N", help="of the generation (random, and printed)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the generation (%(default)s)")
     return parser.parse_args()
 
 
