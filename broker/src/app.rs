@@ -216,6 +216,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(resource("/v1/downloads", "POST").route(web::post().to(handlers::download::download)))
         .service(resource("/healthz", "GET").route(web::get().to(handlers::health::healthz)))
         .service(resource("/readyz", "GET").route(web::get().to(handlers::health::readyz)))
+        .service(resource("/openapi.json", "GET").route(web::get().to(handlers::openapi::openapi)))
         .default_service(web::to(no_such_route));
 }
 

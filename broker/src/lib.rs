@@ -26,6 +26,7 @@ pub mod key;
 pub mod ledger;
 pub mod log;
 pub mod metrics;
+pub mod openapi;
 pub mod operate;
 pub mod overwrite;
 pub mod policy;

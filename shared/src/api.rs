@@ -20,8 +20,10 @@
 //! Every failure is a [`Problem`]. Requests refuse fields they do not know, so that a misspelt one is not silently lost;
 //! clients must ignore fields they do not know, so that answers can grow.
 
+mod object;
 mod tickets;
 
+pub use object::Object;
 pub use tickets::{CreateTicket, ListTickets, MAX_TICKET_LIFE, TicketCreated, TicketInfo, Tickets};
 
 use std::collections::BTreeMap;
@@ -37,21 +39,26 @@ pub const MAX_PARTS_PER_SIGN: usize = 1000;
 
 /// Asks to upload one file.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateUpload {
     /// The file's name, from which the destination's template makes the key. May hold `/`.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::FileName"))]
     pub name: String,
     /// Bytes in the file; leave out when it is not known yet, as for a pipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(max = crate::plan::MAX_OBJECT_SIZE)))]
     pub size: Option<u64>,
     /// Media type of the object (RFC 9110 section 8.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::MediaType>"))]
     pub content_type: Option<String>,
     /// Canned ACL; refused where the policy does not grant it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<String>,
     /// User metadata, names without the `x-amz-meta-` prefix; 2 KB in all.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Metadata"))]
     pub metadata: BTreeMap<String, String>,
     /// Which of the broker's destinations; left out, the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,9 +66,11 @@ pub struct CreateUpload {
     /// Names the content for resuming, at most 128 characters. Creating again with the same destination, name, size and
     /// fingerprint finds the upload that is still open. The broker only compares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(length(max = 128)))]
     pub fingerprint: Option<String>,
     /// Bytes in every part but the last; left out, the broker chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = crate::plan::MIN_PART_SIZE, max = crate::plan::MAX_PART_SIZE)))]
     pub part_size: Option<u64>,
     /// Whether the parts may grow as [`PartSizes::Growing`](crate::PartSizes::Growing) says: only where the size is not known.
     /// On a store whose parts must be equal, `part_size` holds.
@@ -76,6 +85,7 @@ fn is_false(flag: &bool) -> bool {
 
 /// How the bytes of each part are protected on their way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Integrity {
     /// Declare each part's MD5 when it is signed; the store refuses a body that does not match its `Content-MD5`.
@@ -84,6 +94,7 @@ pub enum Integrity {
 
 /// An upload that is open: `201` when it is new, `200` when it was found by its fingerprint.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct UploadCreated {
     /// What every later request names it by.
     pub upload_id: UploadId,
@@ -104,11 +115,13 @@ pub struct UploadCreated {
     pub integrity: Integrity,
     /// When the upload ends if it is not completed.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub expires_at: OffsetDateTime,
     /// Seconds until then, by the broker's clock.
     pub expires_in: u64,
     /// The broker's clock.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub server_time: OffsetDateTime,
     /// What the store holds already, in order; empty for a new upload.
     pub parts: Vec<StoredPart>,
@@ -116,6 +129,7 @@ pub struct UploadCreated {
 
 /// A part that the store holds.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct StoredPart {
     /// Its place.
     pub number: PartNumber,
@@ -127,14 +141,18 @@ pub struct StoredPart {
 
 /// Asks for URLs: only for the parts about to be sent, since the URLs soon expire.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignParts {
     /// 1 to [`MAX_PARTS_PER_SIGN`] parts.
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = MAX_PARTS_PER_SIGN)))]
+    #[serde(deserialize_with = "object::objects")]
     pub parts: Vec<PartToSign>,
 }
 
 /// One part about to be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PartToSign {
     /// Its place.
@@ -144,21 +162,25 @@ pub struct PartToSign {
     pub md5: Option<Md5Digest>,
     /// Its bytes; needed only while the upload's size is unknown, else it must be as planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(max = crate::plan::MAX_PART_SIZE)))]
     pub size: Option<u64>,
 }
 
 /// URLs for the parts asked for, in the order asked.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct SignedParts {
     /// One for each part.
     pub parts: Vec<SignedPart>,
     /// The broker's clock.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub server_time: OffsetDateTime,
 }
 
 /// Where and how to send one part.
 #[derive(Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct SignedPart {
     /// Its place.
     pub number: PartNumber,
@@ -170,6 +192,7 @@ pub struct SignedPart {
     pub headers: BTreeMap<String, String>,
     /// When the URL stops working.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub expires_at: OffsetDateTime,
     /// Seconds until then.
     pub expires_in: u64,
@@ -187,6 +210,7 @@ impl std::fmt::Debug for SignedPart {
 
 /// Where an upload stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UploadState {
     /// Parts may be sent.
@@ -203,6 +227,7 @@ pub enum UploadState {
 
 /// What the broker and the store know of an upload.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct UploadStatus {
     /// The upload asked about.
     pub upload_id: UploadId,
@@ -226,9 +251,11 @@ pub struct UploadStatus {
     pub part_count: Option<u16>,
     /// When it ends if it is not completed.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub expires_at: OffsetDateTime,
     /// The broker's clock.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub server_time: OffsetDateTime,
     /// What the store holds, in order; empty unless the upload is open.
     pub parts: Vec<StoredPart>,
@@ -239,15 +266,18 @@ pub struct UploadStatus {
 
 /// Asks to have the parts joined.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CompleteUpload {
     /// Bytes in the whole file: needed only where create did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(max = crate::plan::MAX_OBJECT_SIZE)))]
     pub size: Option<u64>,
 }
 
 /// The finished object.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct CompletedObject {
     /// Where it is.
     pub key: ObjectKey,
@@ -267,6 +297,7 @@ pub struct CompletedObject {
 
 /// Another request is completing this upload: ask again.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Completing {
     /// Always [`UploadState::Completing`].
     pub state: UploadState,
@@ -276,9 +307,12 @@ pub struct Completing {
 
 /// Asks to upload many small files, each in one request to the store.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateBatch {
     /// 1 to [`MAX_BATCH`] files.
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = MAX_BATCH)))]
+    #[serde(deserialize_with = "object::objects")]
     pub files: Vec<BatchFile>,
 }
 
@@ -289,11 +323,13 @@ pub const MAX_BATCH_FILE: u64 = 8 * crate::MIB;
 
 /// One small file. Fields are as in [`CreateUpload`].
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BatchFile {
     /// The file's name.
     pub name: String,
     /// Its bytes, at most [`MAX_BATCH_FILE`].
+    #[cfg_attr(feature = "openapi", schemars(range(max = u64::MAX)))]
     pub size: u64,
     /// MD5 of its bytes; the URL works for no others.
     pub md5: Md5Digest,
@@ -313,16 +349,19 @@ pub struct BatchFile {
 
 /// An answer for each file of a batch, in the order asked.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct CreatedBatch {
     /// One for each file.
     pub files: Vec<BatchUpload>,
     /// The broker's clock.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub server_time: OffsetDateTime,
 }
 
 /// What became of one file of a batch: an upload, or a problem.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum BatchUpload {
     /// It may be sent.
@@ -344,6 +383,7 @@ pub enum BatchUpload {
 
 /// Where and how to send one small file.
 #[derive(Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct SignedRequest {
     /// The HTTP method; `PUT`.
     pub method: String,
@@ -353,6 +393,7 @@ pub struct SignedRequest {
     pub headers: BTreeMap<String, String>,
     /// When the URL stops working.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub expires_at: OffsetDateTime,
     /// Seconds until then.
     pub expires_in: u64,
@@ -369,14 +410,17 @@ impl std::fmt::Debug for SignedRequest {
 
 /// Says that files of batches have been sent.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CompleteBatch {
     /// 1 to [`MAX_BATCH`] uploads.
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = MAX_BATCH)))]
     pub uploads: Vec<UploadId>,
 }
 
 /// An answer for each upload, in the order asked.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct CompletedBatch {
     /// One for each upload.
     pub uploads: Vec<BatchOutcome>,
@@ -384,6 +428,7 @@ pub struct CompletedBatch {
 
 /// What became of one upload: an object, or a problem.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum BatchOutcome {
     /// The object is there.
@@ -404,13 +449,16 @@ pub enum BatchOutcome {
 
 /// Asks, as a query, for the caller's uploads that have not ended.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListUploads {
     /// `next_cursor` of the page before; left out for the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<UploadId>"))]
     pub cursor: Option<String>,
     /// Most uploads on the page, 1 to [`MAX_PAGE`]; that many if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1, max = MAX_PAGE)))]
     pub limit: Option<u16>,
 }
 
@@ -419,6 +467,7 @@ pub const MAX_PAGE: u16 = 1000;
 
 /// One page of the caller's uploads that have not ended, in no order that means anything.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct OpenUploads {
     /// The uploads.
     pub uploads: Vec<OpenUpload>,
@@ -427,11 +476,13 @@ pub struct OpenUploads {
     pub next_cursor: Option<String>,
     /// The broker's clock.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub server_time: OffsetDateTime,
 }
 
 /// An upload that has not ended, as the ledger knows it; `GET /v1/uploads/{id}` also says what the store holds of it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct OpenUpload {
     /// What requests name it by.
     pub upload_id: UploadId,
@@ -446,14 +497,17 @@ pub struct OpenUpload {
     pub size: Option<u64>,
     /// When it was created.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub created_at: OffsetDateTime,
     /// When it ends if it is not completed.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub expires_at: OffsetDateTime,
 }
 
 /// Asks, as a query, for what has happened to an upload.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListEvents {
     /// `next_cursor` of the page before; left out for the first page.
@@ -461,11 +515,13 @@ pub struct ListEvents {
     pub cursor: Option<EventId>,
     /// Most events on the page, 1 to [`MAX_PAGE`]; that many if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1, max = MAX_PAGE)))]
     pub limit: Option<u16>,
 }
 
 /// One page of what has happened to an upload, in the order in which it was recorded.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct UploadEvents {
     /// The events.
     pub events: Vec<UploadEvent>,
@@ -474,11 +530,13 @@ pub struct UploadEvents {
     pub next_cursor: Option<EventId>,
     /// The broker's clock.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub server_time: OffsetDateTime,
 }
 
 /// Something that happened to an upload.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct UploadEvent {
     /// Names this event among all of the broker's.
     pub id: EventId,
@@ -487,6 +545,7 @@ pub struct UploadEvent {
     pub kind: EventKind,
     /// When, by the clock of the broker that recorded it.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub at: OffsetDateTime,
     /// Who did it: a principal, or `sweeper` without an address for the broker itself.
     pub actor: String,
@@ -500,6 +559,7 @@ pub struct UploadEvent {
 
 /// What can happen to an upload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// It was admitted.
@@ -529,6 +589,7 @@ impl EventKind {
 
 /// What there is to say of an event beside its kind; each field only where it applies.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct EventDetail {
     /// Bytes in the file as planned, or in the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -555,6 +616,7 @@ pub struct EventDetail {
 
 /// Asks, as a query, for objects that the caller may see.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListObjects {
     /// Which of the broker's destinations; left out, the first that the caller may list.
@@ -562,20 +624,25 @@ pub struct ListObjects {
     pub destination: Option<String>,
     /// What the keys begin with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::KeyText>"))]
     pub prefix: Option<String>,
     /// Keys that have it after the prefix are not listed but summed up in `prefixes`; usually `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::KeyText>"))]
     pub delimiter: Option<String>,
     /// `next_cursor` of the page before; left out for the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1)))]
     pub cursor: Option<String>,
     /// Most entries on the page, 1 to [`MAX_PAGE`]; that many if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1, max = MAX_PAGE)))]
     pub limit: Option<u16>,
 }
 
 /// One page of objects, in the order of their keys.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct ObjectList {
     /// What all these keys begin with: as asked, or what the caller may see of that.
     pub prefix: String,
@@ -590,6 +657,7 @@ pub struct ObjectList {
 
 /// An object as a listing tells it.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct ListedObject {
     /// Where it is.
     pub key: String,
@@ -599,11 +667,13 @@ pub struct ListedObject {
     pub etag: ETag,
     /// When the store got it.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub last_modified: OffsetDateTime,
 }
 
 /// Asks for a URL to download one object by.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateDownload {
     /// The object's key.
@@ -615,6 +685,7 @@ pub struct CreateDownload {
 
 /// Asks, as a query, to delete one object.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeleteObject {
     /// The object's key.
@@ -626,6 +697,7 @@ pub struct DeleteObject {
 
 /// Where and how to download one object.
 #[derive(Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Download {
     /// The object's key.
     pub key: ObjectKey,
@@ -647,11 +719,13 @@ pub struct Download {
     pub growing_parts: bool,
     /// When the URL stops working.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub expires_at: OffsetDateTime,
     /// Seconds until then.
     pub expires_in: u64,
     /// The broker's clock.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub server_time: OffsetDateTime,
 }
 
@@ -666,6 +740,7 @@ impl std::fmt::Debug for Download {
 
 /// Who the broker takes the caller for, and what they may do.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Me {
     /// The principal's name; `anonymous` without a token.
     pub principal: String,
@@ -675,11 +750,13 @@ pub struct Me {
     pub limits: Limits,
     /// The broker's clock.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub server_time: OffsetDateTime,
 }
 
 /// One place to upload to.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct DestinationInfo {
     /// As `destination` in [`CreateUpload`] names it.
     pub name: String,
@@ -706,6 +783,7 @@ pub struct DestinationInfo {
 
 /// What holds for every upload.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Limits {
     /// Most parts that one sign request may ask for.
     pub max_parts_per_sign: usize,
@@ -732,6 +810,7 @@ pub struct Limits {
 
 /// Every failure, as `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// A URI reference for the kind of problem.
     #[serde(rename = "type")]
@@ -763,6 +842,18 @@ mod tests {
     fn a_misspelt_field_is_refused_not_lost() {
         let answer = serde_json::from_str::<CreateUpload>(r#"{"name": "a", "content-type": "text/plain"}"#);
         assert!(answer.unwrap_err().to_string().contains("content-type"));
+    }
+
+    #[test]
+    fn a_list_of_values_is_no_request_even_where_they_stand_in_the_order_of_the_fields() {
+        for list in [r#"["a"]"#, "[]", "[null, null]"] {
+            let error = serde_json::from_str::<Object<CreateTicket>>(list).unwrap_err();
+            assert!(error.to_string().contains("expected an object"), "{list}: {error}");
+        }
+        assert!(serde_json::from_str::<SignParts>(r#"{"parts": [[1]]}"#).is_err());
+        assert!(serde_json::from_str::<CreateBatch>(r#"{"files": [["a", 0, "1B2M2Y8AsgTpgAmY7PhCfg=="]]}"#).is_err());
+        let asked: Object<SignParts> = serde_json::from_str(r#"{"parts": [{"number": 1}, {"number": 2}]}"#).unwrap();
+        assert_eq!(asked.0.parts.len(), 2);
     }
 
     #[test]

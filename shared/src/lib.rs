@@ -5,6 +5,7 @@
 //! ids        UploadId, EventId, ObjectKey, ETag: text that became a type at the edge
 //! part       PartNumber, Md5Digest: one slice of a file, and what its bytes hash to
 //! plan       PartPlan: a file's size -> part sizes, part count, byte ranges
+//! schema     JSON schemas of all that, for the broker's /openapi.json
 //! md5_lanes  Md5Stream: many digests in the time of one
 //! ```
 
@@ -13,6 +14,8 @@ pub mod ids;
 pub mod md5_lanes;
 pub mod part;
 pub mod plan;
+#[cfg(feature = "openapi")]
+mod schema;
 
 pub use ids::{ETag, EventId, ObjectKey, UploadId};
 pub use part::{Md5Digest, PartNumber};

@@ -8,6 +8,7 @@ use actix_web::{HttpMessage, HttpRequest};
 use futures_util::StreamExt as _;
 use percent_encoding::percent_decode;
 use serde::de::DeserializeOwned;
+use shared::api::Object;
 
 use crate::error::ApiError;
 
@@ -85,7 +86,10 @@ pub(super) fn excerpt(text: &str) -> String {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| ApiError::InvalidJson(excerpt(&error.to_string())))
+    let parsed = serde_json::from_slice::<Object<T>>(bytes);
+    parsed
+        .map(|Object(value)| value)
+        .map_err(|error| ApiError::InvalidJson(excerpt(&error.to_string())))
 }
 
 async fn read(

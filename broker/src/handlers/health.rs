@@ -9,8 +9,9 @@ use serde::Serialize;
 use crate::app::Shared;
 use crate::metrics::{self, CONTENT_TYPE, Checks, checks};
 
-#[derive(Serialize)]
-struct Readiness {
+/// Whether uploads can be served, and for each thing that this takes `ok` or what is wrong.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Readiness {
     ready: bool,
     ledger: String,
     store: String,

@@ -13,6 +13,7 @@ mod form_fields;
 pub mod health;
 pub mod me;
 pub mod objects;
+pub mod openapi;
 mod query;
 pub mod session;
 pub mod sign_parts;

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 /// Asks for a ticket.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateTicket {
     /// Which of the broker's destinations; left out, the first to which the caller may upload.
@@ -14,21 +15,33 @@ pub struct CreateTicket {
     pub destination: Option<String>,
     /// Most files in all; those that were given up do not count. Left out, any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1, max = u32::MAX)))]
     pub max_files: Option<u32>,
     /// Most bytes in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(max = u64::MAX)))]
     pub max_bytes: Option<u64>,
     /// Most bytes of one file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(max = u64::MAX)))]
     pub max_size: Option<u64>,
     /// Media types that uploads have to have, `image/*` for all of a kind; any where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(length(max = 50), with = "Vec<crate::schema::TypeRange>")
+    )]
     pub content_types: Vec<String>,
     /// Seconds until it ends, 1 to [`MAX_TICKET_LIFE`]; a week if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1, max = MAX_TICKET_LIFE)))]
     pub expires_in: Option<u64>,
     /// What it is for, at most 200 characters; shown in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(length(max = 200), regex(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$"))
+    )]
     pub note: Option<String>,
 }
 
@@ -37,6 +50,7 @@ pub const MAX_TICKET_LIFE: u64 = 365 * 24 * 60 * 60;
 
 /// A ticket that was made.
 #[derive(Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct TicketCreated {
     /// The ticket: sent as a bearer token, or in the path as `/t/TICKET/…`. A secret, shown this once: never logged.
     pub ticket: String,
@@ -45,6 +59,7 @@ pub struct TicketCreated {
     pub info: TicketInfo,
     /// The broker's clock.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub server_time: OffsetDateTime,
 }
 
@@ -58,6 +73,7 @@ impl fmt::Debug for TicketCreated {
 
 /// What a ticket allows, and what it has been used for.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct TicketInfo {
     /// Names it, and is no secret.
     pub ticket_id: String,
@@ -84,9 +100,11 @@ pub struct TicketInfo {
     pub bytes: u64,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub created_at: OffsetDateTime,
     /// When it ends.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub expires_at: OffsetDateTime,
     /// When it was revoked.
     #[serde(
@@ -94,23 +112,28 @@ pub struct TicketInfo {
         skip_serializing_if = "Option::is_none",
         with = "time::serde::rfc3339::option"
     )]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Instant>"))]
     pub revoked_at: Option<OffsetDateTime>,
 }
 
 /// Asks, as a query, for tickets that the caller has made.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListTickets {
     /// `next_cursor` of the page before; left out for the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = 64)))]
     pub cursor: Option<String>,
     /// Most entries on the page, 1 to [`MAX_PAGE`](super::MAX_PAGE); that many if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(range(min = 1, max = super::MAX_PAGE)))]
     pub limit: Option<u16>,
 }
 
 /// One page of tickets, in the order of their ids.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Tickets {
     /// The tickets.
     pub tickets: Vec<TicketInfo>,
@@ -119,6 +142,7 @@ pub struct Tickets {
     pub next_cursor: Option<String>,
     /// The broker's clock.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Instant"))]
     pub server_time: OffsetDateTime,
 }
 
