@@ -54,14 +54,11 @@ impl<K: std::hash::Hash + Eq + Clone> Limits<K> {
         let (Some(quota), Some(cost)) = (self.quota, NonZeroU32::new(cost)) else {
             return Ok(());
         };
-        let limiter = match self.known.get(key) {
-            Some(limiter) => limiter,
-            None => {
-                let fresh = Arc::new(RateLimiter::direct(quota));
-                self.known.insert(key.clone(), Arc::clone(&fresh));
-                fresh
-            }
-        };
+        let limiter = self.known.get(key).unwrap_or_else(|| {
+            let fresh = Arc::new(RateLimiter::direct(quota));
+            self.known.insert(key.clone(), Arc::clone(&fresh));
+            fresh
+        });
         // What costs more than may ever come at once has to be had some time.
         let cost = cost.min(quota.burst_size());
         let wait = match limiter.check_n(cost) {
