@@ -210,16 +210,16 @@ settings! {
     /// Most seconds that requests in flight then get to finish [default: 30]
     #[arg(long, global = true, env = "BROKER_STOP_SECONDS", value_name = "SECONDS")]
     stop_seconds: u64,
-    /// Places to upload to, each with rules of its own; [[destination]] in the file
+    /// Places to upload to, each with rules of its own; `[[destination]]` in the file
     #[arg(skip)]
     destination: Vec<DestinationSettings>,
-    /// Who may do what there; [[grant]] in the file
+    /// Who may do what there; `[[grant]]` in the file
     #[arg(skip)]
     grant: Vec<GrantSettings>,
-    /// Another issuer whose tokens (JWT) are accepted; [[jwt]] in the file
+    /// Another issuer whose tokens (JWT) are accepted; `[[jwt]]` in the file
     #[arg(skip)]
     jwt: Vec<JwtIssuer>,
-    /// A proxy that authenticates callers; [forward_auth] in the file
+    /// A proxy that authenticates callers; `[forward_auth]` in the file
     #[arg(skip)]
     forward_auth: ForwardSettings,
 }

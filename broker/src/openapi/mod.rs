@@ -1,4 +1,4 @@
-//! `/openapi.json`: the routes of [`operations`], and the schemas that the wire types themselves give, as OpenAPI 3.1.
+//! `/openapi.json`: the routes of `operations`, and the schemas that the wire types themselves give, as OpenAPI 3.1.
 //!
 //! Tests hold the routes to the route table and the codes to the errors; `tests/clients/openapi.py` holds the document to what
 //! a running broker does.
