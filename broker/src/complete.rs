@@ -271,7 +271,10 @@ impl Completing {
                 Err(Failed::Taken) => match self.own_object(plan.size()).await {
                     Ok(Found::Own(object)) => return Ok(object),
                     Ok(Found::Wrong(error)) => return Err((error, Leave::Lost)),
-                    Ok(Found::None) => return Err((self.key_taken(), Leave::Lost)),
+                    Ok(Found::None) => {
+                        let rule = self.broker.policy.overwrites(&self.session);
+                        return Err((overwrite::key_taken(&self.session.key, rule), Leave::Lost));
+                    }
                     Err(error) => {
                         outcome_unknown = true;
                         last = error.into();
@@ -397,13 +400,6 @@ impl Completing {
                 })
                 .await
             }
-        }
-    }
-
-    fn key_taken(&self) -> ApiError {
-        ApiError::KeyTaken {
-            key: self.session.key.as_str().chars().take(64).collect(),
-            rule: self.broker.policy.overwrites(&self.session),
         }
     }
 

@@ -9,7 +9,7 @@ use shared::ObjectKey;
 use crate::app::Broker;
 use crate::error::ApiError;
 use crate::ledger::Session;
-use crate::policy::{CreateGrant, Overwrite};
+use crate::policy::{CreateGrant, Overwrite, shortened};
 
 /// Whether an upload may be created.
 ///
@@ -51,12 +51,13 @@ async fn check(
         }
         _ => false,
     };
-    if allowed {
-        Ok(())
-    } else {
-        Err(ApiError::KeyTaken {
-            key: key.as_str().chars().take(64).collect(),
-            rule,
-        })
+    if allowed { Ok(()) } else { Err(key_taken(key, rule)) }
+}
+
+/// What is told of an upload whose key an object has that it must not replace.
+pub fn key_taken(key: &ObjectKey, rule: Overwrite) -> ApiError {
+    ApiError::KeyTaken {
+        key: shortened(key.as_str()),
+        rule,
     }
 }

@@ -21,7 +21,8 @@ pub use self::access::{Grantee, Right, Rule, RuleLimits, Touch, refused};
 use self::destination::type_among;
 pub use self::destination::{Destination, Overwrite, is_type};
 pub use self::fields::MAX_METADATA_LEN;
-use self::fields::{check_content_type, check_metadata, shortened};
+pub use self::fields::shortened;
+use self::fields::{check_content_type, check_metadata};
 use crate::error::ApiError;
 use crate::key::UploadName;
 use crate::ledger::{Plan, Quota, Session};
@@ -559,10 +560,7 @@ impl Policy {
         destination: Option<&str>,
         key: ObjectKey,
     ) -> Result<DownloadGrant, ApiError> {
-        let (destination, visible) = self.visible(principal, destination, Right::Download)?;
-        if !key.as_str().starts_with(&visible) {
-            return Err(no_such_object(&key));
-        }
+        let destination = self.seen_at(principal, destination, Right::Download, &key)?;
         Ok(DownloadGrant {
             bucket: destination.bucket.clone(),
             key,
@@ -581,15 +579,28 @@ impl Policy {
         destination: Option<&str>,
         key: ObjectKey,
     ) -> Result<DeleteGrant, ApiError> {
-        let (destination, visible) = self.visible(principal, destination, Right::Delete)?;
-        if !key.as_str().starts_with(&visible) {
-            return Err(no_such_object(&key));
-        }
+        let destination = self.seen_at(principal, destination, Right::Delete, &key)?;
         Ok(DeleteGrant {
             bucket: destination.bucket.clone(),
             key,
             _made_here: (),
         })
+    }
+
+    /// The destination that is meant, if this principal may see this object there.
+    fn seen_at(
+        &self,
+        principal: &Principal,
+        name: Option<&str>,
+        right: Right,
+        key: &ObjectKey,
+    ) -> Result<&Destination, ApiError> {
+        let (destination, visible) = self.visible(principal, name, right)?;
+        if key.as_str().starts_with(&visible) {
+            Ok(destination)
+        } else {
+            Err(no_such_object(key))
+        }
     }
 
     /// The destination that is meant, and what the keys that this principal may see there begin with.

@@ -203,8 +203,8 @@ async fn a_complete_without_an_answer_is_not_sent_again_until_the_store_has_had_
     assert_eq!(stack.bucket.get("a").await.unwrap().bytes, bytes);
 }
 
-#[tokio::test]
-async fn a_broker_that_was_held_up_past_its_lease_does_not_complete_beside_the_next_one() {
+/// A broker that the store's list of parts holds up until its lease has run out, while it completes this upload.
+async fn held_up_past_its_lease() -> (Stack, UploadCreated, tokio::task::JoinHandle<tests::Answer>) {
     let stack = Stack::start().await;
     let upload = stack.api.create("a", 7).await;
     stack.api.send_parts(&upload, b"content", [1]).await;
@@ -217,6 +217,12 @@ async fn a_broker_that_was_held_up_past_its_lease_does_not_complete_beside_the_n
     let held_up = tokio::spawn(async move { api.complete(&id).await });
     until(|| stack.store.faulty().attempts(list_parts()) > lists).await;
     stack.broker.clock().advance(LEASE_AND_MORE);
+    (stack, upload, held_up)
+}
+
+#[tokio::test]
+async fn a_broker_that_was_held_up_past_its_lease_does_not_complete_beside_the_next_one() {
+    let (stack, upload, held_up) = held_up_past_its_lease().await;
     let now = stack.broker.clock().now();
     let next = stack
         .broker
@@ -231,18 +237,7 @@ async fn a_broker_that_was_held_up_past_its_lease_does_not_complete_beside_the_n
 
 #[tokio::test]
 async fn a_broker_that_was_held_up_and_still_has_its_lease_completes() {
-    let stack = Stack::start().await;
-    let upload = stack.api.create("a", 7).await;
-    stack.api.send_parts(&upload, b"content", [1]).await;
-    let lists = stack.store.faulty().attempts(list_parts());
-    stack
-        .store
-        .faulty()
-        .inject(Fault::Delay(Duration::from_secs(1)), list_parts());
-    let (api, id) = (stack.api.clone(), upload.upload_id.clone());
-    let held_up = tokio::spawn(async move { api.complete(&id).await });
-    until(|| stack.store.faulty().attempts(list_parts()) > lists).await;
-    stack.broker.clock().advance(LEASE_AND_MORE);
+    let (_stack, _, held_up) = held_up_past_its_lease().await;
     assert_eq!(
         in_time(held_up).await.unwrap().status,
         200,

@@ -157,11 +157,7 @@ impl Policy {
             return granted.next().ok_or_else(|| refused(principal, None, right));
         };
         let destination = self.find_destination(Some(name));
-        let seen = destination.filter(|destination| {
-            Right::ALL
-                .into_iter()
-                .any(|right| self.limits_of(principal, &destination.name, right).is_some())
-        });
+        let seen = destination.filter(|destination| self.has_any_right(principal, &destination.name));
         let destination = seen.ok_or_else(|| ApiError::NoSuchDestination {
             name: super::fields::shortened(name),
         })?;
@@ -173,11 +169,15 @@ impl Policy {
 
     /// The destinations at which this principal may do something.
     pub fn destinations_of(&self, principal: &Principal) -> impl Iterator<Item = &Destination> {
-        self.destinations.iter().filter(|destination| {
-            Right::ALL
-                .into_iter()
-                .any(|right| self.limits_of(principal, &destination.name, right).is_some())
-        })
+        self.destinations
+            .iter()
+            .filter(|destination| self.has_any_right(principal, &destination.name))
+    }
+
+    fn has_any_right(&self, principal: &Principal, destination: &str) -> bool {
+        Right::ALL
+            .into_iter()
+            .any(|right| self.allows(principal, destination, right))
     }
 
     /// The destination that this principal means by naming none: the first to which they may upload, else the first at all at

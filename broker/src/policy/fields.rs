@@ -74,6 +74,6 @@ pub(super) fn check_metadata(metadata: &BTreeMap<String, String>, max: usize) ->
 }
 
 /// Enough of a client's text to recognise it by.
-pub(super) fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
