@@ -1,5 +1,6 @@
 //! What every request shares, the route table, and the answers to requests that are malformed.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use tracing::Instrument;
 use crate::auth::identify::Principals;
 use crate::auth::path_ticket;
 use crate::edge::address::TrustedProxies;
+use crate::edge::connections::Connection;
 use crate::edge::rates::Rates;
 use crate::error::ApiError;
 use crate::handlers;
@@ -257,6 +259,7 @@ pub async fn tell(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
     let began = Instant::now();
+    let _busy = request.conn_data::<Arc<Connection>>().map(Connection::busy);
     path_ticket::take(&mut request);
     let request_id = format!("{:032x}", u128::from_be_bytes(Random::default().bytes()));
     request.extensions_mut().insert(RequestId(request_id.clone()));

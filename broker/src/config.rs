@@ -187,6 +187,9 @@ settings! {
     /// Most connections at once; more wait until one ends [default: 4096]
     #[arg(long, global = true, env = "BROKER_MAX_CONNECTIONS", value_name = "CONNECTIONS")]
     max_connections: u32,
+    /// Seconds that a connection is kept for its next request: longer than a proxy in front keeps its own [default: 75]
+    #[arg(long, global = true, env = "BROKER_KEEP_ALIVE_SECONDS", value_name = "SECONDS")]
+    keep_alive_seconds: u64,
     /// Requests a second of one address (IPv6: of 64 bits of it), twice as many at once; 0 for any number. This machine's own
     /// do not count, unless proxies are trusted [default: 100]
     #[arg(long, global = true, env = "BROKER_RATE_PER_ADDRESS", value_name = "REQUESTS")]
@@ -268,6 +271,8 @@ pub struct Config {
     pub signing: Option<Credentials>,
     /// Most connections at once.
     pub max_connections: u32,
+    /// How long they are kept for the next request.
+    pub keep_alive: Duration,
     /// Requests a second: of an address, of a principal.
     pub rates: (u32, u32),
     /// Whose `X-Forwarded-For` is believed.
@@ -458,6 +463,7 @@ impl Settings {
             &mut wrong,
         );
         let stop = seconds("stop_seconds", self.stop_seconds, 30, &mut wrong);
+        let keep_alive = seconds("keep_alive_seconds", self.keep_alive_seconds, 75, &mut wrong);
         if self.max_connections == Some(0) {
             wrong.say("max_connections", "--max-connections 0: expected 1 or more");
         }
@@ -474,6 +480,7 @@ impl Settings {
         Ok(Config {
             ledger: self.ledger.unwrap_or_else(|| sqlite_url(&data_dir.join("ledger.db"))),
             max_connections: self.max_connections.unwrap_or(4096),
+            keep_alive,
             rates: (
                 self.rate_per_address.unwrap_or(100),
                 self.rate_per_principal.unwrap_or(500),

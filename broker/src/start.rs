@@ -20,6 +20,7 @@ use crate::app::{Broker, Signing, admin_routes, routes, tell};
 use crate::auth::identify::{AuthConfig, Principals};
 use crate::config::{Config, StoreChoice};
 use crate::deliver::keep_delivering;
+use crate::edge::connections::Connections;
 use crate::edge::rates::{Rates, limit};
 use crate::edge::tls::{Certificate, TlsError};
 use crate::ledger::{Ledger, LedgerError};
@@ -34,8 +35,6 @@ use crate::sweep::keep_sweeping;
 pub const DEFAULT_REGION: &str = "us-east-1";
 /// A request's head has this long to come whole.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Idle connections are kept as long as common proxies keep theirs.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +110,7 @@ pub struct Running {
     /// The certificate, where there is one, and what looks after it.
     certificate: Option<(Arc<Certificate>, tokio::task::JoinHandle<()>)>,
     drain: Duration,
+    ending: tokio::task::JoinHandle<()>,
     sweeper: tokio::task::JoinHandle<()>,
     deliverer: tokio::task::JoinHandle<()>,
     state: Data<Broker>,
@@ -164,6 +164,7 @@ impl Running {
         if let Ok(Err(error)) = self.server.await {
             tracing::warn!(error = %error, "the HTTP server ended with an error");
         }
+        self.ending.abort();
         // Last, so that the operator sees it end.
         if let Some(admin) = self.admin {
             admin.handle.stop(false).await;
@@ -215,6 +216,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         source,
     };
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
+    let connections = Connections::new(config.keep_alive + HEAD_TIMEOUT, state.metrics.connections());
+    let entered = Arc::clone(&connections);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(shared.clone())
@@ -224,9 +227,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     })
     .workers(workers)
     .max_connections((config.max_connections as usize).div_ceil(workers))
-    .keep_alive(KEEP_ALIVE)
+    .keep_alive(config.keep_alive)
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(config.stop.as_secs())
+    .on_connect(move |stream, extensions| entered.enter(stream, extensions))
     .disable_signals();
     let certificate = config.tls.clone().map(Certificate::read).transpose()?;
     let server = match &certificate {
@@ -253,6 +257,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             (certificate, looking)
         }),
         drain: config.drain,
+        ending: tokio::spawn(connections.keep_ending()),
         sweeper: tokio::spawn(keep_sweeping(state.clone())),
         deliverer: tokio::spawn(keep_delivering(state.clone())),
         state,

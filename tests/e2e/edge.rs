@@ -172,6 +172,50 @@ async fn t25_a_body_of_one_byte_a_second_is_ended_within_ten_seconds_and_so_is_a
 }
 
 #[tokio::test]
+async fn t25_a_second_head_of_one_byte_a_second_is_ended_and_a_request_that_takes_longer_is_not() {
+    let settings = Settings {
+        keep_alive_seconds: Some(1),
+        ..Settings::default()
+    };
+    let stack = Stack::with(StoreUnderTest::embedded().await, settings).await;
+    let second = async |begin: String, byte: &str, bytes: usize, pause: Duration| {
+        let mut connection = TcpStream::connect(stack.broker.address()).await.unwrap();
+        let first = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+        connection.write_all(first.as_bytes()).await.unwrap();
+        let mut answer = [0; 4096];
+        let count = connection.read(&mut answer).await.unwrap();
+        assert!(answer[..count].starts_with(b"HTTP/1.1 200"));
+        let began = Instant::now();
+        connection.write_all(begin.as_bytes()).await.unwrap();
+        let (mut read, mut write) = connection.into_split();
+        let byte = byte.to_owned();
+        let dripping = tokio::spawn(async move {
+            for _ in 0..bytes {
+                tokio::time::sleep(pause).await;
+                if write.write_all(byte.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+            write
+        });
+        let mut told = Vec::new();
+        _ = in_time(read.read_to_end(&mut told)).await;
+        dripping.abort();
+        (String::from_utf8_lossy(&told).into_owned(), began.elapsed())
+    };
+    let head = "GET /healthz HTTP/1.1\r\nX: ".to_owned();
+    let body = "POST /v1/uploads HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n";
+    let (head, body) = tokio::join!(
+        second(head, "x", 60, Duration::from_secs(1)),
+        second(body.to_owned(), " ", 16, Duration::from_millis(500)),
+    );
+    assert_eq!(head.0, "");
+    assert!(head.1 < Duration::from_secs(12), "after {:?}", head.1);
+    assert!(body.0.starts_with("HTTP/1.1 400"), "{body:?}");
+    assert!(body.1 > Duration::from_secs(7), "{body:?}");
+}
+
+#[tokio::test]
 async fn t25_two_thousand_connections_that_say_nothing_keep_nobody_from_being_served() {
     let stack = Stack::start().await;
     let mut idle = Vec::new();

@@ -59,6 +59,7 @@ pub struct Metrics {
     urls_signed: Family<Label, Counter>,
     sweeper: SweeperSeries,
     standing: Standing,
+    connections: Gauge,
 }
 
 /// What is counted where the ledger commits. Cloning shares it.
@@ -188,6 +189,8 @@ impl Metrics {
             "When a round last went through on this broker, in seconds since 1970; 0 before that",
             sweeper.last_success.clone(),
         );
+        let connections = Gauge::default();
+        of_broker.register("connections", "Connections of clients that are open", connections.clone());
         store.register(of_broker);
         standing.register(of_broker);
         Self {
@@ -197,7 +200,13 @@ impl Metrics {
             urls_signed,
             sweeper,
             standing,
+            connections,
         }
+    }
+
+    /// Where connections are counted.
+    pub fn connections(&self) -> Gauge {
+        self.connections.clone()
     }
 
     /// Takes note of a request that was answered. `route` is its pattern, never its path.
