@@ -388,6 +388,7 @@ async fn tls_is_spoken_by_files_that_are_read_again_when_they_change_and_a_broke
     };
     let first = client();
     assert_eq!(ask(&first).await, Ok(200));
+    assert_eq!(stack.broker.state().metrics.connections().get(), 1, "known as one that can be ended");
     let (told, _) = talk(address, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(!told.contains("200 OK"), "plain HTTP is not served there: {told}");
 
