@@ -6,11 +6,18 @@
 //! brokerload uploads URL SECONDS CONNECTIONS    create, sign 8 parts, put one byte, complete; the PUT is not counted
 //! brokerload sign URL SECONDS CONNECTIONS       sign 8 parts of an upload that is open
 //! brokerload fill URL COUNT CONNECTIONS         creates that many uploads and leaves them open
+//! brokerload polite URL SECONDS CONNECTIONS     as sign, but one window in 40 ms on each connection
+//! brokerload flood URL SECONDS CONNECTIONS      sends what is on standard input, again and again
+//! brokerload drip URL SECONDS CONNECTIONS       the same once, and then a byte a second
 //! ```
+//!
+//! Each connection says that it comes from an address of its own: 192.0.2.N in `X-Forwarded-For`; in place of `{address}` in
+//! what floods and drips send, 198.51.100.N. `BROKERLOAD_TOKEN` is the token of all but those.
 //!
 //! One line of JSON on standard output for each kind of request. It speaks HTTP/1.1 over kept connections and parses as little
 //! as it can, since it shares the machine with what it measures.
 
+mod flood;
 mod http;
 
 use std::error::Error;
@@ -28,6 +35,8 @@ use crate::http::{Connection, Failure, PART, PART_MD5};
 
 /// Parts signed at once.
 const WINDOW: u64 = 8;
+/// From one window to the next of a client that is in no hurry.
+const PAUSE: Duration = Duration::from_millis(40);
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -69,6 +78,9 @@ fn ask(kind: &str, url: &str, amount: &str, connections: &str) -> Result<(), Box
     let (amount, connections): (u64, u64) = (amount.parse()?, connections.parse()?);
     let until = Instant::now() + Duration::from_secs(amount);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if matches!(kind, "flood" | "drip") {
+        return runtime.block_on(flood::flood(&address, kind == "drip", until, connections));
+    }
     runtime.block_on(async {
         let left = Arc::new(AtomicU64::new(amount));
         let mut asking = JoinSet::new();
@@ -77,13 +89,14 @@ fn ask(kind: &str, url: &str, amount: &str, connections: &str) -> Result<(), Box
             let (address, kind, left) = (address.clone(), kind.to_owned(), Arc::clone(&left));
             asking.spawn(async move {
                 let client = Client {
-                    connection: Connection::open(&address).await?,
+                    connection: Connection::open(&address).await?.from(number),
                     number,
                 };
                 match kind.as_str() {
                     "hello" => client.hello(until).await,
                     "uploads" => client.uploads(until).await,
-                    "sign" => client.sign(until).await,
+                    "sign" => client.sign(until, Duration::ZERO).await,
+                    "polite" => client.sign(until, PAUSE).await,
                     "fill" => client.fill(&left).await,
                     other => Err(format!("there is nothing called {other}").into()),
                 }
@@ -192,7 +205,7 @@ impl Client {
         Ok(vec![("create", created), ("sign", signed), ("complete", completed)])
     }
 
-    async fn sign(mut self, until: Instant) -> Result<Times, Failure> {
+    async fn sign(mut self, until: Instant, pause: Duration) -> Result<Times, Failure> {
         let id = self.create(&format!("bench/sign-{}", self.number)).await?;
         let (mut taken, mut round) = (Vec::new(), 0);
         while Instant::now() < until {
@@ -202,6 +215,7 @@ impl Client {
             let began = Instant::now();
             self.window(&id, first).await?;
             taken.push(began.elapsed());
+            tokio::time::sleep(pause.saturating_sub(began.elapsed())).await;
         }
         Ok(vec![("sign", taken)])
     }

@@ -243,6 +243,8 @@ pub fn admin_routes(config: &mut ServiceConfig) {
         .default_service(web::to(no_such_route));
 }
 
+/// How long somebody who sends too many requests waits to be told so.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(250);
 /// What the log calls the lines of which there is one for every request: `broker::access=warn` leaves them out.
 const ACCESS: &str = "broker::access";
 
@@ -292,6 +294,11 @@ pub async fn tell(
                 .insert(HeaderName::from_static("x-request-id"), value);
         }
         note_answer(response.request(), response.status(), began.elapsed());
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            // Whoever sends again as soon as there is an answer is held to a few requests a second on each connection, which
+            // costs nothing: refusing at once takes nearly as long as answering. After the note, as it is no slowness.
+            tokio::time::sleep(REFUSAL_PAUSE).await;
+        }
         Ok(response)
     }
     .instrument(span)

@@ -187,6 +187,10 @@ settings! {
     /// Most connections at once; more wait until one ends [default: 4096]
     #[arg(long, global = true, env = "BROKER_MAX_CONNECTIONS", value_name = "CONNECTIONS")]
     max_connections: u32,
+    /// Of these, most from one address (IPv6: from 64 bits of it); 0 for any number. Trusted proxies' do not count, nor
+    /// this machine's own where no proxies are trusted [default: 256]
+    #[arg(long, global = true, env = "BROKER_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS")]
+    connections_per_address: u32,
     /// Seconds that a connection is kept for its next request: longer than a proxy in front keeps its own [default: 75]
     #[arg(long, global = true, env = "BROKER_KEEP_ALIVE_SECONDS", value_name = "SECONDS")]
     keep_alive_seconds: u64,
@@ -271,6 +275,8 @@ pub struct Config {
     pub signing: Option<Credentials>,
     /// Most connections at once.
     pub max_connections: u32,
+    /// Of these, from one address; 0 for any number.
+    pub connections_per_address: u32,
     /// How long they are kept for the next request.
     pub keep_alive: Duration,
     /// Requests a second: of an address, of a principal.
@@ -480,6 +486,7 @@ impl Settings {
         Ok(Config {
             ledger: self.ledger.unwrap_or_else(|| sqlite_url(&data_dir.join("ledger.db"))),
             max_connections: self.max_connections.unwrap_or(4096),
+            connections_per_address: self.connections_per_address.unwrap_or(256),
             keep_alive,
             rates: (
                 self.rate_per_address.unwrap_or(100),

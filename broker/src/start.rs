@@ -20,7 +20,7 @@ use crate::app::{Broker, Signing, admin_routes, routes, tell};
 use crate::auth::identify::{AuthConfig, Principals};
 use crate::config::{Config, StoreChoice};
 use crate::deliver::keep_delivering;
-use crate::edge::connections::Connections;
+use crate::edge::connections::{Allowance, Connections};
 use crate::edge::rates::{Rates, limit};
 use crate::edge::tls::{Certificate, TlsError};
 use crate::ledger::{Ledger, LedgerError};
@@ -216,7 +216,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         source,
     };
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
-    let connections = Connections::new(config.keep_alive + HEAD_TIMEOUT, state.metrics.connections());
+    let allowed = Allowance {
+        connections: config.max_connections,
+        per_address: config.connections_per_address,
+        patience: config.keep_alive + HEAD_TIMEOUT,
+        proxies: config.proxies.clone(),
+    };
+    let connections = Connections::new(allowed, state.metrics.connections());
     let entered = Arc::clone(&connections);
     let server = HttpServer::new(move || {
         App::new()

@@ -23,7 +23,8 @@ impl TrustedProxies {
         !self.0.is_empty()
     }
 
-    fn trust(&self, address: IpAddr) -> bool {
+    /// Whether this is one of them.
+    pub fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 

@@ -19,6 +19,11 @@ use crate::error::ApiError;
 /// Most addresses and most principals whose rates are known; those that have not been heard of for longest are forgotten.
 const KNOWN: usize = 100_000;
 
+/// Parts or files that count for a request more.
+const ENTRIES: usize = 100;
+/// Bytes of a body that do.
+const BYTES: usize = 16 << 10;
+
 /// Where a request comes from, among its extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub Option<IpAddr>);
@@ -112,7 +117,19 @@ impl Rates {
     /// # Errors
     /// [`ApiError::TooManyRequests`]
     pub fn take_entries(&self, name: &str, address: Option<IpAddr>, entries: usize) -> Result<(), ApiError> {
-        let cost = u32::try_from(entries / 100).unwrap_or(u32::MAX);
+        self.take_more(name, address, entries / ENTRIES)
+    }
+
+    /// Takes what a body costs beyond what a small one does: one for every 16 KiB.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyRequests`]
+    pub fn take_body(&self, name: &str, address: Option<IpAddr>, bytes: usize) -> Result<(), ApiError> {
+        self.take_more(name, address, bytes / BYTES)
+    }
+
+    fn take_more(&self, name: &str, address: Option<IpAddr>, cost: usize) -> Result<(), ApiError> {
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
         match self.counts(address) {
             Some(_) => self.principals.take(&name.to_owned(), cost),
             None => Ok(()),
@@ -121,7 +138,7 @@ impl Rates {
 }
 
 /// What one subscriber is given: an IPv4 address, or 64 bits of an IPv6 one (RFC 6177).
-fn household(address: IpAddr) -> IpAddr {
+pub(super) fn household(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => {
@@ -202,6 +219,10 @@ mod tests {
             .count();
         assert_eq!(windows, 2, "two windows of a thousand parts are twenty requests");
         assert!(rates.take_entries("b", address, 99).is_ok());
+        let bodies = (0..50)
+            .filter(|_| rates.take_body("c", address, 160 << 10).is_ok())
+            .count();
+        assert_eq!(bodies, 2, "two bodies of 160 KiB likewise");
     }
 
     #[test]

@@ -10,7 +10,10 @@ use percent_encoding::percent_decode;
 use serde::de::DeserializeOwned;
 use shared::api::Object;
 
+use crate::app::Shared;
+use crate::edge::rates::ClientAddress;
 use crate::error::ApiError;
+use crate::principal::Principal;
 
 /// A sign request for 1,000 parts has about 80 KB.
 const JSON_LIMIT: usize = 256 * 1024;
@@ -119,11 +122,19 @@ async fn whole(request: &HttpRequest, payload: Payload, limit: usize) -> Result<
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(ApiError::BodyTooLarge { limit });
     }
+    // Before it is read, where it says how long it is.
+    if let Some(length) = announced {
+        count(request, usize::try_from(length).unwrap_or(limit))?;
+    }
     let (began, mut whole, mut payload) = (Instant::now(), BytesMut::new(), payload);
     loop {
         let allowed = GRACE + Duration::from_secs((whole.len() / LEAST_RATE) as u64);
         let left = allowed.saturating_sub(began.elapsed());
         match tokio::time::timeout(left, payload.next()).await {
+            Ok(None) if announced.is_none() => {
+                count(request, whole.len())?;
+                return Ok(whole.freeze());
+            }
             Ok(None) => return Ok(whole.freeze()),
             Ok(Some(Ok(piece))) if whole.len() + piece.len() > limit => return Err(ApiError::BodyTooLarge { limit }),
             Ok(Some(Ok(piece))) => whole.extend_from_slice(&piece),
@@ -134,6 +145,18 @@ async fn whole(request: &HttpRequest, payload: Payload, limit: usize) -> Result<
                 });
             }
         }
+    }
+}
+
+/// Has the body count for as many requests as it is worth, where it is known whose it is.
+fn count(request: &HttpRequest, bytes: usize) -> Result<(), ApiError> {
+    let (Some(broker), extensions) = (request.app_data::<Shared>(), request.extensions()) else {
+        return Ok(());
+    };
+    let address = extensions.get::<ClientAddress>().and_then(|address| address.0);
+    match extensions.get::<Principal>() {
+        Some(principal) => broker.rates.take_body(principal.name(), address, bytes),
+        None => Ok(()),
     }
 }
 

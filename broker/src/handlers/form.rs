@@ -43,6 +43,9 @@ pub async fn presign(
 ) -> Result<HttpResponse, ApiError> {
     let PresignForm(form) = body::form(&request, payload).await?;
     let form = form?;
+    broker
+        .rates
+        .take_entries(caller.principal.name(), caller.address, form.digests.len())?;
     let now = broker.clock.now();
     let numbered = || PartNumber::up_to(PartNumber::MAX).zip(form.digests.iter().copied());
     let parts: Vec<Part> = numbered()

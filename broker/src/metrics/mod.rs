@@ -30,6 +30,7 @@ pub use store_calls::StoreCalls;
 
 use self::standing::Standing;
 use crate::app::Broker;
+use crate::edge::connections::ConnectionSeries;
 use crate::error::ApiError;
 use crate::sweep::Swept;
 
@@ -59,7 +60,7 @@ pub struct Metrics {
     urls_signed: Family<Label, Counter>,
     sweeper: SweeperSeries,
     standing: Standing,
-    connections: Gauge,
+    connections: ConnectionSeries,
 }
 
 /// What is counted where the ledger commits. Cloning shares it.
@@ -189,8 +190,17 @@ impl Metrics {
             "When a round last went through on this broker, in seconds since 1970; 0 before that",
             sweeper.last_success.clone(),
         );
-        let connections = Gauge::default();
-        of_broker.register("connections", "Connections of clients that are open", connections.clone());
+        let connections = ConnectionSeries::default();
+        of_broker.register(
+            "connections",
+            "Connections of clients that are open",
+            connections.open.clone(),
+        );
+        of_broker.register(
+            "connections_refused",
+            "Connections ended at once, since their address had too many",
+            connections.refused.clone(),
+        );
         store.register(of_broker);
         standing.register(of_broker);
         Self {
@@ -205,7 +215,7 @@ impl Metrics {
     }
 
     /// Where connections are counted.
-    pub fn connections(&self) -> Gauge {
+    pub fn connections(&self) -> ConnectionSeries {
         self.connections.clone()
     }
 
