@@ -56,8 +56,8 @@ def attacks_by(token):
     def post(path, kind, body, headers=bearer):
         return f"POST {path} HTTP/1.1\r\n{HEAD}{headers}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
 
-    form = {"filename": "big.bin", "filesize": str(10_000 * (5 << 20))}
-    digests = "&".join(["md5list=" + urllib.parse.quote("ndTkYSaMgDT1yFZOFVxnpg==", safe="")] * 10_000)
+    digest = urllib.parse.quote("ndTkYSaMgDT1yFZOFVxnpg==", safe="")
+    form = "keyname=big.bin&expires=3600&" + "&".join(f"{part}={digest}" for part in range(1, 10_001))
     json_type, form_type = "application/json", "application/x-www-form-urlencoded"
     unclear = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"
     return [
@@ -65,7 +65,7 @@ def attacks_by(token):
         ("bodies, a byte a second", "drip", 500, f"POST /v1/uploads HTTP/1.1\r\n{HEAD}{bearer}Content-Type: {json_type}\r\nContent-Length: 99999\r\n\r\n"),
         ("framing that is unclear", "flood", 16, f"POST /abort HTTP/1.1\r\n{HEAD}{unclear}\r\n0\r\n\r\nGET /v1/me HTTP/1.1\r\n\r\n"),
         ("JSON, 50,000 deep", "flood", 16, post("/v1/uploads", json_type, "[" * 50_000)),
-        ("forms of 10,000 fields", "flood", 16, post("/presign", form_type, urllib.parse.urlencode(form) + "&" + digests)),
+        ("forms of 10,000 fields", "flood", 16, post("/presign", form_type, form)),
         ("forms of 10,000 wrong fields", "flood", 16, post("/presign", form_type, "a=b&" * 10_000)),
         ("tokens that nobody has", "flood", 16, f"GET /v1/me HTTP/1.1\r\n{HEAD}Authorization: Bearer ubt_{'x' * 43}\r\n\r\n"),
         ("ids that nobody has", "flood", 16, f"GET /v1/uploads/{'x' * 26} HTTP/1.1\r\n{HEAD}{bearer}\r\n"),

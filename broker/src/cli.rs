@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
 use crate::log::{LogFormat, start_log};
 use crate::operate::{SweepNow, Tickets, Tokens, Uploads, Webhooks};
-use crate::start::{DEFAULT_REGION, Running, credentials_file, open, start};
+use crate::start::{DEFAULT_REGION, Running, credentials_file, make_data_dir, open, start};
 
 const AFTER_HELP: &str = "\
 Settings:
@@ -125,6 +125,8 @@ fn execute(cli: Cli) -> Result<(), Box<dyn Error>> {
         }
         Command::Token(tokens) => {
             start_log(cli.log_format, &cli.log)?;
+            // Tokens may well be made before the broker has ever run.
+            make_data_dir(&config.data_dir)?;
             runtime.block_on(async { tokens.run(&*open(&config).await?).await })
         }
         Command::Ticket(tickets) => {

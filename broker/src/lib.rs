@@ -19,6 +19,9 @@ pub mod config;
 pub mod deliver;
 pub mod edge;
 pub mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod give_up;
 pub mod handlers;
 pub mod judge;

@@ -394,7 +394,11 @@ async fn serve_anonymous(config: &Config, ledger: &Ledger) -> Result<bool, Start
     }
 }
 
-fn make_data_dir(path: &Path) -> Result<(), StartError> {
+/// Makes the directory of ledger and embedded store, for its owner alone, if it is not there.
+///
+/// # Errors
+/// [`StartError::DataDir`]
+pub fn make_data_dir(path: &Path) -> Result<(), StartError> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)

@@ -3,12 +3,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use broker::config::Settings;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::MIB;
+use sha2::Sha256;
 use shared::api::{BatchUpload, CreatedBatch, Me, TicketCreated, Tickets, UploadState};
 use tests::{Answer, Api, BrokerProcess, Program, Stack, StoreUnderTest, in_time, md5, pattern, put, sha256_hex};
+use time::OffsetDateTime;
 
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
 
@@ -670,7 +675,6 @@ async fn an_operator_makes_lists_and_revokes_tokens_and_tickets_beside_a_running
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    std::fs::create_dir(data.path().join("data")).unwrap();
     let (code, first, _) = broker(&["token", "create", "alice", "--scope", "upload"]).await;
     assert_eq!((code, first.starts_with("ubt_"), first.lines().count()), (0, true, 1));
     assert_eq!(broker(&["token", "create", "alice"]).await.0, 0);
@@ -819,4 +823,58 @@ async fn the_uploader_works_with_each_destination_by_name() {
         who.stdout.contains("photos") && who.stdout.contains("backups"),
         "{who:?}"
     );
+}
+
+/// A token of another issuer by HS256 (RFC 7515 section 3), good for so many seconds.
+fn jwt(secret: &[u8], subject: &str, roles: &str, seconds: i64) -> String {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let claims = json!({
+        "iss": "https://issuer.example", "aud": "broker", "sub": subject, "roles": roles,
+        "iat": now - 600, "exp": now + seconds,
+    });
+    let parts = [json!({"alg": "HS256"}), claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
+    let signed = parts.join(".");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
+    mac.update(signed.as_bytes());
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+}
+
+#[tokio::test]
+async fn t28_a_token_of_another_issuer_uploads_as_its_subject_by_the_grants_of_its_roles_and_a_bad_one_does_nothing() {
+    const SECRET: &[u8] = b"thirty-two bytes that nobody else knows";
+    let rules = format!(
+        r#"
+[[jwt]]
+issuer = "https://issuer.example"
+audience = "broker"
+secret = "{}"
+roles_claim = "roles"
+
+[[grant]]
+to = ["role:ci"]
+may = ["upload"]
+"#,
+        String::from_utf8_lossy(SECRET)
+    );
+    let stack = with_rules(&[], &rules).await;
+    let as_token = |token: &str| stack.api.with_token(token);
+    let ci = as_token(&jwt(SECRET, "repo-7", "ci other", 60));
+    let id = ci.upload("from ci", b"content").await.upload_id;
+    let events: Value = ci.get(&format!("/v1/uploads/{id}/events")).await.expect(200);
+    assert_eq!(events["events"][0]["actor"], "repo-7");
+    // Another subject of the same role is somebody else.
+    let other = as_token(&jwt(SECRET, "repo-8", "ci", 60));
+    assert_eq!(other.get(&format!("/v1/uploads/{id}")).await.status, 404);
+    let unrelated = as_token(&jwt(SECRET, "repo-7", "other", 60));
+    assert_eq!(unrelated.get("/v1/me").await.problem(403).code, "not_granted");
+    for bad in [
+        jwt(SECRET, "repo-7", "ci", -120),
+        jwt(b"thirty-two bytes that somebody guessed.", "repo-7", "ci", 60),
+        jwt(SECRET, "", "ci", 60),
+        jwt(SECRET, "../repo-7", "ci", 60),
+    ] {
+        assert_eq!(as_token(&bad).get("/v1/me").await.status, 401, "{bad}");
+    }
+    let uploads = stack.api.with_token(&jwt(SECRET, "repo-7", "ci", 60)).get("/v1/uploads").await;
+    assert_eq!(uploads.expect::<Value>(200)["uploads"], json!([]), "none was left open");
 }

@@ -10,6 +10,9 @@ pub mod download;
 pub mod events;
 pub mod form;
 mod form_fields;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod me;
 pub mod objects;
