@@ -198,7 +198,8 @@ settings! {
     /// do not count, unless proxies are trusted [default: 100]
     #[arg(long, global = true, env = "BROKER_RATE_PER_ADDRESS", value_name = "REQUESTS")]
     rate_per_address: u32,
-    /// Requests a second of one principal, whatever its addresses, counted likewise [default: 500]
+    /// Requests a second of one principal, whatever its addresses, counted likewise; a hundred parts or files, or 16 KiB of a
+    /// body, count for one more [default: 500]
     #[arg(long, global = true, env = "BROKER_RATE_PER_PRINCIPAL", value_name = "REQUESTS")]
     rate_per_principal: u32,
     /// Addresses or networks (CIDR) of proxies whose X-Forwarded-For is believed, separated by commas [default: none]

@@ -19,8 +19,8 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
-use shared::api::{BatchFile, CompleteUpload, CreateTicket, CreateUpload, Object, SignParts};
 use shared::PartNumber;
+use shared::api::{BatchFile, CompleteUpload, CreateTicket, CreateUpload, Object, SignParts};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
@@ -75,7 +75,10 @@ pub(crate) fn check_grant(grant: &CreateGrant) {
     assert!(key.starts_with(PREFIX) && key.len() <= 1024, "{key:?}");
     assert!(!key.chars().any(char::is_control), "{key:?}");
     let segments = key.split('/').skip(2);
-    assert!(segments.clone().all(|segment| segment != "." && segment != ".."), "{key:?}");
+    assert!(
+        segments.clone().all(|segment| segment != "." && segment != ".."),
+        "{key:?}"
+    );
     assert!(grant.reserved <= MAX_SIZE);
     assert_eq!(grant.owner, "alice");
     for text in grant.metadata.values().chain(&grant.content_type).chain(&grant.acl) {
@@ -84,12 +87,16 @@ pub(crate) fn check_grant(grant: &CreateGrant) {
 }
 
 fn json<T: DeserializeOwned>(data: &[u8]) -> Option<T> {
-    serde_json::from_slice::<Object<T>>(data).ok().map(|Object(value)| value)
+    serde_json::from_slice::<Object<T>>(data)
+        .ok()
+        .map(|Object(value)| value)
 }
 
 /// `POST /v1/uploads`: what is admitted lies under the caller's prefix, within the limits, and its parts make up its size.
 pub fn create(data: &[u8]) {
-    let Some(asked) = json::<CreateUpload>(data) else { return };
+    let Some(asked) = json::<CreateUpload>(data) else {
+        return;
+    };
     let Ok(grant) = POLICY.admit_create(&alice(), asked, NOW, RANDOM) else {
         return;
     };
@@ -100,7 +107,9 @@ pub fn create(data: &[u8]) {
 fn check_plan(plan: &Plan) {
     let Plan::Sized(plan) = plan else { return };
     assert!(plan.size() <= MAX_SIZE && plan.part_count() <= PartNumber::MAX);
-    let lengths = plan.parts().map(|number| plan.part_len(number).expect("a part of the plan has a length"));
+    let lengths = plan
+        .parts()
+        .map(|number| plan.part_len(number).expect("a part of the plan has a length"));
     assert_eq!(lengths.sum::<u64>(), plan.size());
 }
 
@@ -164,7 +173,11 @@ pub fn jwt(data: &[u8]) {
     };
     if let Ok(verified) = verified {
         assert!(data.contains(&b'\n'), "a signature was guessed");
-        assert!(is_name(&verified.name) && verified.name.starts_with("p:"), "{}", verified.name);
+        assert!(
+            is_name(&verified.name) && verified.name.starts_with("p:"),
+            "{}",
+            verified.name
+        );
         assert!(verified.expires_at > NOW - time::Duration::minutes(10));
     }
 }
@@ -175,14 +188,21 @@ pub fn forwarded(data: &[u8]) {
     let peer: IpAddr = "10.0.0.1".parse().unwrap();
     let mut request = TestRequest::default().peer_addr((peer, 1).into());
     for line in data.split(|byte| *byte == b'\n') {
-        let Ok(value) = HeaderValue::from_bytes(line) else { return };
+        let Ok(value) = HeaderValue::from_bytes(line) else {
+            return;
+        };
         request = request.append_header(("x-forwarded-for", value));
     }
     let request = request.to_srv_request();
     let client = proxies.client_of(request.head()).expect("the peer is known");
     let text = String::from_utf8_lossy(data);
-    let mut said = text.split([',', '\n']).filter_map(|address| IpAddr::from_str(address.trim()).ok());
-    assert!(client == peer || said.any(|address| address.to_canonical() == client), "{client}");
+    let mut said = text
+        .split([',', '\n'])
+        .filter_map(|address| IpAddr::from_str(address.trim()).ok());
+    assert!(
+        client == peer || said.any(|address| address.to_canonical() == client),
+        "{client}"
+    );
 }
 
 /// `/t/TICKET/…`: what is left of the path has no ticket in it, and routes as a path of its own.

@@ -9,8 +9,8 @@ use broker::config::Settings;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::MIB;
 use sha2::Sha256;
+use shared::MIB;
 use shared::api::{BatchUpload, CreatedBatch, Me, TicketCreated, Tickets, UploadState};
 use tests::{Answer, Api, BrokerProcess, Program, Stack, StoreUnderTest, in_time, md5, pattern, put, sha256_hex};
 use time::OffsetDateTime;
@@ -836,7 +836,10 @@ fn jwt(secret: &[u8], subject: &str, roles: &str, seconds: i64) -> String {
     let signed = parts.join(".");
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
     mac.update(signed.as_bytes());
-    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+    format!(
+        "{signed}.{}",
+        BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    )
 }
 
 #[tokio::test]
@@ -859,7 +862,10 @@ may = ["upload"]
     let stack = with_rules(&[], &rules).await;
     let as_token = |token: &str| stack.api.with_token(token);
     let ci = as_token(&jwt(SECRET, "repo-7", "ci other", 60));
-    let id = ci.upload("from ci", b"content").await.upload_id;
+    let upload = ci.create("from ci", 7).await;
+    let id = upload.upload_id.clone();
+    ci.send_parts(&upload, b"content", [1]).await;
+    ci.complete(&id).await.expect::<Value>(200);
     let events: Value = ci.get(&format!("/v1/uploads/{id}/events")).await.expect(200);
     assert_eq!(events["events"][0]["actor"], "repo-7");
     // Another subject of the same role is somebody else.
@@ -875,6 +881,10 @@ may = ["upload"]
     ] {
         assert_eq!(as_token(&bad).get("/v1/me").await.status, 401, "{bad}");
     }
-    let uploads = stack.api.with_token(&jwt(SECRET, "repo-7", "ci", 60)).get("/v1/uploads").await;
+    let uploads = stack
+        .api
+        .with_token(&jwt(SECRET, "repo-7", "ci", 60))
+        .get("/v1/uploads")
+        .await;
     assert_eq!(uploads.expect::<Value>(200)["uploads"], json!([]), "none was left open");
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use actix_web::web::{BytesMut, Payload};
+use actix_web::web::{self, Bytes, BytesMut, Payload};
 use actix_web::{HttpMessage, HttpRequest};
 use futures_util::StreamExt as _;
 use percent_encoding::percent_decode;
@@ -20,6 +20,9 @@ const JSON_LIMIT: usize = 256 * 1024;
 /// A batch of 500 files with names of 1 KiB, and a form with 10,000 digests; of that, every `+`, `/` and `=` escaped, has at most about 600 KB.
 const FORM_LIMIT: usize = 1024 * 1024;
 
+/// Up to this, reading a body takes less than handing it to another thread.
+const SHORT: usize = 16 * 1024;
+
 /// What a body has to begin to come within.
 const GRACE: Duration = Duration::from_secs(9);
 /// Bytes that then have to come every second, on average: whoever is slower holds a connection for nothing.
@@ -29,13 +32,32 @@ const LEAST_RATE: usize = 32 * 1024;
 ///
 /// # Errors
 /// Another media type, too large, broken off, or not such a form.
-pub async fn form<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<T, ApiError> {
+pub async fn form<T>(request: &HttpRequest, payload: Payload) -> Result<T, ApiError>
+where
+    T: DeserializeOwned + Send + 'static,
+{
     let bytes = read(request, payload, "application/x-www-form-urlencoded", FORM_LIMIT).await?;
+    beside_others(bytes, parse_form).await
+}
+
+fn parse_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     // The parser would take bytes that are not UTF-8 for U+FFFD, and so make one name of several.
-    if !decodes_to_ascii(&bytes) && percent_decode(&bytes).decode_utf8().is_err() {
+    if !decodes_to_ascii(bytes) && percent_decode(bytes).decode_utf8().is_err() {
         return Err(ApiError::InvalidForm("it is not UTF-8".into()));
     }
-    serde_urlencoded::from_bytes(&bytes).map_err(|error| ApiError::InvalidForm(excerpt(&error.to_string())))
+    serde_urlencoded::from_bytes(bytes).map_err(|error| ApiError::InvalidForm(excerpt(&error.to_string())))
+}
+
+/// Parses a long body on another thread: it takes milliseconds, which every other request of this worker's would wait.
+async fn beside_others<T: Send + 'static>(
+    bytes: Bytes,
+    parse: fn(&[u8]) -> Result<T, ApiError>,
+) -> Result<T, ApiError> {
+    if bytes.len() <= SHORT {
+        return parse(&bytes);
+    }
+    let parsed = web::block(move || parse(&bytes)).await;
+    parsed.map_err(|_| ApiError::Interrupted)?
 }
 
 /// Whether there is nothing beyond ASCII in the form, as it is or escaped.
@@ -48,18 +70,24 @@ fn decodes_to_ascii(form: &[u8]) -> bool {
 ///
 /// # Errors
 /// Another media type, too large, broken off, or not JSON of this shape.
-pub async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<T, ApiError> {
+pub async fn json<T>(request: &HttpRequest, payload: Payload) -> Result<T, ApiError>
+where
+    T: DeserializeOwned + Send + 'static,
+{
     let bytes = read(request, payload, "application/json", JSON_LIMIT).await?;
-    parse(&bytes)
+    beside_others(bytes, parse).await
 }
 
 /// A JSON body of up to 1 MiB.
 ///
 /// # Errors
 /// As [`json()`].
-pub async fn large_json<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<T, ApiError> {
+pub async fn large_json<T>(request: &HttpRequest, payload: Payload) -> Result<T, ApiError>
+where
+    T: DeserializeOwned + Send + 'static,
+{
     let bytes = read(request, payload, "application/json", FORM_LIMIT).await?;
-    parse(&bytes)
+    beside_others(bytes, parse).await
 }
 
 /// A JSON body, or none at all.
@@ -100,12 +128,12 @@ async fn read(
     payload: Payload,
     expected: &'static str,
     limit: usize,
-) -> Result<actix_web::web::Bytes, ApiError> {
+) -> Result<Bytes, ApiError> {
     check_media_type(request, expected)?;
     whole(request, payload, limit).await
 }
 
-async fn whole(request: &HttpRequest, payload: Payload, limit: usize) -> Result<actix_web::web::Bytes, ApiError> {
+async fn whole(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
     if let Some(encoding) = request
         .headers()
         .get(CONTENT_ENCODING)

@@ -53,7 +53,9 @@ pub fn listing(data: &[u8]) {
         query(request).ok()
     }
     _ = (read::<ListUploads>(request), read::<ListTickets>(request));
-    let Some(asked) = read::<ListObjects>(request) else { return };
+    let Some(asked) = read::<ListObjects>(request) else {
+        return;
+    };
     let prefix = asked.prefix.unwrap_or_default();
     if key_text("prefix", &prefix).is_ok()
         && let Ok(Some(grant)) = POLICY.admit_list(&alice(), asked.destination.as_deref(), &prefix)
