@@ -14,6 +14,7 @@ use sqlx::Row;
 use time::OffsetDateTime;
 
 use super::events::{self, By, NewEvent};
+use super::quota::settle;
 use super::session::{StoredObject, state};
 use super::{Ledger, LedgerError, millis};
 
@@ -212,6 +213,7 @@ impl Ledger {
         if finished.rows_affected() == 0 {
             return writing.commit().await;
         }
+        settle(&mut writing, &[&lease.id]).await?;
         sqlx::query("UPDATE events SET digests = NULL WHERE upload_id = $1 AND digests IS NOT NULL")
             .bind(lease.id.as_str())
             .execute(&mut *writing)

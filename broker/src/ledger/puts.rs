@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::events::{self, By, NewEvent};
 use super::insert::{NewUpload, ROWS, insert};
-use super::quota::Meter;
+use super::quota::{Meter, settle};
 use super::session::{StoredObject, state};
 use super::{Admission, Ledger, LedgerError, Session, placeholders};
 use crate::policy::SmallGrant;
@@ -119,6 +119,8 @@ impl Ledger {
                 declared: None,
             });
         }
+        let settled: Vec<_> = completed.iter().map(|event| event.upload).collect();
+        settle(&mut writing, &settled).await?;
         self.add_events(&mut writing, &completed).await?;
         writing.commit().await?;
         let uploads = completed.len() as u64;

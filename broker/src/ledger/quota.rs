@@ -1,15 +1,21 @@
 //! Limits that count: what a principal has open and has uploaded today, and what a ticket has been used for.
 //!
-//! Nothing is counted apart. What there is follows from the uploads' rows, in the transaction that adds one: an upload that was
-//! given up or has expired gives back what it held, one that is completed counts with what it came to.
+//! What there is follows from the uploads' rows, in the transaction that adds one: an upload that was given up or has expired
+//! gives back what it held, one that is completed counts with what it came to. Only the bytes of completed ones are summed apart,
+//! in the transaction that completes them: there are as many as there are files.
 
 use std::collections::HashMap;
 
-use sqlx::{AnyConnection, Row};
+use shared::UploadId;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
-use super::{Ledger, LedgerError, millis};
+use super::insert::ROWS;
+use super::{Ledger, LedgerError, millis, placeholders};
 use crate::policy::CreateGrant;
+
+/// Milliseconds of a day.
+const DAY: i64 = 86_400_000;
 
 /// Limits of an upload that is to be created.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -51,9 +57,9 @@ pub enum Limit {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Taken {
+pub(super) struct Taken {
     uploads: u64,
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// What is taken already, looked up once for all uploads of one request.
@@ -203,23 +209,46 @@ async fn open_of(
     taken(&row)
 }
 
-async fn day_of(
+pub(super) async fn day_of(
     connection: &mut AnyConnection,
     (grantee, destination): &(String, String),
     now: OffsetDateTime,
 ) -> Result<Taken, sqlx::Error> {
+    // One statement, which sees an upload that is being completed on one side or on the other.
     let row = sqlx::query(
-        "SELECT COUNT(*), CAST(COALESCE(SUM(COALESCE(object_size, reserved)), 0) AS BIGINT) FROM uploads \
-         WHERE grantee = $1 AND destination = $2 AND created_at >= $3 \
-         AND (state IN ('completing', 'completed') OR state = 'open' AND expires_at > $4)",
+        "SELECT CAST(0 AS BIGINT), CAST(COALESCE((SELECT SUM(reserved) FROM uploads \
+         WHERE grantee = $1 AND destination = $2 AND created_at >= $3 AND state IN ('open', 'completing') \
+         AND (state = 'completing' OR expires_at > $4)), 0) \
+         + COALESCE((SELECT bytes FROM usage WHERE grantee = $1 AND destination = $2 AND day = $5), 0) AS BIGINT)",
     )
     .bind(grantee.as_str())
     .bind(destination.as_str())
     .bind(millis(now.replace_time(time::Time::MIDNIGHT)))
     .bind(millis(now))
+    .bind(millis(now) / DAY)
     .fetch_one(connection)
     .await?;
     taken(&row)
+}
+
+/// Sums up what these uploads, which have just been completed, came to.
+pub(super) async fn settle(connection: &mut AnyConnection, completed: &[&UploadId]) -> Result<(), sqlx::Error> {
+    for ids in completed.chunks(ROWS) {
+        // In order, so that two of these cannot wait for one another.
+        let statement = format!(
+            "INSERT INTO usage (grantee, destination, day, bytes) \
+             SELECT COALESCE(grantee, owner), destination, created_at / {DAY}, CAST(SUM(object_size) AS BIGINT) \
+             FROM uploads WHERE id IN ({}) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 \
+             ON CONFLICT (grantee, destination, day) DO UPDATE SET bytes = usage.bytes + excluded.bytes",
+            placeholders::values(0, ids.len())
+        );
+        let mut insert = sqlx::query(AssertSqlSafe(statement));
+        for id in ids {
+            insert = insert.bind(id.as_str());
+        }
+        insert.execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 async fn ticket_of(connection: &mut AnyConnection, owner: &str, now: OffsetDateTime) -> Result<Taken, sqlx::Error> {

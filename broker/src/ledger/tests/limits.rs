@@ -14,6 +14,7 @@ on_both_databases! {
     bytes_of_a_day_are_set_aside_settled_and_given_back
     an_upload_of_unknown_size_takes_what_is_left
     a_ticket_is_good_for_so_many_files_and_bytes_in_all
+    small_files_count_with_what_they_came_to
     small_files_are_admitted_up_to_the_limit_and_no_further
     a_principal_has_two_tokens_at_once_and_no_more
     t31_what_was_revoked_is_not_found_and_admits_nothing_even_if_it_was_looked_up_before
@@ -121,6 +122,8 @@ async fn bytes_of_a_day_are_set_aside_settled_and_given_back(fresh: Fresh) {
         ..object()
     };
     fresh.ledger.finish(&lease, &object, &by(), NOW).await.unwrap();
+    // Once, however often it is said.
+    fresh.ledger.finish(&lease, &object, &by(), NOW).await.unwrap();
     assert!(admit(&fresh.ledger, &id(3), &asked(6 * MIB)).await.is_recorded());
     assert!(!admit(&fresh.ledger, &id(4), &asked(1)).await.is_recorded());
     // Given back.
@@ -130,6 +133,37 @@ async fn bytes_of_a_day_are_set_aside_settled_and_given_back(fresh: Fresh) {
         grant.created_at = NOW + DAY;
     });
     assert!(admit(&fresh.ledger, &id(6), &tomorrow).await.is_recorded());
+}
+
+async fn small_files_count_with_what_they_came_to(fresh: Fresh) {
+    let quota = Quota {
+        bytes_per_day: Some(100),
+        ..Quota::default()
+    };
+    let puts: Vec<_> = (0..4)
+        .map(|number| (id(number), small(grant_with(quota.clone(), 30))))
+        .collect();
+    let answers = fresh.ledger.admit_puts(&puts, &by()).await.unwrap();
+    let recorded: Vec<_> = answers.iter().map(|answer| answer.is_recorded()).collect();
+    assert_eq!(recorded, [true, true, true, false]);
+    let object = StoredObject { size: 30, ..object() };
+    let finished = [(&puts[0].0, &object), (&puts[1].0, &object)];
+    for _ in 0..2 {
+        fresh.ledger.finish_puts(&finished, &by(), NOW).await.unwrap();
+    }
+    fresh.ledger.abort(&puts[2].0, &by(), None, NOW).await.unwrap();
+    let asked = |size| grant_with(quota.clone(), size);
+    assert!(!admit(&fresh.ledger, &id(5), &asked(41)).await.is_recorded());
+    assert!(admit(&fresh.ledger, &id(6), &asked(40)).await.is_recorded());
+}
+
+fn small(upload: CreateGrant) -> SmallGrant {
+    SmallGrant {
+        upload,
+        md5: Md5Digest::EMPTY,
+        headers: None,
+        url_life: Duration::from_mins(1),
+    }
 }
 
 fn object() -> StoredObject {
@@ -194,15 +228,7 @@ async fn small_files_are_admitted_up_to_the_limit_and_no_further(fresh: Fresh) {
         ..Quota::default()
     };
     let puts: Vec<_> = (0..5)
-        .map(|number| {
-            let small = SmallGrant {
-                upload: grant_with(quota.clone(), 1),
-                md5: Md5Digest::EMPTY,
-                headers: None,
-                url_life: Duration::from_mins(1),
-            };
-            (id(number), small)
-        })
+        .map(|number| (id(number), small(grant_with(quota.clone(), 1))))
         .collect();
     let answers = fresh.ledger.admit_puts(&puts, &by()).await.unwrap();
     let recorded: Vec<_> = answers.iter().map(|answer| answer.is_recorded()).collect();

@@ -29,6 +29,7 @@ async fn migrated_to(version: i64, url: &str) -> AnyPool {
         "tokens",
         "tickets",
         "quotas",
+        "usage",
         "_sqlx_migrations",
     ] {
         pool.execute(sqlx::AssertSqlSafe(format!("DROP TABLE {table}")))
@@ -41,6 +42,7 @@ async fn migrated_to(version: i64, url: &str) -> AnyPool {
 
 on_both_databases! {
     what_was_declared_in_pages_still_counts
+    what_was_uploaded_before_the_sums_were_kept_counts
 }
 
 async fn what_was_declared_in_pages_still_counts(fresh: Fresh) {
@@ -99,4 +101,34 @@ async fn what_was_declared_in_pages_still_counts(fresh: Fresh) {
     assert_eq!(trail.len(), 4);
     let after = fresh.ledger.events(&open, Some(&trail[1].id), 9).await.unwrap();
     assert_eq!(after, trail[2..]);
+}
+
+async fn what_was_uploaded_before_the_sums_were_kept_counts(fresh: Fresh) {
+    fresh.ledger.close().await;
+    let pool = migrated_to(9, &fresh.url).await;
+    let now = NOW.unix_timestamp() * 1000;
+    for (number, state, size, at) in [
+        (1, "completed", "30", now),
+        (2, "completed", "20", now),
+        (3, "completed", "1000", now - 86_400_000),
+        (4, "aborted", "NULL", now),
+        (5, "open", "NULL", now),
+    ] {
+        let statement = format!(
+            "INSERT INTO uploads (id, owner, grantee, destination, bucket, name, object_key, metadata, write_token, state, \
+             created_at, expires_at, object_size, reserved) VALUES ('{}', 'alice', 'alice', 'default', 'b', 'n', 'k', '{{}}', 't', \
+             '{state}', {at}, {now} + 1000, {size}, 7)",
+            UploadId::from_random([number; 24])
+        );
+        pool.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
+    }
+    pool.close().await;
+
+    let fresh = fresh.reopened().await;
+    let mut connection = fresh.ledger.pool.acquire().await.unwrap();
+    let place = ("alice".to_owned(), "default".to_owned());
+    let taken = crate::ledger::quota::day_of(&mut connection, &place, NOW)
+        .await
+        .unwrap();
+    assert_eq!(taken.bytes, 30 + 20 + 7);
 }
