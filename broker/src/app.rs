@@ -1,10 +1,11 @@
 //! What every request shares, the route table, and the answers to requests that are malformed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use actix_web::body::{EitherBody, MessageBody};
+use actix_web::body::{BodySize, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
@@ -261,12 +262,12 @@ pub async fn tell(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
     let began = Instant::now();
-    let _busy = request.conn_data::<Arc<Connection>>().map(Connection::busy);
+    let mut busy = request.conn_data::<Arc<Connection>>().map(Connection::busy);
     path_ticket::take(&mut request);
     let request_id = format!("{:032x}", u128::from_be_bytes(Random::default().bytes()));
     request.extensions_mut().insert(RequestId(request_id.clone()));
     // The path may hold an upload id, which is worthless to anyone but its owner; queries are never logged.
-    let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = %request.path());
+    let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = %without_tokens(request.path()));
     // Clients of the form protocol look for `status_code` in whatever these answer.
     let form = matches!(request.path(), "/complete" | "/abort");
     async move {
@@ -294,6 +295,9 @@ pub async fn tell(
                 .insert(HeaderName::from_static("x-request-id"), value);
         }
         note_answer(response.request(), response.status(), began.elapsed());
+        if let (Some(busy), BodySize::Stream) = (&mut busy, response.response().body().size()) {
+            busy.answers_at_length();
+        }
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             // Whoever sends again as soon as there is an answer is held to a few requests a second on each connection, which
             // costs nothing: refusing at once takes nearly as long as answering. After the note, as it is no slowness.
@@ -303,6 +307,15 @@ pub async fn tell(
     }
     .instrument(span)
     .await
+}
+
+/// A path without the token or ticket that somebody has put where none belongs.
+fn without_tokens(path: &str) -> Cow<'_, str> {
+    let found = path.find("ubk_").or_else(|| path.find("ubt_"));
+    match found.and_then(|start| path.get(..start)) {
+        Some(before) => format!("{before}…").into(),
+        None => path.into(),
+    }
 }
 
 /// One line in the log for every request, and its place in the series.

@@ -10,6 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
 use crate::log::{LogFormat, start_log};
 use crate::operate::{SweepNow, Tickets, Tokens, Uploads, Webhooks};
+use crate::policy::meeting;
 use crate::start::{DEFAULT_REGION, Running, credentials_file, make_data_dir, open, start};
 
 const AFTER_HELP: &str = "\
@@ -247,6 +248,12 @@ fn describe(config: &Config) {
         println!(
             "destination {:?}: bucket {:?}, keys {}, overwrite {:?}",
             destination.name, destination.bucket, destination.key_template, destination.overwrite
+        );
+    }
+    for (one, other) in meeting(&config.destinations) {
+        println!(
+            "beware: keys of {one:?} and {other:?} can meet in one bucket, and what is granted at one then reaches the other's \
+             objects; begin each key template with a folder of its own"
         );
     }
     for rule in &config.rules {

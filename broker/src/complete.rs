@@ -273,7 +273,11 @@ impl Completing {
                     Ok(Found::Wrong(error)) => return Err((error, Leave::Lost)),
                     Ok(Found::None) => {
                         let rule = self.broker.policy.overwrites(&self.session);
-                        return Err((overwrite::key_taken(&self.session.key, rule), Leave::Lost));
+                        last = overwrite::key_taken(&self.session.key, rule);
+                        // Whose it is that has come in between is looked up before the next try.
+                        if rule != Overwrite::SameOwner {
+                            return Err((last, Leave::Lost));
+                        }
                     }
                     Err(error) => {
                         outcome_unknown = true;
@@ -360,11 +364,12 @@ impl Completing {
             let max = self.session.reserved;
             return Err(Failed::NotJoined(PlanError::TooLarge { size, max }.into()));
         }
-        match overwrite::before_complete(&self.broker, &self.session).await {
-            Ok(()) => {}
+        // The store is to compare by itself, if it can.
+        let only_new = match overwrite::before_complete(&self.broker, &self.session).await {
+            Ok(only_new) => only_new && self.broker.profile.conditional_complete,
             Err(error @ ApiError::KeyTaken { .. }) => return Err(Failed::Wrong(error)),
             Err(error) => return Err(Failed::For(error)),
-        }
+        };
         // A holder that was held up past its lease must not complete beside the next one.
         let now = self.broker.clock.now();
         let renewed = async || self.broker.ledger.renew_lease(lease, now).await;
@@ -374,7 +379,7 @@ impl Completing {
         match &self.session.store_upload_id {
             Some(id) if !listed.is_empty() => {
                 let etag = store
-                    .complete(&self.session, id, &listed, self.only_new())
+                    .complete(&self.session, id, &listed, only_new)
                     .await
                     .map_err(|error| Failed::during(error, &listed))?;
                 self.confirmed(StoredObject {
@@ -385,7 +390,7 @@ impl Completing {
                 .await
             }
             begun => {
-                let put = store.put_empty(&self.session, self.only_new()).await;
+                let put = store.put_empty(&self.session, only_new).await;
                 put.map_err(|error| Failed::during(error, &listed))?;
                 if let Some(id) = begun
                     && let Err(error) = store.abort(&self.session.bucket, &self.session.key, id).await
@@ -401,11 +406,6 @@ impl Completing {
                 .await
             }
         }
-    }
-
-    /// Whether the store is to compare by itself that nothing is at the key.
-    fn only_new(&self) -> bool {
-        self.broker.profile.conditional_complete && self.broker.policy.overwrites(&self.session) == Overwrite::Never
     }
 
     /// Whether the list may lack these parts only because it is late.

@@ -18,7 +18,7 @@ use self::file::Lines;
 pub use self::places::{DestinationSettings, GrantSettings};
 use self::places::{MAX_UPLOAD_LIFE, no_type};
 use crate::auth::forward::{ForwardSettings, network};
-use crate::auth::identify::AuthConfig;
+use crate::auth::identify::{Anonymous, AuthConfig};
 use crate::auth::jwt::{JwtIssuer, JwtVerifier};
 use crate::auth::settings_token::TokenDigest;
 use crate::edge::address::TrustedProxies;
@@ -419,7 +419,7 @@ impl Settings {
             tokens,
             forward,
             jwt,
-            anonymous: false,
+            anonymous: Anonymous::Never,
         };
         let open_by_default = embedded && loopback && !auth.knows_somebody();
         let rules = self.rules(&destinations, open_by_default, &mut wrong);
@@ -436,6 +436,10 @@ impl Settings {
         let mut networks = Vec::new();
         for text in list(self.trusted_proxies.as_deref().unwrap_or_default()) {
             match network(text) {
+                Some(network) if network.prefix_len() == 0 => wrong.say(
+                    "trusted_proxies",
+                    format!("--trusted-proxies: {text} is everybody, and anybody could say where they come from; name the proxy's address"),
+                ),
                 Some(network) => networks.push(network),
                 None => wrong.say(
                     "trusted_proxies",

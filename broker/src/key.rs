@@ -74,7 +74,12 @@ impl FromStr for UploadName {
         for character in name.chars() {
             match character {
                 '\\' => return Err(NameError::Backslash),
-                '\u{200b}'
+                '\u{ad}'
+                | '\u{34f}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180e}'
+                | '\u{200b}'
                 | '\u{200e}'
                 | '\u{200f}'
                 | '\u{2028}'
@@ -82,7 +87,11 @@ impl FromStr for UploadName {
                 | '\u{feff}'
                 | '\u{061c}'
                 | '\u{202a}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}' => {
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{ffa0}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}' => {
                     return Err(NameError::Control(character.into()));
                 }
                 control if control.is_control() || is_noncharacter(control) => {

@@ -17,14 +17,17 @@ use crate::policy::{CreateGrant, Overwrite, shortened};
 /// [`ApiError::KeyTaken`], or it cannot be found out.
 pub async fn before_create(broker: &Broker, grant: &CreateGrant) -> Result<(), ApiError> {
     let place = (grant.bucket.as_str(), &grant.key);
-    check(broker, grant.overwrite, place, &grant.grantee, None).await
+    check(broker, grant.overwrite, place, &grant.grantee, None)
+        .await
+        .map(|_| ())
 }
 
-/// Whether the parts of an upload may be joined.
+/// Whether the parts of an upload may be joined, and where they may, whether only as long as nothing else comes to the key: with
+/// an object of the same owner there, nobody else can take its place meanwhile; where nothing is, anybody may come first.
 ///
 /// # Errors
 /// As [`before_create`].
-pub async fn before_complete(broker: &Broker, session: &Session) -> Result<(), ApiError> {
+pub async fn before_complete(broker: &Broker, session: &Session) -> Result<bool, ApiError> {
     let place = (session.bucket.as_str(), &session.key);
     let own = Some(session.write_token.as_str());
     check(broker, broker.policy.overwrites(session), place, &session.grantee, own).await
@@ -36,12 +39,12 @@ async fn check(
     (bucket, key): (&str, &ObjectKey),
     grantee: &str,
     own_token: Option<&str>,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     if rule == Overwrite::Always {
-        return Ok(());
+        return Ok(false);
     }
     let Some(there) = broker.store.head(bucket, key).await? else {
-        return Ok(());
+        return Ok(true);
     };
     let allowed = match (&there.write_token, rule) {
         (Some(token), _) if own_token == Some(token) => true,
@@ -51,7 +54,11 @@ async fn check(
         }
         _ => false,
     };
-    if allowed { Ok(()) } else { Err(key_taken(key, rule)) }
+    if allowed {
+        Ok(rule == Overwrite::Never)
+    } else {
+        Err(key_taken(key, rule))
+    }
 }
 
 /// What is told of an upload whose key an object has that it must not replace.

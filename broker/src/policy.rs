@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 
 pub use self::access::{Grantee, Right, Rule, RuleLimits, Touch, refused};
 use self::destination::type_among;
-pub use self::destination::{Destination, Overwrite, is_type};
+pub use self::destination::{Destination, Overwrite, is_type, meeting};
 pub use self::fields::MAX_METADATA_LEN;
 pub use self::fields::shortened;
 use self::fields::{check_content_type, check_metadata};
@@ -296,8 +296,9 @@ impl Policy {
             growing_parts: false,
         };
         let upload = self.admit_create(principal, request, now, random)?;
-        // Who has the URL of a whole object may use it again, over what has come there since.
-        let safe = self.single_put && upload.overwrite == Overwrite::Always;
+        // Who has the URL of a whole object may use it again, over what has come there since, and after the upload has ended and
+        // no longer counts.
+        let safe = self.single_put && upload.overwrite == Overwrite::Always && upload.quota == Quota::default();
         let headers = safe.then(|| headers_of(&upload, size, md5));
         let url_life = self
             .find_destination(Some(&upload.destination))
@@ -494,7 +495,10 @@ impl Policy {
                 Plan::Stream(sizes) => {
                     // Any part may turn out to be the last, but what never ends is stopped where no object could be made of it.
                     let planned = sizes.part_size(number);
-                    let (size, max) = (sizes.start(number) + part.size.unwrap_or(1), session.reserved);
+                    let (size, max) = (
+                        sizes.start(number).saturating_add(part.size.unwrap_or(1)),
+                        session.reserved,
+                    );
                     if size > max {
                         return Err(PlanError::TooLarge { size, max }.into());
                     }
@@ -596,7 +600,9 @@ impl Policy {
         key: &ObjectKey,
     ) -> Result<&Destination, ApiError> {
         let (destination, visible) = self.visible(principal, name, right)?;
-        if key.as_str().starts_with(&visible) {
+        // A store that resolves paths would find another object there.
+        let resolves = key.as_str().split('/').any(|segment| matches!(segment, "." | ".."));
+        if key.as_str().starts_with(&visible) && !resolves {
             Ok(destination)
         } else {
             Err(no_such_object(key))
@@ -645,12 +651,17 @@ pub fn no_such_object(key: &ObjectKey) -> ApiError {
     }
 }
 
+/// What bytes are of which nothing is known (RFC 2046 section 4.5.1).
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
 /// What a small file is sent with, names in lower case: all that makes the object what was granted.
 fn headers_of(grant: &CreateGrant, size: u64, md5: Md5Digest) -> BTreeMap<String, String> {
+    // Always one: where none is signed, whoever has the URL could say any.
+    let content_type = grant.content_type.clone().unwrap_or_else(|| UNKNOWN_TYPE.to_owned());
     let fixed = [
         ("content-length", Some(size.to_string())),
         ("content-md5", Some(md5.to_base64())),
-        ("content-type", grant.content_type.clone()),
+        ("content-type", Some(content_type)),
         ("content-disposition", grant.content_disposition.map(str::to_owned)),
         ("x-amz-acl", grant.acl.clone()),
     ];

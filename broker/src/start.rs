@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use store::{Store, StoreConfig};
 
 use crate::app::{Broker, Signing, admin_routes, routes, tell};
-use crate::auth::identify::{AuthConfig, Principals};
+use crate::auth::identify::{Anonymous, AuthConfig, Principals};
 use crate::config::{Config, StoreChoice};
 use crate::deliver::keep_delivering;
 use crate::edge::connections::{Allowance, Connections};
@@ -25,7 +25,7 @@ use crate::edge::rates::{Rates, limit};
 use crate::edge::tls::{Certificate, TlsError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::{Metrics, StoreCalls};
-use crate::policy::{Destination, Policy};
+use crate::policy::{Destination, Policy, meeting};
 use crate::random::Random;
 use crate::s3::{Clock, CredentialSource, Profile, ProfileName, StoreClient, StoreError, StoreErrorKind};
 use crate::sign::{Credentials, Endpoint, EndpointError};
@@ -110,6 +110,7 @@ pub struct Running {
     /// The certificate, where there is one, and what looks after it.
     certificate: Option<(Arc<Certificate>, tokio::task::JoinHandle<()>)>,
     drain: Duration,
+    connections: Arc<Connections>,
     ending: tokio::task::JoinHandle<()>,
     sweeper: tokio::task::JoinHandle<()>,
     deliverer: tokio::task::JoinHandle<()>,
@@ -160,6 +161,7 @@ impl Running {
             looking.abort();
         }
         self.deliverer.abort();
+        self.connections.stop();
         self.handle.stop(true).await;
         if let Ok(Err(error)) = self.server.await {
             tracing::warn!(error = %error, "the HTTP server ended with an error");
@@ -210,6 +212,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             Err(error) => tracing::warn!(%bucket, "the bucket cannot be checked: {error}"),
         }
     }
+    for (one, other) in meeting(&config.destinations) {
+        tracing::warn!(
+            one,
+            other,
+            "keys of two destinations can meet in one bucket, and what is granted at one then reaches the other's objects"
+        );
+    }
     let shared = state.clone();
     let listen_error = |source| StartError::Listen {
         listen: config.listen,
@@ -233,6 +242,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     })
     .workers(workers)
     .max_connections((config.max_connections as usize).div_ceil(workers))
+    // Handshakes under way: they cost little, and have three seconds. What there may be of them must not be what others wait for.
+    .max_connection_rate((config.max_connections as usize).div_ceil(workers))
     .keep_alive(config.keep_alive)
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(config.stop.as_secs())
@@ -263,7 +274,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             (certificate, looking)
         }),
         drain: config.drain,
-        ending: tokio::spawn(connections.keep_ending()),
+        ending: tokio::spawn(Arc::clone(&connections).keep_ending()),
+        connections,
         sweeper: tokio::spawn(keep_sweeping(state.clone())),
         deliverer: tokio::spawn(keep_delivering(state.clone())),
         state,
@@ -333,7 +345,11 @@ async fn assemble(
     let found = find_store(config, embedded).await?;
     let calls = StoreCalls::default();
     let auth = AuthConfig {
-        anonymous,
+        anonymous: match (anonymous, config.allow_anonymous) {
+            (true, Some(true)) => Anonymous::Always,
+            (true, _) => Anonymous::UntilSomebodyIsKnown,
+            (false, _) => Anonymous::Never,
+        },
         ..config.auth.clone()
     };
     Ok(Data::from(Arc::new(Broker {
@@ -386,10 +402,12 @@ fn destinations(config: &Config, found: &Found) -> Vec<Destination> {
 async fn serve_anonymous(config: &Config, ledger: &Ledger) -> Result<bool, StartError> {
     let known = config.auth.knows_somebody() || ledger.has_token().await?;
     let listen = config.listen;
+    // Whoever has once made a token, or has a proxy send others' requests here, does not mean everybody to be served.
+    let open = !config.proxies.are_configured() && !ledger.had_token().await?;
     match config.allow_anonymous {
         Some(true) => Ok(true),
         Some(false) | None if known => Ok(false),
-        None if listen.ip().is_loopback() => Ok(true),
+        None if listen.ip().is_loopback() => Ok(open),
         Some(false) | None => Err(StartError::NobodyKnown { listen }),
     }
 }

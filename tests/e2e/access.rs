@@ -476,6 +476,103 @@ async fn t06_of_two_uploads_to_one_key_one_becomes_the_object_where_nothing_is_o
 }
 
 #[tokio::test]
+async fn t06_of_two_owners_that_find_nothing_at_a_key_one_becomes_the_object_where_owners_replace_only_their_own() {
+    let rules =
+        "[[destination]]\nname = \"own\"\noverwrite = \"same-owner\"\n[[grant]]\nto = [\"*\"]\nmay = [\"upload\"]\n";
+    let stack = with_rules(&["alice", "bob"], rules).await;
+    let (alice, bob) = (caller(&stack, "alice"), caller(&stack, "bob"));
+    for round in 0..10 {
+        let key = format!("key {round}");
+        let (first, second) = (alice.create(&key, 7).await, bob.create(&key, 7).await);
+        alice.send_parts(&first, b"alice's", [1]).await;
+        bob.send_parts(&second, b"bob has", [1]).await;
+        let (one, other) = tokio::join!(alice.complete(&first.upload_id), bob.complete(&second.upload_id));
+        let mut statuses = [one.status, other.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 409]);
+        let winner: &[u8] = if one.status == 200 { b"alice's" } else { b"bob has" };
+        assert_eq!(stack.bucket.get(&key).await.unwrap().bytes, winner);
+    }
+    // Both are the same owner's: the later one replaces the earlier, whichever that is.
+    let (first, second) = (alice.create("both", 7).await, alice.create("both", 7).await);
+    alice.send_parts(&first, b"alice's", [1]).await;
+    alice.send_parts(&second, b"alice's", [1]).await;
+    let (one, other) = tokio::join!(alice.complete(&first.upload_id), alice.complete(&second.upload_id));
+    assert_eq!((one.status, other.status), (200, 200));
+}
+
+#[tokio::test]
+async fn t09_a_url_for_a_whole_object_is_given_to_nobody_whose_bytes_are_counted_nor_beyond_the_ticket() {
+    let rules = "[[destination]]\nname = \"all\"\n[[grant]]\nto = [\"bob\"]\nmay = [\"upload\"]\nbytes_per_day = 100\n\
+                 [[grant]]\nto = [\"alice\"]\nmay = [\"upload\", \"tickets\"]\n";
+    let stack = with_rules(&["alice", "bob"], rules).await;
+    let (alice, bob) = (caller(&stack, "alice"), caller(&stack, "bob"));
+    let files = json!({"files": [{"name": "a", "size": 7, "md5": md5(b"content").to_base64()}]});
+    let request = async |api: &Api| {
+        let created: CreatedBatch = api.post("/v1/batches", &files).await.expect(201);
+        let [BatchUpload::Admitted { upload_id, request, .. }] = &created.files[..] else {
+            panic!("{created:?}");
+        };
+        (upload_id.clone(), request.clone().unwrap())
+    };
+    let (id, counted) = request(&bob).await;
+    assert!(
+        counted.url.contains("partNumber=1"),
+        "a part, which dies with its upload"
+    );
+    assert_eq!(bob.delete(&format!("/v1/uploads/{id}")).await.status, 204);
+    assert_eq!(
+        put(&counted.url, &counted.headers, b"content".to_vec()).await.status,
+        404
+    );
+    assert!(stack.bucket.get("a").await.is_none());
+
+    let (_, whole) = request(&alice).await;
+    assert!(!whole.url.contains("partNumber"));
+    assert_eq!(
+        whole.headers["content-type"], "application/octet-stream",
+        "nobody else can say another"
+    );
+    let mut other = whole.headers.clone();
+    other.insert("content-type".into(), "text/html".into());
+    assert_eq!(put(&whole.url, &other, b"content".to_vec()).await.status, 403);
+
+    let ticket = ticket(&alice, &json!({"expires_in": 60})).await;
+    let (_, short) = request(&stack.api.with_token(&ticket.ticket)).await;
+    assert!(short.expires_in <= 60, "{}", short.expires_in);
+}
+
+#[tokio::test]
+async fn a_broker_that_was_open_to_this_machine_is_no_longer_once_somebody_has_a_token() {
+    let stack = Stack::start().await;
+    assert_eq!(stack.api.get("/v1/me").await.status, 200);
+    let alice = stack.api.with_token(&token(&stack, "alice", &[]).await);
+    in_time(async {
+        while stack.api.get("/v1/me").await.status != 401 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(alice.get("/v1/me").await.status, 200);
+}
+
+#[tokio::test]
+async fn t21_a_page_whose_name_leads_to_this_machine_is_not_served_as_this_machine_is() {
+    let stack = Stack::start().await;
+    let port = stack.broker.address().port();
+    for (host, status) in [
+        ("evil.example", 403),
+        (&*format!("evil.example:{port}"), 403),
+        ("localhost", 200),
+        ("[::1]:5000", 200),
+        (&*format!("127.0.0.1:{port}"), 200),
+    ] {
+        let request = stack.api.request(Method::GET, "/v1/me").header("host", host);
+        assert_eq!(stack.api.send(request).await.status, status, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn an_object_is_overwritten_by_who_uploaded_it_where_that_is_the_rule() {
     let rules = "[[destination]]\nname = \"own\"\noverwrite = \"same-owner\"\n[[grant]]\nto = [\"*\"]\nmay = [\"upload\", \"tickets\"]\n";
     let stack = with_rules(&["alice", "bob"], rules).await;

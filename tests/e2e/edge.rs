@@ -260,6 +260,7 @@ async fn t25_an_address_has_a_share_of_the_connections_and_what_it_gives_back_it
 async fn too_many_requests_of_one_address_are_told_when_to_come_again_and_others_are_served() {
     let settings = Settings {
         trusted_proxies: Some("127.0.0.1".into()),
+        allow_anonymous: Some(true),
         rate_per_address: Some(5),
         rate_per_principal: Some(0),
         ..Settings::default()
@@ -305,6 +306,7 @@ async fn the_trail_tells_where_a_request_came_from_and_believes_a_trusted_proxy_
     for (proxies, told) in [(Some("127.0.0.0/8"), "198.51.100.7"), (None, "127.0.0.1")] {
         let settings = Settings {
             trusted_proxies: proxies.map(str::to_owned),
+            allow_anonymous: Some(true),
             ..Settings::default()
         };
         let stack = Stack::with(StoreUnderTest::embedded().await, settings).await;

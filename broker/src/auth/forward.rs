@@ -107,8 +107,14 @@ impl ForwardAuth {
                 "holds no name that a principal can have: at most 64 letters, digits and . - _ : @",
             ));
         }
-        let groups = self.groups.iter().flat_map(|header| headers.get_all(header));
+        let groups: Vec<_> = self.groups.iter().flat_map(|header| headers.get_all(header)).collect();
+        if let (Some(header), [_, _, ..]) = (&self.groups, groups.as_slice()) {
+            return Err(ApiError::InvalidCredential(format!(
+                "the proxy's header {header} is there more than once; the proxy has to remove what clients send under this name"
+            )));
+        }
         let roles = groups
+            .into_iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .map(|role| role.trim().to_owned())

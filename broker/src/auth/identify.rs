@@ -1,10 +1,12 @@
 //! Whose request it is.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, AUTHORIZATION};
+use actix_web::http::uri::Authority;
 use quick_cache::sync::Cache;
 
 use super::bearer::{Bearer, Kind};
@@ -36,7 +38,19 @@ pub struct AuthConfig {
     /// Other issuers whose tokens are accepted.
     pub jwt: Option<Arc<JwtVerifier>>,
     /// Whether requests without credentials are served.
-    pub anonymous: bool,
+    pub anonymous: Anonymous,
+}
+
+/// Whether requests without credentials are served.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Anonymous {
+    /// None.
+    #[default]
+    Never,
+    /// While there is nobody whom the broker could know: on loopback, until the first token is made.
+    UntilSomebodyIsKnown,
+    /// All: the settings say so.
+    Always,
 }
 
 impl AuthConfig {
@@ -52,6 +66,8 @@ pub struct Principals {
     config: AuthConfig,
     /// What the ledger has said of a token or ticket, by id.
     kept: Cache<String, Kept>,
+    /// When it was last looked whether there has ever been a token, and whether there has.
+    looked: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,12 +84,13 @@ impl Principals {
         Self {
             config,
             kept: Cache::new(KEPT_COUNT),
+            looked: tokio::sync::Mutex::default(),
         }
     }
 
     /// Whether requests without credentials are served.
     pub fn allow_anonymous(&self) -> bool {
-        self.config.anonymous
+        self.config.anonymous != Anonymous::Never
     }
 
     /// Who sends this request.
@@ -103,13 +120,36 @@ impl Principals {
             Some(forward) => forward.identify(peer, request.headers())?,
             None => None,
         };
-        let anonymous = || self.config.anonymous.then(|| Principal::named(ANONYMOUS));
-        let principal = forwarded.or_else(anonymous).ok_or_else(|| self.unknown(false))?;
+        let principal = match forwarded {
+            Some(principal) => principal,
+            None if self.serves_anonymous(broker, request).await? => Principal::named(ANONYMOUS),
+            None => return Err(self.unknown(false)),
+        };
         // Neither needs anything that a page of somebody else's could not have the browser send.
         if is_of_another_origin(request) {
             return Err(ApiError::CrossOrigin);
         }
         Ok(principal)
+    }
+
+    /// Whether this request, which has no credentials, is served.
+    async fn serves_anonymous(&self, broker: &Broker, request: &HttpRequest) -> Result<bool, ApiError> {
+        match self.config.anonymous {
+            Anonymous::Never => Ok(false),
+            Anonymous::Always => Ok(true),
+            Anonymous::UntilSomebodyIsKnown => {
+                // A page elsewhere can have its own name lead to this machine (DNS rebinding), and then is of the same origin.
+                if !is_this_machine(request) {
+                    return Err(ApiError::CrossOrigin);
+                }
+                // A token that was made since ends it, as fast as a revoked one ends.
+                let mut looked = self.looked.lock().await;
+                if looked.is_none_or(|(at, had)| !had && at.elapsed() >= KEPT) {
+                    *looked = Some((Instant::now(), broker.ledger.had_token().await?));
+                }
+                Ok(!looked.is_some_and(|(_, had)| had))
+            }
+        }
     }
 
     async fn identify_token(&self, broker: &Broker, token: &[u8]) -> Result<Principal, ApiError> {
@@ -181,9 +221,22 @@ impl Principals {
     fn unknown(&self, sent: bool) -> ApiError {
         ApiError::Unauthenticated {
             sent,
-            optional: self.config.anonymous,
+            optional: self.allow_anonymous(),
         }
     }
+}
+
+/// Whether the request was sent to this machine by an address or by its own name for itself.
+fn is_this_machine(request: &HttpRequest) -> bool {
+    let Some(host) = request.headers().get(header::HOST) else {
+        // HTTP/1.0, which no browser speaks.
+        return true;
+    };
+    let Ok(host) = host.to_str().unwrap_or_default().parse::<Authority>() else {
+        return false;
+    };
+    let name = host.host().trim_start_matches('[').trim_end_matches(']');
+    name.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
 /// Whether a browser sends this for a page of another origin than this broker's (RFC 6454 section 7).

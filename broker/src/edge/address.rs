@@ -1,6 +1,6 @@
 //! The address that a request comes from: the other end of the connection, or what a trusted proxy says stood at its own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use actix_web::dev::RequestHead;
 use actix_web::http::header::HeaderName;
@@ -41,7 +41,7 @@ impl TrustedProxies {
             .iter()
             .rev()
             .flat_map(|value| value.to_str().unwrap_or_default().split(',').rev())
-            .map(|text| text.trim().parse::<IpAddr>().ok().map(|address| address.to_canonical()));
+            .map(|text| address_of(text.trim()));
         let mut client = peer;
         for address in addresses {
             match address {
@@ -53,6 +53,13 @@ impl TrustedProxies {
         }
         Some(client)
     }
+}
+
+/// An address, which some proxies tell with the port.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let address = text.parse::<IpAddr>().ok();
+    let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))?;
+    Some(address.to_canonical())
 }
 
 #[cfg(test)]
@@ -77,6 +84,8 @@ mod tests {
         assert_eq!(client("127.0.0.1", &["198.51.100.7"]), "127.0.0.1");
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+        assert_eq!(client("10.0.0.1", &["198.51.100.7:4711"]), "198.51.100.7");
+        assert_eq!(client("10.0.0.1", &["[2001:db8::1]:4711"]), "2001:db8::1");
         assert_eq!(client("[fd00::1]", &["2001:db8::1"]), "2001:db8::1");
         assert_eq!(client("[::ffff:10.0.0.1]", &["198.51.100.7"]), "198.51.100.7");
         // The client's own words come first, the nearest proxy's last.

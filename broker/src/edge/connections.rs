@@ -9,7 +9,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ const PATIENCE_WHEN_FULL: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 /// In place of a time: a request is being answered.
 const BUSY: u64 = u64::MAX;
+/// How long an answer may take on its way beyond [`Allowance::patience`], which counts from when it is known.
+const ANSWER: Duration = Duration::from_mins(5);
 
 /// What a server allows its connections.
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ pub struct Connections {
     of_each: Arc<Mutex<HashMap<IpAddr, u32>>>,
     began: Instant,
     series: ConnectionSeries,
+    /// The server is about to stop: nothing more is expected on silent connections.
+    stopping: AtomicBool,
 }
 
 /// One of them, as its requests know it.
@@ -83,6 +87,7 @@ impl Connections {
             of_each: Arc::default(),
             began: Instant::now(),
             series,
+            stopping: AtomicBool::new(false),
         })
     }
 
@@ -133,6 +138,11 @@ impl Connections {
         (*per_address > 0 && !own && !proxies.trust(address)).then(|| household(address))
     }
 
+    /// Silent connections are ended from now on, so that the server need not wait for them.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
     /// Shuts down those whose time is over, for as long as it is polled.
     pub async fn keep_ending(self: Arc<Self>) {
         let mut every = tokio::time::interval(LOOK);
@@ -143,6 +153,7 @@ impl Connections {
             open.retain(|connection| connection.strong_count() > 0);
             let full = open.len() as u64 * 4 >= u64::from(self.allowed.connections) * 3;
             let patience = match self.allowed.patience {
+                _ if self.stopping.load(Ordering::Relaxed) => Duration::ZERO,
                 patience if full => patience.min(PATIENCE_WHEN_FULL),
                 patience => patience,
             };
@@ -167,7 +178,7 @@ impl Connection {
     #[must_use]
     pub fn busy(self: &Arc<Self>) -> Busy {
         self.silent_since.store(BUSY, Ordering::Relaxed);
-        Busy(Arc::clone(self))
+        Busy(Arc::clone(self), Duration::ZERO)
     }
 }
 
@@ -187,11 +198,18 @@ impl Drop for Connection {
 
 /// A request of the connection is being answered.
 #[derive(Debug)]
-pub struct Busy(Arc<Connection>);
+pub struct Busy(Arc<Connection>, Duration);
+
+impl Busy {
+    /// The answer is long, and may be on its way for a while.
+    pub fn answers_at_length(&mut self) {
+        self.1 = ANSWER;
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let now = milliseconds(self.0.began.elapsed());
+        let now = milliseconds(self.0.began.elapsed() + self.1);
         self.0.silent_since.store(now, Ordering::Relaxed);
     }
 }

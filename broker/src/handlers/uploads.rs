@@ -7,6 +7,7 @@ use shared::api::{ListUploads, OpenUpload, OpenUploads};
 use super::query::{page_size, query};
 use crate::app::Shared;
 use crate::error::ApiError;
+use crate::policy::Touch;
 use crate::principal::Principal;
 
 /// Answers with one page. No store call.
@@ -27,6 +28,8 @@ pub async fn uploads(broker: Shared, principal: Principal, request: HttpRequest)
     let more = page.len() > usize::from(limit);
     page.truncate(limit.into());
     let next_cursor = page.last().filter(|_| more).map(|last| last.id.to_string());
+    // A token for one destination is told of no other.
+    page.retain(|session| broker.policy.admit_touch(&principal, session, Touch::Look).is_ok());
     let uploads = page.into_iter().map(|session| OpenUpload {
         upload_id: session.id,
         state: session.state,

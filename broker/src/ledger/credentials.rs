@@ -115,6 +115,17 @@ impl Ledger {
         Ok(row.is_some())
     }
 
+    /// Whether there has ever been a token.
+    ///
+    /// # Errors
+    /// The database did not answer.
+    pub async fn had_token(&self) -> Result<bool, LedgerError> {
+        let row = sqlx::query("SELECT id FROM tokens LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// All tokens, those that hold no longer too, by principal.
     ///
     /// # Errors

@@ -56,18 +56,25 @@ pub enum Overwrite {
     Always,
 }
 
-/// What browsers run, or run scripts in, when they open it (HTML Living Standard, "scripting"; SVG 2 section 15).
-const ACTIVE: [&str; 10] = [
-    "text/html",
-    "application/xhtml+xml",
-    "image/svg+xml",
-    "text/xml",
-    "application/xml",
-    "text/javascript",
-    "application/javascript",
-    "application/x-javascript",
-    "text/xsl",
-    "multipart/related",
+/// Kinds that browsers show or play, and run nothing of; but for those of [`is_inert`].
+const INERT_KINDS: [&str; 4] = ["image", "audio", "video", "font"];
+/// Others of which they run nothing. What stands nowhere here is saved when it is opened: what browsers take for a page, or look
+/// into to find out, differs and changes.
+const INERT: [&str; 14] = [
+    "text/plain",
+    "text/csv",
+    "text/markdown",
+    "application/octet-stream",
+    "binary/octet-stream",
+    "application/json",
+    "application/pdf",
+    "application/zip",
+    "application/gzip",
+    "application/x-gzip",
+    "application/x-tar",
+    "application/x-7z-compressed",
+    "application/zstd",
+    "application/x-xz",
 ];
 
 /// What an object is sent with so that it is saved instead of opened (RFC 6266).
@@ -99,10 +106,34 @@ impl Destination {
 
     /// What keeps an object of this type from running on the bucket's origin, if it would.
     pub(super) fn disposition(&self, content_type: Option<&str>) -> Option<&'static str> {
-        let kind = essence(content_type.unwrap_or_default());
-        let active = ACTIVE.contains(&kind.as_str()) || kind.ends_with("+xml");
-        (active && !self.serve_active_content).then_some(ATTACHMENT)
+        let inert = content_type.is_none_or(|content_type| is_inert(&essence(content_type)));
+        (!inert && !self.serve_active_content).then_some(ATTACHMENT)
     }
+}
+
+/// Whether browsers run nothing of this type, in lower case and without parameters. Scripts in XML run (HTML Living Standard,
+/// "scripting"; SVG 2 section 15).
+fn is_inert(kind: &str) -> bool {
+    let xml = kind.ends_with("+xml") || kind.contains("svg");
+    let of_a_kind = kind.split_once('/').is_some_and(|(top, _)| INERT_KINDS.contains(&top));
+    (of_a_kind && !xml) || INERT.contains(&kind)
+}
+
+/// Pairs of destinations whose uploads can meet in one bucket, so that what is granted at one reaches what lies at the other.
+pub fn meeting(destinations: &[Destination]) -> Vec<(&str, &str)> {
+    let prefixes: Vec<_> = destinations
+        .iter()
+        .map(|each| (each, each.key_template.fixed_prefix()))
+        .collect();
+    let mut found = Vec::new();
+    for (at, (one, first)) in prefixes.iter().enumerate() {
+        for (other, second) in prefixes.iter().skip(at + 1) {
+            if one.bucket == other.bucket && (first.starts_with(second) || second.starts_with(first)) {
+                found.push((one.name.as_str(), other.name.as_str()));
+            }
+        }
+    }
+    found
 }
 
 /// Whether a type is one of these, or there are none. One that is not said is none of them.
@@ -138,6 +169,27 @@ fn essence(content_type: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn t14_what_is_not_known_to_run_nothing_is_saved_when_it_is_opened() {
+        for inert in ["image/png", "video/mp4", "text/plain", "application/pdf", "font/woff2"] {
+            assert!(is_inert(inert), "{inert}");
+        }
+        for active in [
+            "text/html",
+            "image/svg+xml",
+            "image/svg-xml",
+            "application/xhtml+xml",
+            "text/rdf",
+            "unknown/unknown",
+            "*/*",
+            "multipart/x-mixed-replace",
+            "application/x-shockwave-flash",
+            "imagex/png",
+        ] {
+            assert!(!is_inert(active), "{active}");
+        }
+    }
 
     #[test]
     fn a_type_is_among_others_by_itself_or_by_its_kind_whatever_its_parameters() {
