@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use shared::MIB;
 use shared::api::{BatchUpload, CreatedBatch, Me, TicketCreated, Tickets, UploadState};
+use store::fault::{Fault, complete, put as put_object};
 use tests::{Answer, Api, BrokerProcess, Program, Stack, StoreUnderTest, in_time, md5, pattern, put, sha256_hex};
 
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
@@ -468,6 +469,32 @@ async fn t06_of_two_uploads_to_one_key_one_becomes_the_object_where_nothing_is_o
     let again = alice.post("/v1/uploads", &json!({"name": "key", "size": 1})).await;
     assert_eq!(again.problem(409).code, "key_taken", "before anything is sent");
     assert!(stack.bucket.open_uploads("").await.is_empty());
+}
+
+#[tokio::test]
+async fn t06_an_object_that_comes_between_the_brokers_look_and_the_stores_joining_is_not_overwritten() {
+    let rules =
+        "[[destination]]\nname = \"once\"\noverwrite = \"never\"\n[[grant]]\nto = [\"*\"]\nmay = [\"upload\"]\n";
+    let stack = with_rules(&["alice"], rules).await;
+    let (alice, store) = (caller(&stack, "alice"), stack.store.faulty());
+    // An empty file is put, and not joined.
+    for (content, call) in [(&b"alice's"[..], complete()), (b"", put_object())] {
+        let upload = alice.create("key", content.len() as u64).await;
+        alice.send_parts(&upload, content, 1..=upload.part_count.unwrap()).await;
+        store.inject(Fault::Hold { done: false }, call);
+        let completing = {
+            let (alice, id) = (alice.clone(), upload.upload_id.clone());
+            tokio::spawn(async move { alice.complete(&id).await })
+        };
+        in_time(store.held()).await;
+        stack.bucket.put("key", b"put by hand", &HashMap::new()).await;
+        store.release(false);
+        let told = completing.await.unwrap();
+        assert_eq!(told.problem(409).code, "key_taken", "{content:?}");
+        assert_eq!(stack.bucket.get("key").await.unwrap().bytes, b"put by hand");
+        assert!(stack.bucket.open_uploads("").await.is_empty());
+        stack.bucket.delete("key").await;
+    }
 }
 
 #[tokio::test]

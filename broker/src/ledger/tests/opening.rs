@@ -42,7 +42,9 @@ async fn settings<const N: usize>(fresh: &Fresh, names: [&'static str; N]) -> Ve
     let mut connections = Vec::new();
     for name in names {
         connections.push(fresh.ledger.pool.acquire().await.unwrap());
-        let row = sqlx::query(name).fetch_one(&mut **connections.last_mut().unwrap()).await;
+        let row = sqlx::query(name)
+            .fetch_one(&mut **connections.last_mut().unwrap())
+            .await;
         let row = row.unwrap();
         let text = sqlx::Row::try_get::<String, _>(&row, 0);
         told.push(text.unwrap_or_else(|_| sqlx::Row::get::<i64, _>(&row, 0).to_string()));
