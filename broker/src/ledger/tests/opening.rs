@@ -25,7 +25,7 @@ async fn a_closed_ledger_on_sqlite_is_one_whole_file_of_its_owner_alone() {
             let mode = file.metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file:?}");
         }
-        files.sort_by_key(|file| file.file_name());
+        files.sort_by_key(std::fs::DirEntry::file_name);
         files
             .iter()
             .map(|file| file.file_name().into_string().unwrap())
