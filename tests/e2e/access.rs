@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use shared::MIB;
 use shared::api::{BatchUpload, CreatedBatch, Me, TicketCreated, Tickets, UploadState};
+use store::fault::{Fault, complete, put as put_object};
 use tests::{Answer, Api, BrokerProcess, Program, Stack, StoreUnderTest, in_time, md5, pattern, put, sha256_hex};
 use time::OffsetDateTime;
 
@@ -569,6 +570,32 @@ async fn t21_a_page_whose_name_leads_to_this_machine_is_not_served_as_this_machi
     ] {
         let request = stack.api.request(Method::GET, "/v1/me").header("host", host);
         assert_eq!(stack.api.send(request).await.status, status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn t06_an_object_that_comes_between_the_brokers_look_and_the_stores_joining_is_not_overwritten() {
+    let rules =
+        "[[destination]]\nname = \"once\"\noverwrite = \"never\"\n[[grant]]\nto = [\"*\"]\nmay = [\"upload\"]\n";
+    let stack = with_rules(&["alice"], rules).await;
+    let (alice, store) = (caller(&stack, "alice"), stack.store.faulty());
+    // An empty file is put, and not joined.
+    for (content, call) in [(&b"alice's"[..], complete()), (b"", put_object())] {
+        let upload = alice.create("key", content.len() as u64).await;
+        alice.send_parts(&upload, content, 1..=upload.part_count.unwrap()).await;
+        store.inject(Fault::Hold { done: false }, call);
+        let completing = {
+            let (alice, id) = (alice.clone(), upload.upload_id.clone());
+            tokio::spawn(async move { alice.complete(&id).await })
+        };
+        in_time(store.held()).await;
+        stack.bucket.put("key", b"put by hand", &HashMap::new()).await;
+        store.release(false);
+        let told = completing.await.unwrap();
+        assert_eq!(told.problem(409).code, "key_taken", "{content:?}");
+        assert_eq!(stack.bucket.get("key").await.unwrap().bytes, b"put by hand");
+        assert!(stack.bucket.open_uploads("").await.is_empty());
+        stack.bucket.delete("key").await;
     }
 }
 

@@ -78,6 +78,18 @@ async fn an_upload_of_a_batch_is_one_of_the_single_routes_too() {
 }
 
 #[tokio::test]
+async fn an_object_of_another_size_that_poses_as_a_small_files_own_is_not_called_complete() {
+    let stack = Stack::start().await;
+    let ids = batch(&stack.api, &["a"], 1).await;
+    // Whoever has the URL has what the object is known by.
+    let object = stack.bucket.get("a").await.unwrap();
+    stack.bucket.put("a", b"longer content", &object.metadata).await;
+    assert_eq!(complete(&stack.api, &ids).await, [Err("parts_wrong".into())]);
+    let status: UploadStatus = stack.api.get(&format!("/v1/uploads/{}", ids[0])).await.expect(200);
+    assert_eq!(status.state, UploadState::Open, "and may be sent again");
+}
+
+#[tokio::test]
 async fn batches_survive_a_restart_and_belong_to_whoever_created_them() {
     let stack = Stack::with_tokens(&[("alice", "a"), ("bob", "b")]).await;
     let ids = batch(&stack.api.with_token("a"), &["x", "y"], 2).await;

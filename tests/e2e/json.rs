@@ -324,6 +324,22 @@ async fn what_cannot_be_right_is_refused_with_a_problem() {
 }
 
 #[tokio::test]
+async fn a_stream_that_came_to_nothing_becomes_an_empty_object_and_leaves_no_upload() {
+    let stack = Stack::start().await;
+    let upload: UploadCreated = stack
+        .api
+        .post("/v1/uploads", &json!({"name": "stream"}))
+        .await
+        .expect(201);
+    assert_eq!(stack.bucket.open_uploads("").await, ["stream"]);
+    let path = format!("/v1/uploads/{}/complete", upload.upload_id);
+    let object: CompletedObject = stack.api.post(&path, &json!({"size": 0})).await.expect(200);
+    assert_eq!(object.size, 0);
+    assert_eq!(stack.bucket.get("stream").await.unwrap().bytes, b"");
+    assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
+}
+
+#[tokio::test]
 async fn parts_of_a_stream_grow_by_the_rule_and_are_judged_by_it() {
     let stack = Stack::start().await;
     let asked = json!({"name": "stream", "growing_parts": true});

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::Settings;
 use broker::ledger::LeaseOutcome;
-use broker::sweep::{Swept, unknown};
+use broker::sweep::{Swept, due, unknown};
 use serde_json::{Value, json};
 use shared::MIB;
 use shared::api::{BatchUpload, CompletedObject, CreatedBatch, UploadCreated};
@@ -217,6 +217,27 @@ async fn a_small_file_that_was_put_and_never_completed_is_recorded_before_it_run
     assert_eq!(stack.broker.sweep().await, Swept { expired: 1, ..swept() });
     assert_eq!(stack.api.complete(&ids[0]).await.expect::<CompletedObject>(200).size, 7);
     assert_eq!(stack.api.complete(&ids[1]).await.status, 404);
+}
+
+#[tokio::test]
+async fn what_a_sweep_would_do_is_told_of_each_upload_in_its_time() {
+    let stack = finishing().await;
+    let told = async || {
+        let due = due(stack.broker.state()).await.unwrap();
+        [due.completed, due.expired, due.cleared].map(|sessions| {
+            let names = sessions.into_iter().map(|session| session.name);
+            names.collect::<Vec<_>>()
+        })
+    };
+    let given_up = stack.api.create("given up", PART).await;
+    let path = format!("/v1/uploads/{}", given_up.upload_id);
+    assert_eq!(stack.api.delete(&path).await.status, 204);
+    stack.api.create("runs out", PART).await;
+    assert_eq!(told().await, [[""; 0], [], []]);
+    stack.broker.clock().advance(NEARLY_A_WEEK);
+    assert_eq!(told().await, [vec!["runs out"], vec![], vec!["given up"]]);
+    stack.broker.clock().advance(Duration::from_mins(3));
+    assert_eq!(told().await, [vec![], vec!["runs out"], vec!["given up"]]);
 }
 
 #[tokio::test]

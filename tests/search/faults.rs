@@ -231,6 +231,27 @@ async fn f19_a_late_list_is_asked_for_again_and_nothing_has_to_be_sent() {
 }
 
 #[tokio::test]
+async fn f19_a_list_is_asked_for_once_where_nobody_says_that_its_parts_were_sent() {
+    let world = World::start().await;
+    let [mut declared, mut undeclared] = [Kind::Form, Kind::Sized].map(|kind_of| kind(kind_of, 1, Vec::new()));
+    for scenario in [&mut declared, &mut undeclared] {
+        scenario.uploads[0].sent = false;
+        scenario.uploads[0].declares = false;
+    }
+    // The sweeper knows of no client that has sent anything; of a part that was never signed no client can say so.
+    for (scenario, asker) in [(&declared, Asker::Sweeper), (&undeclared, Asker::Owner(client().by()))] {
+        let run = begun(&world, scenario).await;
+        let before = run.store().attempts(list_parts());
+        let told = complete_here(run.brokers[0].clone(), run.find(0).await, None, asker.clone()).await;
+        assert!(
+            matches!(&told, Err(ApiError::PartsMissing(parts)) if parts.len() == 1),
+            "{told:?}"
+        );
+        assert_eq!(run.store().attempts(list_parts()) - before, 1, "{asker:?}");
+    }
+}
+
+#[tokio::test]
 async fn f28_parts_that_are_listed_and_not_taken_are_asked_for_and_then_joined() {
     let (world, scenario) = (World::start().await, upload_of(2, Vec::new()));
     let mut run = begun(&world, &scenario).await;

@@ -145,6 +145,42 @@ async fn an_object_that_head_was_refused_for_is_looked_for_again_once_its_upload
 }
 
 #[tokio::test]
+async fn an_object_that_was_overwritten_before_anybody_heard_of_it_is_lost_and_is_not_asked_for_again() {
+    let (world, scenario) = (World::start().await, upload_of(2, Vec::new()));
+    let mut run = begun(&world, &scenario).await;
+    run.operation(&UNHEARD).await.unwrap();
+    run.operation(&Operation::TakeKey { upload: 0 }).await.unwrap();
+    run.operation(&Operation::Pass { seconds: 61 }).await.unwrap();
+    run.store().clear_faults();
+    let session = run.find(0).await;
+    let told = complete_here(run.brokers[0].clone(), session, None, Asker::Owner(client().by())).await;
+    assert!(matches!(told, Err(ApiError::UploadLost)), "{told:?}");
+    assert_eq!(run.find(0).await.state, UploadState::Aborted);
+    assert_eq!(run.store().attempts(create()), 1, "it is not begun anew");
+}
+
+#[tokio::test]
+async fn a_store_that_is_asked_again_is_left_in_peace_in_between() {
+    let (world, scenario) = (World::start().await, upload_of(2, Vec::new()));
+    let always_fails = fails(Fault::InternalError, list_parts().always());
+    let list_is_late = fails(Fault::StaleList, list_parts().always());
+    // Attempts, looks after silence, lists that lack what is said to be sent.
+    for (operation, millis) in [(always_fails, 1_500), (UNHEARD, 15_500), (list_is_late, 3_500)] {
+        let mut run = begun(&world, &scenario).await;
+        let before = run.clock.now();
+        run.operation(&operation).await.unwrap();
+        if !matches!(operation, Operation::Silent { .. }) {
+            run.operation(&COMPLETE).await.unwrap();
+        }
+        assert_eq!(run.uploads[0].done, None, "{operation:?}");
+        let took = run.clock.now() - before;
+        let expected = Duration::from_millis(millis)..Duration::from_millis(millis + 500);
+        assert!(expected.contains(&took.unsigned_abs()), "{operation:?}: {took}");
+        run.store().clear_faults();
+    }
+}
+
+#[tokio::test]
 async fn i6_an_upload_costs_a_call_a_part_and_a_few_more_and_not_twice_that_where_three_in_ten_fail() {
     let world = World::start().await;
     let store = world.store();

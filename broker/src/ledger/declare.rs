@@ -52,7 +52,7 @@ pub enum Declared {
 }
 
 /// What the ledger says of an upload now.
-struct Standing {
+pub(super) struct Standing {
     state: UploadState,
     store_upload_id: Option<String>,
 }
@@ -159,7 +159,7 @@ impl Ledger {
     }
 
     /// How these uploads stand at these instants; nobody else changes them, or declares for them, before the transaction ends.
-    async fn states(
+    pub(super) async fn states(
         &self,
         connection: &mut AnyConnection,
         named: &BTreeMap<&str, OffsetDateTime>,

@@ -233,3 +233,32 @@ impl Ledger {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_fresh_for_a_third_of_its_life_by_both_clocks() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let third = Lease::LIFE / 3;
+        let of = |asked_at| Lease {
+            id: UploadId::from_random([7; 24]),
+            holder: "holder".to_owned(),
+            asked_at: (now, asked_at),
+            outcome_unknown: false,
+        };
+        let lease = of(Instant::now());
+        assert!(lease.is_fresh(now));
+        assert!(lease.is_fresh(now + third - Duration::from_millis(1)));
+        assert!(!lease.is_fresh(now + third));
+        assert!(
+            !lease.is_fresh(now - Duration::from_millis(1)),
+            "the clock was set back"
+        );
+        // The clock was set back by as much as has passed.
+        let passed = |time| of(Instant::now().checked_sub(time).unwrap());
+        assert!(passed(third / 2).is_fresh(now));
+        assert!(!passed(third).is_fresh(now));
+    }
+}

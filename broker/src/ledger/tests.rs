@@ -30,10 +30,12 @@ macro_rules! on_both_databases {
     };
 }
 
+mod beside;
 mod counts;
 mod events;
 mod limits;
 mod migrating;
+mod opening;
 mod writing;
 
 on_both_databases! {
@@ -340,6 +342,7 @@ async fn a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not
 
     let lease = fresh.lease(&id, "second", NOW).await;
     assert!(!lease.outcome_unknown);
+    fresh.run_out(&id).await;
     assert!(fresh.ledger.leave_unknown(&lease, NOW).await.unwrap());
     assert_eq!(
         fresh.ledger.abort(&id, &by(), None, NOW).await.unwrap(),
@@ -425,6 +428,8 @@ async fn a_turn_is_one_brokers_until_it_runs_out_or_is_ended(fresh: Fresh) {
     let take = async |holder, now| fresh.ledger.take_turn(Duty::Sweep, holder, now).await.unwrap();
     assert!(take("first", NOW).await);
     assert!(!take("second", NOW).await);
+    let other = fresh.ledger.take_turn(Duty::Deliver, "second", NOW).await;
+    assert!(other.unwrap(), "each duty has its own");
     assert!(take("first", NOW).await, "it may go on");
     sqlx::query("UPDATE duties SET until = 0")
         .execute(&fresh.ledger.pool)

@@ -44,8 +44,17 @@ async fn what_needs_something_yet_is_counted_and_what_is_over_is_not(fresh: Fres
         dead: 1,
     };
     assert_eq!(counts, expected);
-    let (idle, open, max) = ledger.connections();
-    assert!(idle <= open && open <= max, "{idle} {open} {max}");
+}
+
+#[tokio::test]
+async fn connections_in_use_are_told_from_idle_ones() {
+    let fresh = Fresh::on_sqlite().await;
+    let mut in_use = Vec::new();
+    for count in 1..=3 {
+        in_use.push(fresh.ledger.pool.acquire().await.unwrap());
+        let (idle, open, max) = fresh.ledger.connections();
+        assert!(idle + count <= open && open <= max, "{count}: {idle} {open} {max}");
+    }
 }
 
 #[tokio::test]

@@ -286,3 +286,15 @@ async fn what_is_dead_is_sent_again_when_an_operator_says_so(fresh: Fresh) {
     assert!(!ledger.replay(&EventId::new(1, 1), NOW).await.unwrap());
     assert_eq!(fresh.due(NOW).await.len(), 2);
 }
+
+#[tokio::test]
+async fn whoever_sends_waits_until_something_is_put_out() {
+    let fresh = Fresh::on_sqlite().await.told();
+    let put_out = async || tokio::time::timeout(Duration::ZERO, fresh.ledger.put_out_here()).await;
+    assert!(put_out().await.is_err());
+    let id = fresh.another(1).await;
+    assert!(put_out().await.is_err(), "an upload that begins is not told");
+    fresh.ledger.abort(&id, &by(), None, NOW).await.unwrap();
+    assert!(put_out().await.is_ok());
+    assert!(put_out().await.is_err(), "once");
+}

@@ -13,8 +13,10 @@ on_both_databases! {
     open_uploads_are_counted_exactly_however_many_ask_at_once
     bytes_of_a_day_are_set_aside_settled_and_given_back
     an_upload_of_unknown_size_takes_what_is_left
+    a_limit_of_the_day_says_how_long_the_day_still_is
     a_ticket_is_good_for_so_many_files_and_bytes_in_all
     small_files_count_with_what_they_came_to
+    a_ticket_may_be_limited_in_files_or_in_bytes_alone
     small_files_are_admitted_up_to_the_limit_and_no_further
     a_principal_has_two_tokens_at_once_and_no_more
     t31_what_was_revoked_is_not_found_and_admits_nothing_even_if_it_was_looked_up_before
@@ -166,6 +168,20 @@ fn small(upload: CreateGrant) -> SmallGrant {
     }
 }
 
+async fn a_limit_of_the_day_says_how_long_the_day_still_is(fresh: Fresh) {
+    let quota = Quota {
+        bytes_per_day: Some(1),
+        ..Quota::default()
+    };
+    let asked = with(grant_with(quota, 2), |grant| {
+        grant.created_at = NOW + Duration::from_secs(13 * 3600 + 37 * 60 + 11);
+    });
+    let Admission::Exceeded(exceeded) = admit(&fresh.ledger, &id(1), &asked).await else {
+        panic!("two bytes are more than one");
+    };
+    assert_eq!(exceeded.again_in, Some(10 * 3600 + 22 * 60 + 49));
+}
+
 fn object() -> StoredObject {
     StoredObject {
         etag: ETag::new("\"etag\""),
@@ -220,6 +236,22 @@ async fn a_ticket_is_good_for_so_many_files_and_bytes_in_all(fresh: Fresh) {
     });
     // The one that was admitted last has run out since, and was never completed.
     assert!(admit(&fresh.ledger, &id(5), &years_later).await.is_recorded());
+}
+
+async fn a_ticket_may_be_limited_in_files_or_in_bytes_alone(fresh: Fresh) {
+    let files = Quota {
+        ticket_files: Some(1),
+        ..Quota::default()
+    };
+    let bytes = Quota {
+        ticket_bytes: Some(10),
+        ..Quota::default()
+    };
+    for (number, quota) in [(0, files), (10, bytes)] {
+        let asked = with(grant_with(quota, 10), |grant| grant.owner = format!("ticket:{number}"));
+        assert!(admit(&fresh.ledger, &id(number), &asked).await.is_recorded());
+        assert!(!admit(&fresh.ledger, &id(number + 1), &asked).await.is_recorded());
+    }
 }
 
 async fn small_files_are_admitted_up_to_the_limit_and_no_further(fresh: Fresh) {
