@@ -125,8 +125,8 @@ pub enum ApiError {
     #[error("{0}")]
     InvalidCredential(String),
     #[error(
-        "a page of another origin had the browser send this request, and without a token in it that is refused; send \
-         Authorization: Bearer TOKEN, or use a ticket"
+        "a page of another origin had the browser send this request, or it was sent to a broker without tokens under another name \
+         than localhost or an address; send Authorization: Bearer TOKEN, or use a ticket"
     )]
     CrossOrigin,
     #[error("{0}; the token may be good: ask again in a moment")]

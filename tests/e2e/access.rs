@@ -420,7 +420,12 @@ async fn t15_limits_that_count_are_answered_with_429_and_when_to_come_again() {
             BatchUpload::Refused { problem } => problem.code.as_str(),
         })
         .collect();
-    assert_eq!(outcome, ["quota_exceeded", "admitted", "quota_exceeded"]);
+    // Of the two that would fit alone, whichever comes first.
+    assert_eq!(outcome[0], "quota_exceeded");
+    assert!(
+        outcome[1..].contains(&"quota_exceeded") && outcome[1..].contains(&"admitted"),
+        "{outcome:?}"
+    );
     drop(second);
 }
 

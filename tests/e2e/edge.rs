@@ -140,7 +140,7 @@ async fn t24_a_compressed_body_is_refused_and_not_unpacked() {
 async fn t25_a_body_of_one_byte_a_second_is_ended_within_ten_seconds_and_so_is_a_head() {
     let stack = Stack::start().await;
     let address = stack.broker.address();
-    let body = "POST /v1/uploads HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n";
+    let body = "POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n";
     let first_head = "GET /healthz HTTP/1.1\r\nX: ";
     let drip = |begin: &'static str| async move {
         let mut connection = TcpStream::connect(address).await.unwrap();
@@ -204,7 +204,7 @@ async fn t25_a_second_head_of_one_byte_a_second_is_ended_and_a_request_that_take
         (String::from_utf8_lossy(&told).into_owned(), began.elapsed())
     };
     let head = "GET /healthz HTTP/1.1\r\nX: ".to_owned();
-    let body = "POST /v1/uploads HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n";
+    let body = "POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n";
     let (head, body) = tokio::join!(
         second(head, "x", 60, Duration::from_secs(1)),
         second(body.to_owned(), " ", 16, Duration::from_millis(500)),

@@ -79,7 +79,7 @@ async fn answer_on(connection: &mut (impl AsyncRead + Unpin)) -> (String, Value)
 async fn a_body_of_two_gigabytes_is_refused_before_it_is_sent() {
     let stack = Stack::start().await;
     let mut connection = TcpStream::connect(stack.broker.address()).await.unwrap();
-    let head = "POST /presign HTTP/1.1\r\nHost: broker\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+    let head = "POST /presign HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
                 Content-Length: 2147483648\r\n\r\nkeyname=a";
     connection.write_all(head.as_bytes()).await.unwrap();
 
@@ -112,7 +112,7 @@ async fn a_body_that_only_turns_out_too_large_is_refused_too() {
     let stack = Stack::start().await;
     let connection = TcpStream::connect(stack.broker.address()).await.unwrap();
     let (mut read, mut write) = connection.into_split();
-    let head = "POST /v1/uploads HTTP/1.1\r\nHost: broker\r\nContent-Type: application/json\r\n\
+    let head = "POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     write.write_all(head.as_bytes()).await.unwrap();
     let sending = tokio::spawn(async move {
