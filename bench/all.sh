@@ -30,5 +30,6 @@ table '2,000 files of 64 KiB' bench/small_files.py --no-build --rounds 3
 table 'Huge files' bench/huge_files.py --no-build
 table 'Stores that keep what they get' bench/real_stores.py --no-build --rounds 2
 table 'The embedded store' bench/store.py --no-build --rounds 2
+table 'Under attack' bench/flood.py --no-build --minutes 1
 table 'Forms' bench/form.py --no-build
 table 'Signatures' cargo bench "${packages[@]}" --bench sign
