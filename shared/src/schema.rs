@@ -75,8 +75,9 @@ fn name_pattern() -> String {
         .flat_map(|plane| [plane << 16 | 0xfffe, plane << 16 | 0xffff])
         .filter_map(char::from_u32)
         .collect();
+    let tags = "\u{e0000}-\u{e007f}";
     let refused = format!(
-        r"\\\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef\ufeff\ufffe\uffff{beyond}"
+        r"\\\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufdd0-\ufdef\ufeff\uffa0\ufff9-\ufffb\ufffe\uffff{tags}{beyond}"
     );
     format!(r"^(?!\s*$)(?!(?:.*/)?\.{{0,2}}(?:/|$))(?!.*[^/]{{256}})[^{refused}]+$")
 }
@@ -85,7 +86,7 @@ fn name_pattern() -> String {
 pub(crate) struct MediaType;
 
 schema!(MediaType, "MediaType", inline: false, json_schema!({
-    "type": "string", "maxLength": 255, "pattern": "^[ -.0-~]+/[ -~]+$",
+    "type": "string", "maxLength": 255, "pattern": r#"^[A-Za-z0-9!#$%&'*+.^_`|~-]+/[A-Za-z0-9!#$%&'*+.^_`|~-]+(?: *; *[A-Za-z0-9!#$%&'*+.^_`|~-]+=(?:[A-Za-z0-9!#$%&'*+.^_`|~-]+|"(?:[ !#-\[\]-~]|\\[ -~])*"))*$"#,
     "description": "A media type, such as application/pdf."
 }));
 
