@@ -311,7 +311,7 @@ pub async fn tell(
 
 /// A path without the token or ticket that somebody has put where none belongs.
 fn without_tokens(path: &str) -> Cow<'_, str> {
-    let found = path.find("ubk_").or_else(|| path.find("ubt_"));
+    let found = ["ubt_", "ubk_"].iter().filter_map(|prefix| path.find(prefix)).min();
     match found.and_then(|start| path.get(..start)) {
         Some(before) => format!("{before}…").into(),
         None => path.into(),
@@ -374,3 +374,21 @@ fn log_failure(failure: &ApiError) {
 
 /// The shared state as handlers take it.
 pub type Shared = Data<Broker>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t17_a_logged_path_ends_before_the_first_token_in_it() {
+        for (path, told) in [
+            ("/v1/uploads/up_1", "/v1/uploads/up_1"),
+            ("//t/ubk_abc/v1/me", "//t/…"),
+            ("/v1/uploads/ubt_abc", "/v1/uploads/…"),
+            ("/x/ubt_abc/ubk_def", "/x/…"),
+            ("ubk_abc", "…"),
+        ] {
+            assert_eq!(without_tokens(path), told);
+        }
+    }
+}

@@ -9,7 +9,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::api::{SignedRequest, UploadState};
 use shared::{ObjectKey, PartNumber, UploadId};
@@ -133,10 +132,7 @@ async fn sign(broker: &Shared, puts: Vec<(UploadId, SmallGrant)>) -> Result<Vec<
             url_life,
             ..
         } = grant;
-        // Not beyond the upload, which ends with its ticket.
-        let until_end = Duration::try_from(upload.expires_at - now).unwrap_or_default();
-        let life = url_life.min(until_end).max(Duration::from_secs(1));
-        let expires_in = left.map_or(life, |left| left.min(life));
+        let expires_in = left.map_or(url_life, |left| left.min(url_life));
         let validity = Validity { signed_at, expires_in };
         let mut headers = headers.unwrap_or_default();
         let target = Target::new(&signing.endpoint, signing.addressing, &upload.bucket, &upload.key);

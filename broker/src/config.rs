@@ -436,15 +436,8 @@ impl Settings {
         let mut networks = Vec::new();
         for text in list(self.trusted_proxies.as_deref().unwrap_or_default()) {
             match network(text) {
-                Some(network) if network.prefix_len() == 0 => wrong.say(
-                    "trusted_proxies",
-                    format!("--trusted-proxies: {text} is everybody, and anybody could say where they come from; name the proxy's address"),
-                ),
-                Some(network) => networks.push(network),
-                None => wrong.say(
-                    "trusted_proxies",
-                    format!("--trusted-proxies: {text:?} is no address or network (CIDR)"),
-                ),
+                Ok(network) => networks.push(network),
+                Err(why) => wrong.say("trusted_proxies", format!("--trusted-proxies: {why}")),
             }
         }
         let tls = match (self.tls_cert, self.tls_key) {

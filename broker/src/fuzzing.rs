@@ -7,7 +7,6 @@
 use std::future::Future as _;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::str::FromStr as _;
 use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 
@@ -30,15 +29,15 @@ use crate::auth::jwt::{JwtIssuer, JwtVerifier};
 use crate::auth::path_ticket;
 use crate::auth::scope::Scope;
 use crate::config::Settings;
-use crate::edge::address::TrustedProxies;
+use crate::edge::address::{TrustedProxies, address_of};
 use crate::ledger::Plan;
 use crate::policy::{CreateGrant, Policy, UploadRandom};
 use crate::principal::{Principal, is_name};
 
 pub use crate::handlers::fuzzing::{form, listing, named};
 
-const NOW: OffsetDateTime = datetime!(2026-01-02 00:00 UTC);
-const RANDOM: UploadRandom = UploadRandom {
+pub(crate) const NOW: OffsetDateTime = datetime!(2026-01-02 00:00 UTC);
+pub(crate) const RANDOM: UploadRandom = UploadRandom {
     uuid: [7; 16],
     token: [9; 16],
 };
@@ -121,7 +120,7 @@ pub fn batch(data: &[u8]) {
     }
 }
 
-/// The bodies of the other routes: they are read or refused, and what is read is written and read again as it was.
+/// The bodies of the other routes: they are read or refused, and a ticket is no better than who makes it.
 pub fn bodies(data: &[u8]) {
     _ = json::<SignParts>(data);
     _ = json::<CompleteUpload>(data);
@@ -196,13 +195,8 @@ pub fn forwarded(data: &[u8]) {
     let request = request.to_srv_request();
     let client = proxies.client_of(request.head()).expect("the peer is known");
     let text = String::from_utf8_lossy(data);
-    let mut said = text
-        .split([',', '\n'])
-        .filter_map(|address| IpAddr::from_str(address.trim()).ok());
-    assert!(
-        client == peer || said.any(|address| address.to_canonical() == client),
-        "{client}"
-    );
+    let mut said = text.split([',', '\n']).filter_map(|address| address_of(address.trim()));
+    assert!(client == peer || said.any(|address| address == client), "{client}");
 }
 
 /// `/t/TICKET/…`: what is left of the path has no ticket in it, and routes as a path of its own.

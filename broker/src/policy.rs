@@ -304,7 +304,7 @@ impl Policy {
             .find_destination(Some(&upload.destination))
             .map_or(Duration::ZERO, |destination| destination.url_life);
         Ok(SmallGrant {
-            url_life,
+            url_life: within(url_life, upload.expires_at, now),
             headers: headers.filter(|headers| headers.values().all(|value| is_canonical(value))),
             upload,
             md5,
@@ -516,11 +516,7 @@ impl Policy {
                 }
             }
         }
-        let left = session.expires_at - now;
-        let life = life
-            .min(MAX_URL_LIFE)
-            .min(left.try_into().unwrap_or_default())
-            .max(Duration::from_secs(1));
+        let life = within(life.min(MAX_URL_LIFE), session.expires_at, now);
         Ok(PartsGrant {
             session,
             store_upload_id,
@@ -649,6 +645,12 @@ pub fn no_such_object(key: &ObjectKey) -> ApiError {
     ApiError::NoSuchObject {
         key: shortened(key.as_str()),
     }
+}
+
+/// How long a URL lives: not beyond its upload, which ends with its ticket, and never for less than the second that URLs count in.
+fn within(life: Duration, upload_ends: OffsetDateTime, now: OffsetDateTime) -> Duration {
+    let left = (upload_ends - now).try_into().unwrap_or_default();
+    life.min(left).max(Duration::from_secs(1))
 }
 
 /// What bytes are of which nothing is known (RFC 2046 section 4.5.1).

@@ -459,13 +459,9 @@ async fn t09_a_stream_and_a_form_come_to_no_more_than_they_were_admitted_for() {
     assert!(stack.bucket.get("a").await.is_none(), "no object");
 }
 
-#[tokio::test]
-async fn t06_of_two_uploads_to_one_key_one_becomes_the_object_where_nothing_is_overwritten() {
-    let rules =
-        "[[destination]]\nname = \"once\"\noverwrite = \"never\"\n[[grant]]\nto = [\"*\"]\nmay = [\"upload\"]\n";
-    let stack = with_rules(&["alice", "bob"], rules).await;
-    let (alice, bob) = (caller(&stack, "alice"), caller(&stack, "bob"));
-    let (first, second) = (alice.create("key", 7).await, bob.create("key", 7).await);
+/// Two who have found nothing at a key complete at once: one's object is there then, and the other is told.
+async fn one_of_two_becomes_the_object(stack: &Stack, (alice, bob): (&Api, &Api), key: &str) {
+    let (first, second) = (alice.create(key, 7).await, bob.create(key, 7).await);
     alice.send_parts(&first, b"alice's", [1]).await;
     bob.send_parts(&second, b"bob has", [1]).await;
     let (one, other) = tokio::join!(alice.complete(&first.upload_id), bob.complete(&second.upload_id));
@@ -475,7 +471,16 @@ async fn t06_of_two_uploads_to_one_key_one_becomes_the_object_where_nothing_is_o
     let loser = if one.status == 409 { &one } else { &other };
     assert_eq!(loser.problem(409).code, "key_taken");
     let winner: &[u8] = if one.status == 200 { b"alice's" } else { b"bob has" };
-    assert_eq!(stack.bucket.get("key").await.unwrap().bytes, winner);
+    assert_eq!(stack.bucket.get(key).await.unwrap().bytes, winner);
+}
+
+#[tokio::test]
+async fn t06_of_two_uploads_to_one_key_one_becomes_the_object_where_nothing_is_overwritten() {
+    let rules =
+        "[[destination]]\nname = \"once\"\noverwrite = \"never\"\n[[grant]]\nto = [\"*\"]\nmay = [\"upload\"]\n";
+    let stack = with_rules(&["alice", "bob"], rules).await;
+    let (alice, bob) = (caller(&stack, "alice"), caller(&stack, "bob"));
+    one_of_two_becomes_the_object(&stack, (&alice, &bob), "key").await;
     let again = alice.post("/v1/uploads", &json!({"name": "key", "size": 1})).await;
     assert_eq!(again.problem(409).code, "key_taken", "before anything is sent");
     assert!(stack.bucket.open_uploads("").await.is_empty());
@@ -488,16 +493,7 @@ async fn t06_of_two_owners_that_find_nothing_at_a_key_one_becomes_the_object_whe
     let stack = with_rules(&["alice", "bob"], rules).await;
     let (alice, bob) = (caller(&stack, "alice"), caller(&stack, "bob"));
     for round in 0..10 {
-        let key = format!("key {round}");
-        let (first, second) = (alice.create(&key, 7).await, bob.create(&key, 7).await);
-        alice.send_parts(&first, b"alice's", [1]).await;
-        bob.send_parts(&second, b"bob has", [1]).await;
-        let (one, other) = tokio::join!(alice.complete(&first.upload_id), bob.complete(&second.upload_id));
-        let mut statuses = [one.status, other.status];
-        statuses.sort_unstable();
-        assert_eq!(statuses, [200, 409]);
-        let winner: &[u8] = if one.status == 200 { b"alice's" } else { b"bob has" };
-        assert_eq!(stack.bucket.get(&key).await.unwrap().bytes, winner);
+        one_of_two_becomes_the_object(&stack, (&alice, &bob), &format!("key {round}")).await;
     }
     // Both are the same owner's: the later one replaces the earlier, whichever that is.
     let (first, second) = (alice.create("both", 7).await, alice.create("both", 7).await);

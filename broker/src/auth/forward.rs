@@ -50,11 +50,8 @@ impl ForwardSettings {
         }
         for text in &self.peers {
             match network(text) {
-                Some(net) if net.prefix_len() == 0 => wrong.push(format!(
-                    "forward_auth: peers: {text} is everybody, and anybody could say that they are anyone; name the proxy's address"
-                )),
-                Some(net) => peers.push(net),
-                None => wrong.push(format!("forward_auth: peers: {text:?} is no address or network (CIDR)")),
+                Ok(net) => peers.push(net),
+                Err(why) => wrong.push(format!("forward_auth: peers: {why}")),
             }
         }
         let mut header = |field: &str, text: &str| {
@@ -77,11 +74,21 @@ impl ForwardSettings {
     }
 }
 
-/// An address, or a network in CIDR notation.
-pub fn network(text: &str) -> Option<IpNet> {
-    text.parse::<IpNet>()
+/// The address, or the network in CIDR notation, of proxies whose word is taken.
+///
+/// # Errors
+/// It is none, or it is everybody's.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let network = text
+        .parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .ok()
+        .map_err(|_| format!("{text:?} is no address or network (CIDR)"))?;
+    if network.prefix_len() == 0 {
+        return Err(format!(
+            "{text} is everybody, and anybody could say what only the proxy may; name the proxy's address"
+        ));
+    }
+    Ok(network)
 }
 
 impl ForwardAuth {
@@ -95,23 +102,22 @@ impl ForwardAuth {
         let Some(name) = names.next().filter(|_| trusted) else {
             return Ok(None);
         };
-        let refused = |why: &str| ApiError::InvalidCredential(format!("the proxy's header {} {why}", self.user));
+        let refused =
+            |header: &HeaderName, why: &str| ApiError::InvalidCredential(format!("the proxy's header {header} {why}"));
+        let twice = "is there more than once; the proxy has to remove what clients send under this name";
         if names.next().is_some() {
-            return Err(refused(
-                "is there more than once; the proxy has to remove what clients send under this name",
-            ));
+            return Err(refused(&self.user, twice));
         }
         let name = name.to_str().unwrap_or_default();
         if !is_name(name) {
             return Err(refused(
+                &self.user,
                 "holds no name that a principal can have: at most 64 letters, digits and . - _ : @",
             ));
         }
         let groups: Vec<_> = self.groups.iter().flat_map(|header| headers.get_all(header)).collect();
         if let (Some(header), [_, _, ..]) = (&self.groups, groups.as_slice()) {
-            return Err(ApiError::InvalidCredential(format!(
-                "the proxy's header {header} is there more than once; the proxy has to remove what clients send under this name"
-            )));
+            return Err(refused(header, twice));
         }
         let roles = groups
             .into_iter()

@@ -56,7 +56,7 @@ impl TrustedProxies {
 }
 
 /// An address, which some proxies tell with the port.
-fn address_of(text: &str) -> Option<IpAddr> {
+pub(crate) fn address_of(text: &str) -> Option<IpAddr> {
     let address = text.parse::<IpAddr>().ok();
     let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))?;
     Some(address.to_canonical())

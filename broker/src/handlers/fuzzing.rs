@@ -5,12 +5,10 @@ use actix_web::test::TestRequest;
 use serde::de::DeserializeOwned;
 use shared::PartNumber;
 use shared::api::{ListObjects, ListTickets, ListUploads};
-use time::macros::datetime;
 
 use super::form_fields::{NamedUpload, PresignForm};
 use super::query::{key_text, query};
-use crate::fuzzing::{POLICY, alice, check_grant};
-use crate::policy::UploadRandom;
+use crate::fuzzing::{NOW, POLICY, RANDOM, alice, check_grant};
 
 /// `POST /presign`: what is admitted has its parts in order and without gaps, and lies where the caller may upload.
 pub fn form(data: &[u8]) {
@@ -19,12 +17,7 @@ pub fn form(data: &[u8]) {
     };
     let parts = form.digests.len();
     assert!(parts <= usize::from(PartNumber::MAX));
-    let random = UploadRandom {
-        uuid: [7; 16],
-        token: [9; 16],
-    };
-    let now = datetime!(2026-01-02 00:00 UTC);
-    if let Ok((grant, life)) = POLICY.admit_form(&alice(), form, now, random) {
+    if let Ok((grant, life)) = POLICY.admit_form(&alice(), form, NOW, RANDOM) {
         check_grant(&grant);
         assert!(parts > 0 && life.as_secs() > 0);
     }
