@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use broker::config::Settings;
 use serde_json::Value;
-use tests::{Series, Stack, StoreUnderTest, series};
+use tests::{Series, Stack, StoreUnderTest, certificate, series};
 
 use crate::OPERATIONS;
 use crate::tables::{rows, section};
 
 const ALERTS: &str = include_str!("../../docs/operations/alerts.yml");
+const TESTED: &str = include_str!("../operations/alerts.yml");
 const DASHBOARD: &str = include_str!("../../docs/operations/grafana-dashboard.json");
 
 /// What a broker prints that has had every kind of thing to count.
@@ -21,7 +22,25 @@ async fn printed() -> String {
     let stack = Stack::with(StoreUnderTest::embedded().await, settings).await;
     stack.api.upload("a", b"b").await;
     stack.api.get("/nowhere").await.problem(404);
-    stack.broker.admin().get("/metrics").await.text()
+    let mut printed = stack.broker.admin().get("/metrics").await.text();
+    printed.push_str(&of_tls().await);
+    printed
+}
+
+/// What a broker prints besides that speaks TLS itself.
+async fn of_tls() -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let files = certificate(directory.path(), 1).expect("openssl is needed for this test");
+    let settings = Settings {
+        admin_listen: Some(([127, 0, 0, 1], 0).into()),
+        tls_cert: Some(files.certificates),
+        tls_key: Some(files.key),
+        ..Settings::default()
+    };
+    let stack = Stack::with(StoreUnderTest::embedded().await, settings).await;
+    let printed = stack.broker.admin().get("/metrics").await.text();
+    let lines = printed.lines().filter(|line| line.contains("certificate"));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// Each family by its name, and its kind.
@@ -135,6 +154,12 @@ fn every_alert_names_its_remedy_and_has_its_words() {
         assert!(
             remedy.split('"').next().unwrap().split(' ').count() > 7,
             "{name}: {remedy}"
+        );
+    }
+    for name in alerts.keys() {
+        assert!(
+            TESTED.contains(&format!("alertname=\"{name}\"")),
+            "{name} is not held to a bad day in tests/operations/alerts.yml"
         );
     }
     let words = section(OPERATIONS, "What each alert means");

@@ -21,6 +21,7 @@
 mod api;
 mod bucket;
 mod bytes;
+mod certificate;
 mod postgres;
 mod process;
 mod receiver;
@@ -33,6 +34,7 @@ mod wait;
 pub use api::{Answer, Api, put};
 pub use bucket::{Bucket, Object};
 pub use bytes::{cut, md5, multipart_etag, pattern, random_bytes, sha256_hex, unique};
+pub use certificate::certificate;
 pub use postgres::postgres_database;
 pub use process::{BrokerProcess, Finished, Program};
 pub use receiver::{Heard, Receiver};

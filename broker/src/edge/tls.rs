@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use time::OffsetDateTime;
+use x509_cert::der::Decode as _;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -49,31 +54,61 @@ pub enum TlsError {
     },
 }
 
+/// When the certificate in use ends; nothing where there is none. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateSeries(Family<[(&'static str, &'static str); 0], Gauge>);
+
+impl CertificateSeries {
+    /// Under its name.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When the certificate of --tls-cert ends, in seconds since 1970",
+            Unit::Seconds,
+            self.0.clone(),
+        );
+    }
+
+    fn ends(&self, at: OffsetDateTime) {
+        self.0.get_or_create(&[]).set(at.unix_timestamp());
+    }
+}
+
 /// The certificate in use.
 #[derive(Debug)]
 pub struct Certificate {
     files: TlsFiles,
     provider: Arc<CryptoProvider>,
     current: RwLock<(Arc<CertifiedKey>, Stamp)>,
+    series: CertificateSeries,
 }
 
 /// When the two files were changed.
 type Stamp = [Option<SystemTime>; 2];
 
 impl Certificate {
-    /// Reads it.
+    /// Reads it, and tells of its end by `series`.
     ///
     /// # Errors
     /// What is wrong with the files.
-    pub fn read(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
+    pub fn read(files: TlsFiles, series: CertificateSeries) -> Result<Arc<Self>, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let stamp = stamp(&files);
-        let current = RwLock::new((load(&files, &provider)?, stamp));
+        let key = load(&files, &provider)?;
+        if let Some(end) = end_of(&key) {
+            series.ends(end);
+        }
         Ok(Arc::new(Self {
             files,
             provider,
-            current,
+            current: RwLock::new((key, stamp)),
+            series,
         }))
+    }
+
+    /// When it ends, where it says so in a way that can be read.
+    pub fn end(&self) -> Option<OffsetDateTime> {
+        end_of(&self.current.read().unwrap_or_else(PoisonError::into_inner).0)
     }
 
     /// What a server needs: TLS 1.2 and 1.3, HTTP/1.1.
@@ -94,8 +129,13 @@ impl Certificate {
         }
         match load(&self.files, &self.provider) {
             Ok(key) => {
+                let end = end_of(&key);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = (key, now);
-                tracing::info!(certificates = %self.files.certificates.display(), "the certificate was read again");
+                if let Some(end) = end {
+                    self.series.ends(end);
+                }
+                let certificates = self.files.certificates.display();
+                tracing::info!(%certificates, end = end.map(tracing::field::display), "the certificate was read again");
             }
             // Perhaps only one of the two has been written yet.
             Err(error) => {
@@ -131,6 +171,13 @@ impl ResolvesServerCert for Certificate {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(&current.0))
     }
+}
+
+/// The end of the server's own certificate (RFC 5280 section 4.1.2.5).
+fn end_of(key: &CertifiedKey) -> Option<OffsetDateTime> {
+    let certificate = x509_cert::Certificate::from_der(key.end_entity_cert().ok()?).ok()?;
+    let end = certificate.tbs_certificate().validity().not_after.to_unix_duration();
+    Some(OffsetDateTime::UNIX_EPOCH + end)
 }
 
 fn stamp(files: &TlsFiles) -> Stamp {

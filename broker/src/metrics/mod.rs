@@ -24,13 +24,14 @@ use shared::api::EventKind;
 use time::OffsetDateTime;
 
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
-pub use standing::{Checks, checks};
+pub use standing::Checks;
 pub(crate) use store_calls::Counted;
 pub use store_calls::StoreCalls;
 
 use self::standing::Standing;
 use crate::app::Broker;
 use crate::edge::connections::ConnectionSeries;
+use crate::edge::tls::CertificateSeries;
 use crate::error::ApiError;
 use crate::sweep::Swept;
 
@@ -61,6 +62,7 @@ pub struct Metrics {
     sweeper: SweeperSeries,
     standing: Standing,
     connections: ConnectionSeries,
+    certificate: CertificateSeries,
 }
 
 /// What is counted where the ledger commits. Cloning shares it.
@@ -201,6 +203,8 @@ impl Metrics {
             "Connections ended at once, since their address had too many",
             connections.refused.clone(),
         );
+        let certificate = CertificateSeries::default();
+        certificate.register(of_broker);
         store.register(of_broker);
         standing.register(of_broker);
         Self {
@@ -211,7 +215,18 @@ impl Metrics {
             sweeper,
             standing,
             connections,
+            certificate,
         }
+    }
+
+    /// Whether the broker is ready, as of half a second ago at most.
+    pub async fn checks(&self, broker: &Broker) -> Checks {
+        self.standing.checks(broker).await
+    }
+
+    /// Where the end of the certificate is told.
+    pub fn certificate(&self) -> CertificateSeries {
+        self.certificate.clone()
     }
 
     /// Where connections are counted.

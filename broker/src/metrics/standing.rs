@@ -15,6 +15,8 @@ use crate::s3::StoreError;
 
 /// Whoever asks more often is told the same again.
 const FRESH: Duration = Duration::from_secs(10);
+/// How long what `/readyz` found is told again, for whoever asks next.
+const READY_FRESH: Duration = Duration::from_millis(500);
 /// How long ledger and store are waited for: who asks after readiness often gives up after two seconds.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// A store clock further off than this makes signatures that other parties refuse.
@@ -24,6 +26,7 @@ const MAX_CLOCK_DIFFERENCE_SECONDS: i64 = 60;
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     looked: Mutex<Option<Instant>>,
+    checked: Mutex<Option<(Instant, Checks)>>,
     ready: Family<Label, Gauge>,
     uploads: Family<Label, Gauge>,
     webhooks: Family<Label, Gauge>,
@@ -63,6 +66,24 @@ impl Standing {
         );
     }
 
+    /// Looks whether the broker is ready; or, since anybody may ask as often as they like, what was found less than
+    /// [`READY_FRESH`] ago.
+    pub(super) async fn checks(&self, broker: &Broker) -> Checks {
+        let mut checked = self.checked.lock().await;
+        if let Some((at, found)) = &*checked
+            && at.elapsed() < READY_FRESH
+        {
+            return Checks {
+                // Known without asking anybody.
+                clock: clock(broker),
+                ..found.clone()
+            };
+        }
+        let found = checks(broker).await;
+        *checked = Some((Instant::now(), found.clone()));
+        found
+    }
+
     /// Looks again, if the last time is a while ago.
     pub(super) async fn look(&self, broker: &Broker) {
         let mut looked = self.looked.lock().await;
@@ -75,7 +96,7 @@ impl Standing {
             self.connections.get_or_create(&[("state", state)]).set(count.into());
         }
         self.max_connections.set(max.into());
-        let (checks, counts) = tokio::join!(checks(broker), timeout(PATIENCE, broker.ledger.counts()));
+        let (checks, counts) = tokio::join!(self.checks(broker), timeout(PATIENCE, broker.ledger.counts()));
         for (check, outcome) in [
             ("ledger", &checks.ledger),
             ("store", &checks.store),
@@ -107,7 +128,7 @@ impl Standing {
 }
 
 /// What a broker cannot do without, each with what is wrong with it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Checks {
     /// The ledger answers.
     pub ledger: Result<(), String>,
@@ -118,7 +139,7 @@ pub struct Checks {
 }
 
 /// Looks at all of it, and waits for none of it for long.
-pub async fn checks(broker: &Broker) -> Checks {
+async fn checks(broker: &Broker) -> Checks {
     let late = |what: &str| {
         let waited = PATIENCE.as_secs_f32();
         Err(format!("{what} did not answer within {waited} s"))
@@ -142,11 +163,15 @@ pub async fn checks(broker: &Broker) -> Checks {
         }
     };
     let (ledger, store) = tokio::join!(ledger, store);
-    let clock = match broker.clock.store_ahead() {
+    let clock = clock(broker);
+    Checks { ledger, store, clock }
+}
+
+fn clock(broker: &Broker) -> Result<(), String> {
+    match broker.clock.store_ahead() {
         ahead if ahead.abs() > MAX_CLOCK_DIFFERENCE_SECONDS => Err(format!(
             "the store's clock is {ahead} s ahead of this machine's; set the clock by NTP"
         )),
         _ => Ok(()),
-    };
-    Checks { ledger, store, clock }
+    }
 }
