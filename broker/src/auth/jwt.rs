@@ -18,7 +18,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
-use claims::{Claims, meets, named_roles};
+use claims::{Claims, meets, mentions, named_roles};
 use issuer::{Issuer, Keys};
 pub use issuer::{JwtIssuer, RoleRule};
 use signature::Algorithm;
@@ -256,7 +256,11 @@ impl Issuer {
         {
             return Err(JwtError::Required(claim.clone()));
         }
-        if let Some((claim, _)) = self.refused.iter().find(|(claim, values)| meets(claims, claim, values)) {
+        if let Some((claim, _)) = self
+            .refused
+            .iter()
+            .find(|(claim, values)| mentions(claims, claim, values))
+        {
             return Err(JwtError::Refused(claim.clone()));
         }
         let mut roles = named_roles(self.roles_claim.as_deref().and_then(|claim| claims.get(claim)));

@@ -13,7 +13,8 @@ use super::{ConfigError, Settings};
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
     file: String,
-    /// By key; of a table that is there several times, by `key 0`, `key 1` and so on.
+    /// By key; of a table that is there several times, by `key 0`, `key 1` and so on; of what stands in a table, by the
+    /// table's and its own, as `key 0: own`.
     of: BTreeMap<String, usize>,
     /// What is wrong with keys that cannot even be read.
     pub(super) wrong: Vec<String>,
@@ -25,6 +26,65 @@ impl Lines {
     /// Another source has the say about this key.
     pub fn forget(&mut self, key: &str) {
         self.of.remove(key);
+    }
+
+    /// Notes where the keys of a table stand.
+    fn inside(&mut self, place: &str, table: &Keys, text: &str) {
+        for key in table.keys() {
+            let line = line_of(text, key.span().start);
+            self.of.insert(format!("{place}: {}", key.get_ref()), line);
+        }
+    }
+
+    /// All that is wrong with a setting that cannot be read; of a table, with each key in it.
+    fn what_is_wrong_with(&self, key: &str, place: &str, one: &Table) -> Vec<(usize, String)> {
+        let (inside, again): (_, fn(Table) -> Value) = match one.get(key) {
+            Some(Value::Table(inside)) => (inside, Value::Table),
+            Some(Value::Array(entries)) if entries.len() == 1 => match entries.first() {
+                Some(Value::Table(inside)) => (inside, |table| Value::Array(vec![Value::Table(table)])),
+                _ => return Vec::from_iter(self.tell(place, one)),
+            },
+            _ => return Vec::from_iter(self.tell(place, one)),
+        };
+        let (mut wrong, mut readable) = (Vec::new(), Table::new());
+        for (name, value) in inside {
+            let alone = Table::from_iter([(name.clone(), value.clone())]);
+            let alone = Table::from_iter([(key.to_owned(), again(alone))]);
+            // By itself a key lacks the others.
+            match self.tell(&format!("{place}: {name}"), &alone) {
+                Some((line, text)) if !text.contains(": missing field") => wrong.push((line, text)),
+                _ => _ = readable.insert(name.clone(), value.clone()),
+            }
+        }
+        // Nor is anything missing that is there, and wrong.
+        let is_there = |text: &str| text.split('`').nth(1).is_some_and(|name| inside.contains_key(name));
+        let missing = self.tell(place, &Table::from_iter([(key.to_owned(), again(readable))]));
+        wrong.extend(missing.filter(|(_, text)| !is_there(text)));
+        wrong
+    }
+
+    /// What cannot be read of this, and the line in which it stands.
+    fn tell(&self, place: &str, one: &Table) -> Option<(usize, String)> {
+        let error = Settings::deserialize(one.clone()).err()?;
+        let line = self.of.get(place).copied().unwrap_or(1);
+        let mut why = error.message().trim_end().to_owned();
+        // The message may quote the value.
+        if why.starts_with("invalid") && SECRETS.iter().any(|secret| place.contains(secret)) {
+            "the value of a secret has to be a text in quotes".clone_into(&mut why);
+        } else if why.starts_with("unknown field") {
+            why = unknown(&why);
+        } else if let Some((given, expected)) = why.rsplit_once(", expected ") {
+            let expected = match expected {
+                "u16" | "u32" | "u64" | "usize" => "a whole number",
+                "a sequence" => "a list",
+                other => other,
+            };
+            why = format!("{given}, expected {expected}");
+        }
+        Some((
+            line,
+            format!("the settings file {}, line {line}: {place}: {why}", self.file),
+        ))
     }
 
     /// `text`, and after it where its key stands in the file, if it does.
@@ -60,29 +120,29 @@ impl Settings {
         for key in places.keys() {
             lines.of.insert(key.get_ref().clone(), line_of(&text, key.span().start));
         }
-        for list in ["destination", "grant", "jwt"] {
-            let entries: Entries = toml::from_str(&text).map_err(syntax)?;
-            let of = match list {
-                "destination" => entries.destination,
-                "grant" => entries.grant,
-                _ => entries.jwt,
-            };
-            for (index, entry) in of.iter().enumerate() {
-                lines
-                    .of
-                    .insert(format!("{list} {index}"), line_of(&text, entry.span().start));
+        let tables: Tables = toml::from_str(&text).map_err(|error| {
+            // The parser's message quotes the value.
+            let line = line_of(&text, error.span().map_or(0, |span| span.start));
+            ConfigError::one(format!(
+                "the settings file {name}, line {line}: expected a table: [[destination]], [[grant]], [[jwt]] or [forward_auth]"
+            ))
+        })?;
+        for (list, entries) in [
+            ("destination", tables.destination),
+            ("grant", tables.grant),
+            ("jwt", tables.jwt),
+        ] {
+            for (index, entry) in entries.iter().enumerate() {
+                let place = format!("{list} {index}");
+                lines.of.insert(place.clone(), line_of(&text, entry.span().start));
+                lines.inside(&place, entry.get_ref(), &text);
             }
         }
+        lines.inside("forward_auth", &tables.forward_auth, &text);
         let (mut wrong, mut good) = (Vec::new(), Table::new());
         for (key, place, one) in single(&table) {
-            if let Err(error) = Self::deserialize(one.clone()) {
-                let line = lines.of.get(&place).copied().unwrap_or(1);
-                let mut why = error.message().trim_end().to_owned();
-                // The message may quote the value.
-                if why.starts_with("invalid") && SECRETS.iter().any(|secret| place.contains(secret)) {
-                    "the value of a secret has to be a text in quotes".clone_into(&mut why);
-                }
-                wrong.push(format!("the settings file {name}, line {line}: {place}: {why}"));
+            if Self::deserialize(one.clone()).is_err() {
+                wrong.extend(lines.what_is_wrong_with(&key, &place, &one));
                 lines.unusable.insert(key);
                 continue;
             }
@@ -100,24 +160,46 @@ impl Settings {
             }
         }
         let mut settings = Self::deserialize(good).map_err(syntax)?;
-        lines.wrong = wrong;
+        wrong.sort();
+        lines.wrong = wrong.into_iter().map(|(_, text)| text).collect();
         settings.lines = lines;
         Ok(settings)
+    }
+}
+
+/// What is said of a key that there is not, by serde's words for it: the key and then those that there are, each in backticks.
+fn unknown(words: &str) -> String {
+    let mut names = words.split('`').skip(1).step_by(2);
+    let given = names.next().unwrap_or_default();
+    let alike = |name: &str| strsim::jaro_winkler(given, name);
+    let nearest = names.clone().max_by(|one, other| alike(one).total_cmp(&alike(other)));
+    match nearest.filter(|name| alike(name) > 0.8) {
+        Some(name) => format!("there is no such key; is {name} meant?"),
+        None if names.clone().count() > 20 => "there is no such key; broker --help has all, with - for _".to_owned(),
+        None => format!(
+            "there is no such key; there are {}",
+            names.collect::<Vec<_>>().join(", ")
+        ),
     }
 }
 
 /// In the names of all keys whose values are not to be shown.
 const SECRETS: [&str; 4] = ["secret", "tokens", "webhook_url", "jwt"];
 
-/// The tables that may be there several times.
+/// Where the keys of a table stand.
+type Keys = BTreeMap<Spanned<String>, IgnoredAny>;
+
+/// The tables.
 #[derive(Default, Deserialize)]
-struct Entries {
+struct Tables {
     #[serde(default)]
-    destination: Vec<Spanned<IgnoredAny>>,
+    destination: Vec<Spanned<Keys>>,
     #[serde(default)]
-    grant: Vec<Spanned<IgnoredAny>>,
+    grant: Vec<Spanned<Keys>>,
     #[serde(default)]
-    jwt: Vec<Spanned<IgnoredAny>>,
+    jwt: Vec<Spanned<Keys>>,
+    #[serde(default)]
+    forward_auth: Keys,
 }
 
 /// Every setting by itself, each entry of a list by itself, and where it stands.
@@ -161,16 +243,25 @@ mod tests {
     fn everything_that_is_wrong_is_told_at_once_with_its_line_and_no_secret() {
         let error = read(
             "bucket = \"b\"\nmax_size = \"much\"\nbuckett = \"b\"\nsecret_access_key = 12345678\n\n\
-             [[destination]]\nname = \"a\"\n\n[[destination]]\nname = \"b\"\noverwrite = \"perhaps\"\n\n[[grant]]\nto = 1\n\n\
+             [[destination]]\nname = \"a\"\n\n[[destination]]\nnam = \"b\"\noverwrite = \"perhaps\"\nmax_size = true\n\n[[grant]]\nto = 1\n\n\
              [[destination]]\nname = \"c\"\nmax_parts = 20000\n",
         )
         .unwrap_err();
         for expected in [
-            "line 2", "line 3", "buckett", "line 4", "line 9", "perhaps", "line 13", "line 16", "10000",
+            "line 2: max_size: invalid type: string \"much\", expected a whole number",
+            "line 3: buckett: there is no such key; is bucket meant?",
+            "line 4: secret_access_key: ",
+            "line 11: destination 1: overwrite: unknown variant `perhaps`",
+            "line 12: destination 1: max_size: ",
+            "line 9: destination 1: missing field `name`",
+            "line 15: grant 0: to: ",
+            "line 17)",
+            "10000",
         ] {
             assert!(error.contains(expected), "{expected}: {error}");
         }
         assert!(!error.contains("line 6") && !error.contains("12345678"), "{error}");
+        assert!(!error.contains("missing field `to`"), "it is there, and wrong: {error}");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::key::KeyTemplate;
-use crate::policy::{Destination, Grantee, MAX_METADATA_LEN, Overwrite, Right, Rule, RuleLimits, is_type};
+use crate::policy::{
+    CANNED_ACLS, Destination, Grantee, MAX_METADATA_LEN, Overwrite, Right, Rule, RuleLimits, is_acl, is_type,
+};
 
 /// `[[destination]]`: what it does not say, the settings of the same names at the top say.
 #[derive(Clone, Debug, Deserialize)]
@@ -113,6 +115,16 @@ impl DestinationSettings {
                 wrong.push(no_type(kind));
             }
         }
+        wrong.extend(
+            self.acls
+                .iter()
+                .flatten()
+                .filter(|acl| !is_acl(acl))
+                .map(|acl| no_acl(acl)),
+        );
+        if self.max_size == Some(0) {
+            wrong.push(nothing("max_size"));
+        }
         if !wrong.is_empty() {
             let name = &self.name;
             return Err(wrong
@@ -134,7 +146,7 @@ impl DestinationSettings {
             url_life,
             max_url_life: longest,
             upload_life,
-            overwrite: self.overwrite.unwrap_or(top.overwrite),
+            overwrite: self.overwrite.or(top.overwrite),
             finish_abandoned: self.finish_abandoned.unwrap_or(top.finish_abandoned),
         })
     }
@@ -143,6 +155,19 @@ impl DestinationSettings {
 /// What is said of a text that is none.
 pub(super) fn no_type(text: &str) -> String {
     format!("content_types: {text:?} is no media type, such as application/pdf or image/*")
+}
+
+/// What is said of a text that is none.
+pub(super) fn no_acl(text: &str) -> String {
+    format!(
+        "acls: {text:?} is no canned ACL of objects; there are {}",
+        CANNED_ACLS.join(", ")
+    )
+}
+
+/// What is said of a limit of 0.
+pub(super) fn nothing(key: &str) -> String {
+    format!("{key} 0 would let nothing through; leave it out for no limit, or take the right to upload away")
 }
 
 impl GrantSettings {
@@ -155,6 +180,21 @@ impl GrantSettings {
         if self.to.is_empty() {
             wrong
                 .push("grant: to is empty; name principals, role:NAME, or * for everybody with credentials".to_owned());
+        }
+        let mut to = Vec::with_capacity(self.to.len());
+        for text in &self.to {
+            match text.parse::<Grantee>() {
+                Ok(grantee) => to.push(grantee),
+                Err(error) => wrong.push(format!("grant: to: {error}")),
+            }
+        }
+        let limits = [
+            ("max_size", self.max_size),
+            ("open_uploads", self.open_uploads.map(u64::from)),
+            ("bytes_per_day", self.bytes_per_day),
+        ];
+        for (key, _) in limits.iter().filter(|(_, limit)| *limit == Some(0)) {
+            wrong.push(format!("grant: {}", nothing(key)));
         }
         if self.may.is_empty() {
             wrong.push(
@@ -186,7 +226,7 @@ impl GrantSettings {
             return Err(wrong);
         }
         Ok(Rule {
-            to: self.to.iter().filter_map(|text| text.parse::<Grantee>().ok()).collect(),
+            to,
             destinations: self.destinations.clone(),
             may: self.may.clone(),
             limits: RuleLimits {

@@ -1,9 +1,11 @@
 //! Opening the two databases that a ledger can be in: a SQLite file for one machine, PostgreSQL for brokers on many.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AnyConnection, AnyPool, Connection, Executor, Row};
 use time::OffsetDateTime;
 
@@ -28,18 +30,40 @@ pub fn sqlite_url(file: &Path) -> String {
     format!("sqlite:{}", file.display())
 }
 
+/// Whether a URL names a database that a ledger can be in. Nothing is opened or made.
+///
+/// # Errors
+/// [`LedgerError::Url`]
+pub fn check_url(url: &str) -> Result<(), LedgerError> {
+    Database::named(url).map(|_| ())
+}
+
 impl Database {
+    /// Which one a URL names, and what it says after the scheme of a SQLite file.
+    fn named(url: &str) -> Result<(Self, &str), LedgerError> {
+        // Without what follows the scheme: it may hold a password.
+        let scheme = url.split("://").next().unwrap_or_default();
+        let scheme: String = scheme.chars().take(32).collect();
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return match PgConnectOptions::from_str(url) {
+                Ok(_) => Ok((Self::Postgres, "")),
+                Err(_) => Err(LedgerError::Url(format!("{scheme}://…"))),
+            };
+        }
+        match url.strip_prefix("sqlite:") {
+            Some(file) if !file.is_empty() && !file.starts_with('?') && !file.contains(":memory:") => {
+                Ok((Self::Sqlite, file))
+            }
+            Some(_) => Err(LedgerError::Url(url.to_owned())),
+            None => Err(LedgerError::Url(scheme)),
+        }
+    }
+
     /// Which one a URL names, and the URL as the driver takes it. A SQLite file is made, for its owner alone.
     pub(super) fn of(url: &str) -> Result<(Self, String), LedgerError> {
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok((Self::Postgres, url.to_owned()));
-        }
-        let Some(file) = url.strip_prefix("sqlite:") else {
-            // Without what follows the scheme: it may hold a password.
-            return Err(LedgerError::Url(url.split("://").next().unwrap_or_default().to_owned()));
-        };
-        if file.contains(":memory:") {
-            return Err(LedgerError::Url(url.to_owned()));
+        let (database, file) = Self::named(url)?;
+        if database == Self::Postgres {
+            return Ok((database, url.to_owned()));
         }
         // Write tokens are in there.
         make_private(Path::new(file.split('?').next().unwrap_or_default()))?;

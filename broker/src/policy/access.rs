@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Destination, Overwrite, Policy};
+use super::{Destination, Overwrite, Policy, shortened};
 use crate::error::ApiError;
 use crate::ledger::Session;
-use crate::principal::{ANONYMOUS, Principal};
+use crate::principal::{ANONYMOUS, Principal, TICKET_PREFIX, is_name};
 
 /// Something that a rule or the scope of a token allows at a destination.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -83,15 +83,28 @@ impl std::fmt::Display for Grantee {
 }
 
 impl std::str::FromStr for Grantee {
-    type Err = std::convert::Infallible;
+    type Err = GranteeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text.split_once(':') {
-            _ if text == "*" => Self::Everybody,
-            Some(("role", role)) => Self::Role(role.to_owned()),
-            _ => Self::Named(text.to_owned()),
-        })
+        match text.split_once(':') {
+            _ if text == "*" => Ok(Self::Everybody),
+            Some(("role", role)) if is_role(role) => Ok(Self::Role(role.to_owned())),
+            _ if text == ANONYMOUS || is_name(text) => Ok(Self::Named(text.to_owned())),
+            _ => Err(GranteeError(shortened(text))),
+        }
     }
+}
+
+/// The text names nobody that a rule could be for.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "{0:?} can be nobody; expected a principal's name (at most 64 letters, digits and . - _ : @), role:NAME, anonymous or *"
+)]
+pub struct GranteeError(String);
+
+/// Whether a role may have this name: lists of roles have commas or blanks between them.
+pub fn is_role(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|one| one.is_whitespace() || one == ',')
 }
 
 /// One line of the rules: these may do this there, within these limits.
@@ -227,7 +240,8 @@ impl Policy {
     /// What becomes of an object that has the key of an upload. Where its destination is no longer there, nothing is lost.
     pub fn overwrites(&self, session: &Session) -> Overwrite {
         let destination = self.find_destination(Some(&session.destination));
-        destination.map_or(Overwrite::Never, Destination::overwrites)
+        let by_ticket = session.owner.starts_with(TICKET_PREFIX);
+        destination.map_or(Overwrite::Never, |destination| destination.overwrites(by_ticket))
     }
 
     /// How long the part URLs of an upload live.

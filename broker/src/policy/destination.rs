@@ -37,14 +37,14 @@ pub struct Destination {
     pub max_url_life: Duration,
     /// How long an upload may stay open.
     pub upload_life: Duration,
-    /// What becomes of an object that is there already.
-    pub overwrite: Overwrite,
+    /// What becomes of an object that is there already, where that is said.
+    pub overwrite: Option<Overwrite>,
     /// Whether an upload that runs out with all its parts stored becomes an object.
     pub finish_abandoned: bool,
 }
 
 /// Whether an upload may take the place of an object.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overwrite {
     /// Of none.
@@ -52,7 +52,6 @@ pub enum Overwrite {
     /// Of one that the same principal uploaded.
     SameOwner,
     /// Of any that has its key.
-    #[default]
     Always,
 }
 
@@ -77,6 +76,17 @@ const INERT: [&str; 14] = [
     "application/x-xz",
 ];
 
+/// Canned ACLs of objects (S3 User Guide, "Canned ACL").
+pub const CANNED_ACLS: [&str; 7] = [
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
+];
+
 /// What an object is sent with so that it is saved instead of opened (RFC 6266).
 const ATTACHMENT: &str = "attachment";
 
@@ -96,12 +106,15 @@ impl Destination {
         })
     }
 
-    /// What becomes of an object that has the key of an upload: no rule is needed where there can be none.
-    pub fn overwrites(&self) -> Overwrite {
-        if self.key_template.is_unique() {
-            return Overwrite::Always;
+    /// What becomes of an object that has the key of an upload: no rule is needed where there can be none. Where none is given,
+    /// whoever has a ticket replaces nothing but what was uploaded with it: they are somebody's guest.
+    pub fn overwrites(&self, by_ticket: bool) -> Overwrite {
+        match self.overwrite {
+            _ if self.key_template.is_unique() => Overwrite::Always,
+            Some(rule) => rule,
+            None if by_ticket => Overwrite::SameOwner,
+            None => Overwrite::Always,
         }
-        self.overwrite
     }
 
     /// What keeps an object of this type from running on the bucket's origin, if it would.
@@ -158,6 +171,11 @@ pub fn is_type(text: &str) -> bool {
     };
     text.split_once('/')
         .is_some_and(|(top, sub)| token(top) && (sub == "*" || token(sub)))
+}
+
+/// Whether a text is the name of a canned ACL.
+pub fn is_acl(text: &str) -> bool {
+    CANNED_ACLS.contains(&text)
 }
 
 /// A media type without its parameters, in lower case.

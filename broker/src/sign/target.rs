@@ -48,7 +48,12 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = || EndpointError(text.to_owned());
+        // What stands before an @ may be a password.
+        let shown = match text.rsplit_once('@') {
+            Some((_, host)) => format!("…@{host}"),
+            None => text.to_owned(),
+        };
+        let refuse = || EndpointError(shown.clone());
         let uri: Uri = text.parse().map_err(|_| refuse())?;
         let (scheme, default_port) = match uri.scheme_str() {
             Some("http") => ("http", 80),

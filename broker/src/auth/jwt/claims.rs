@@ -69,6 +69,18 @@ pub fn meets(claims: &Claims, claim: &str, values: &Values) -> bool {
     }
 }
 
+/// Whether one of these stands anywhere in the claim, however deep: for what is to be refused.
+pub fn mentions(claims: &Claims, claim: &str, values: &Values) -> bool {
+    fn inside(value: &Value, values: &Values) -> bool {
+        match value {
+            Value::Array(list) => list.iter().any(|value| inside(value, values)),
+            Value::Object(map) => map.values().any(|value| inside(value, values)),
+            _ => text_of(value).is_some_and(|text| values.0.contains(&text)),
+        }
+    }
+    claims.get(claim).is_some_and(|value| inside(value, values))
+}
+
 /// The roles that a claim names: one, several between spaces, or a list.
 pub fn named_roles(value: Option<&Value>) -> Vec<String> {
     match value {

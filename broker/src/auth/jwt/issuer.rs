@@ -11,6 +11,7 @@ use super::claims::{Rules, Template, Values};
 use super::signature::{Algorithm, Key};
 use crate::auth::jwks::Jwks;
 use crate::config::Secret;
+use crate::policy::is_role;
 use crate::webhook::is_loopback;
 
 /// A clock that is further off has to be set right.
@@ -136,7 +137,7 @@ impl JwtIssuer {
             say("roles_claim", "is empty; leave it out, or name a claim".to_owned());
         }
         for (index, rule) in self.roles.iter().enumerate() {
-            if rule.role.is_empty() || rule.role.chars().any(|one| one.is_whitespace() || one == ',') {
+            if !is_role(&rule.role) {
                 say(
                     "roles",
                     format!("rule {}: {:?} is no role's name", index + 1, rule.role),

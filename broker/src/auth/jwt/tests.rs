@@ -716,7 +716,12 @@ async fn a_workflow_of_github_has_the_role_that_its_claims_give_it() {
     assert_eq!(workflow(groups).await, is("gh:123", &["a", "ci", "b"]));
     let groups = json!({"groups": ["a b", 7, "c"], "ref": "x"});
     assert_eq!(workflow(groups).await, is("gh:123", &["a b", "c", "protected"]));
-    for event in [json!("workflow_run"), json!(["push", "pull_request_target"])] {
+    for event in [
+        json!("workflow_run"),
+        json!(["push", "pull_request_target"]),
+        json!([["workflow_run"]]),
+        json!({"of": "workflow_run"}),
+    ] {
         assert_eq!(
             workflow(json!({ "event_name": event })).await,
             Err(JwtError::Refused("event_name".into()))
