@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
@@ -295,6 +295,15 @@ pub async fn tell(
                 .insert(HeaderName::from_static("x-request-id"), value);
         }
         note_answer(response.request(), response.status(), began.elapsed());
+        if response.request().headers().contains_key(header::TRANSFER_ENCODING) {
+            response
+                .response_mut()
+                .head_mut()
+                .set_connection_type(ConnectionType::Close);
+            if let Some(busy) = &busy {
+                busy.answers_last();
+            }
+        }
         if let (Some(busy), BodySize::Stream) = (&mut busy, response.response().body().size()) {
             busy.answers_at_length();
         }

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{Config, DEFAULT_DATA_DIR, DEFAULT_STORE_LISTEN, EMBEDDED_BUCKET, Settings, StoreChoice};
+use crate::config::{Config, DEFAULT_DATA_DIR, EMBEDDED_BUCKET, Settings, StoreChoice};
+use crate::embedded::{self, credentials_file};
 use crate::log::{LogFormat, start_log};
 use crate::operate::{SweepNow, Tickets, Tokens, Uploads, Webhooks};
 use crate::policy::meeting;
-use crate::start::{DEFAULT_REGION, Running, credentials_file, make_data_dir, open, start};
+use crate::start::{DEFAULT_REGION, Running, make_data_dir, open, start};
 
 const AFTER_HELP: &str = "\
 Settings:
@@ -204,16 +205,13 @@ fn greet(config: &Config, running: &Running) {
         println!("admin    http://{admin}  (/metrics, /healthz, /readyz)");
     }
     match (&config.store, running.embedded_endpoint()) {
-        (StoreChoice::Embedded { listen }, Some(endpoint)) => {
+        (StoreChoice::Embedded { .. }, Some(endpoint)) => {
             let mut env = "env".to_owned();
             if config.data_dir != Path::new(DEFAULT_DATA_DIR) {
                 env = format!(
                     "{env} --data-dir {}",
                     shell_quoted(&config.data_dir.display().to_string())
                 );
-            }
-            if *listen != DEFAULT_STORE_LISTEN {
-                env = format!("{env} --store-listen {listen}");
             }
             println!(
                 "store    {endpoint}  (embedded, bucket {EMBEDDED_BUCKET}, in {})\n\n\
@@ -246,8 +244,12 @@ fn describe(config: &Config) {
     println!("nothing is wrong with the settings");
     for destination in &config.destinations {
         println!(
-            "destination {:?}: bucket {:?}, keys {}, overwrite {:?}",
-            destination.name, destination.bucket, destination.key_template, destination.overwrite
+            "destination {:?}: bucket {:?}, keys {}, overwrite {:?}, by tickets {:?}",
+            destination.name,
+            destination.bucket,
+            destination.key_template,
+            destination.overwrites(false),
+            destination.overwrites(true)
         );
     }
     for (one, other) in meeting(&config.destinations) {
@@ -281,9 +283,9 @@ async fn print_env(config: &Config) -> Result<(), Box<dyn Error>> {
                 )
                 .into());
             }
-            let keys = store::Keys::load_or_create(&file)?;
+            let keys = embedded::keys(&config.data_dir)?;
             let credentials = keys.owner();
-            export("AWS_ENDPOINT_URL_S3", &format!("http://{listen}"));
+            export("AWS_ENDPOINT_URL_S3", &embedded::endpoint(config, *listen));
             export("AWS_REGION", DEFAULT_REGION);
             export("AWS_ACCESS_KEY_ID", &credentials.access_key_id);
             export("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key);

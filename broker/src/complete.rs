@@ -16,7 +16,7 @@ use crate::admit::created;
 use crate::app::{Broker, to_its_end};
 use crate::error::ApiError;
 use crate::judge::{Verdict, judge};
-use crate::ledger::{By, Digests, Lease, LeaseOutcome, Plan, Session, StoredObject};
+use crate::ledger::{By, Digests, GivenBack, Lease, LeaseOutcome, Plan, Session, StoredObject};
 use crate::overwrite;
 use crate::policy::Overwrite;
 use crate::put_whole;
@@ -146,28 +146,39 @@ impl Completing {
                 Ok(Completion::Done(object))
             }
             Err((error, then)) => {
-                match then {
-                    Leave::Open => ledger.give_back(&lease).await?,
-                    Leave::Unknown => ledger.leave_unknown(&lease, self.broker.clock.now()).await?,
-                    Leave::Lost => {
-                        // Whoever has taken the lease over judges for themselves.
-                        let held = ledger.give_back(&lease).await?;
-                        if held {
-                            let (by, now) = (self.asker.by(), self.broker.clock.now());
-                            ledger.abort(&self.session.id, &by, Some(error.code()), now).await?;
-                            self.forget_parts(&error).await;
-                        }
-                        held
+                let now = self.broker.clock.now();
+                let given_back = match then {
+                    Leave::Unknown => {
+                        ledger.leave_unknown(&lease, now).await?;
+                        return Err(error);
                     }
+                    Leave::Open | Leave::Lost => ledger.give_back(&lease, now).await?,
                 };
+                match (given_back, then) {
+                    (GivenBack::Revoked, _) => {
+                        self.forget_parts().await;
+                        return Err(ApiError::UploadEnded(UploadState::Aborted));
+                    }
+                    (GivenBack::Open, Leave::Lost) => {
+                        ledger
+                            .abort(&self.session.id, &self.asker.by(), Some(error.code()), now)
+                            .await?;
+                        // One whose key is taken is still at the store, with all its parts.
+                        if matches!(error, ApiError::KeyTaken { .. }) {
+                            self.forget_parts().await;
+                        }
+                    }
+                    // Whoever has taken the lease over judges for themselves.
+                    (GivenBack::Open | GivenBack::NotHeld, _) => {}
+                }
                 Err(error)
             }
         }
     }
 
-    /// An upload whose key is taken is still at the store, with all its parts.
-    async fn forget_parts(&self, error: &ApiError) {
-        let (ApiError::KeyTaken { .. }, Some(id)) = (error, &self.session.store_upload_id) else {
+    /// Has the store forget an upload that is aborted.
+    async fn forget_parts(&self) {
+        let Some(id) = &self.session.store_upload_id else {
             return;
         };
         let Session { bucket, key, .. } = &self.session;
@@ -234,6 +245,12 @@ impl Completing {
                         last = error.into();
                         continue;
                     }
+                }
+                // There is no object yet: there shall be none by a token or ticket that does not hold any more.
+                match self.broker.ledger.is_revoked(&self.session.id).await {
+                    Ok(false) => {}
+                    Ok(true) => return Err((ApiError::UploadEnded(UploadState::Aborted), Leave::Open)),
+                    Err(error) => return Err((error.into(), Leave::Unknown)),
                 }
             }
             match self.attempt(plan, &digests, lease).await {

@@ -1,10 +1,12 @@
 //! Uploads that are to become no object: given up by their owner, or ended with the token or ticket that created them.
 
+use std::ops::AddAssign;
+
 use shared::api::UploadState;
 
 use crate::app::{Broker, Shared, to_its_end};
 use crate::error::ApiError;
-use crate::ledger::{By, Session};
+use crate::ledger::{By, REVOKED, Session};
 
 /// Ends the upload in the ledger first, so that nobody completes it any more, then in the store: both, whether or not the
 /// caller waits for it.
@@ -20,20 +22,33 @@ pub async fn give_up(broker: Shared, session: Session, by: By) -> Result<(), Api
 pub struct Ended {
     /// Ended: their part URLs are good for nothing any more.
     pub aborted: u64,
-    /// Being completed at this moment, or not to be had from the store: the sweeper sees to them.
+    /// Being completed at this moment, which ends them unless they are complete; or ended, and not to be had from the store,
+    /// which is asked again when this is, and by the sweeper.
     pub left: u64,
+    /// Ended before, and the store has been asked again to forget them.
+    pub again: u64,
+}
+
+impl AddAssign for Ended {
+    fn add_assign(&mut self, other: Self) {
+        self.aborted += other.aborted;
+        self.left += other.left;
+        self.again += other.again;
+    }
 }
 
 /// Ends all open uploads that were created by this credential, `token:ID` or `ticket:ID`, which is revoked: the part URLs that
-/// were given out stop working.
+/// were given out stop working. Asked again, it sees to those that are left.
 ///
 /// # Errors
 /// The ledger does not answer.
 pub async fn end_uploads_of(broker: &Broker, credential: &str, by: &By) -> Result<Ended, ApiError> {
     let mut ended = Ended::default();
     for session in broker.ledger.opened_by(credential).await? {
-        match end(broker, &session, by, Some("credential_revoked")).await {
-            Ok(()) => ended.aborted += 1,
+        let was_open = matches!(session.state, UploadState::Open | UploadState::Completing);
+        match end(broker, &session, by, Some(REVOKED)).await {
+            Ok(()) if was_open => ended.aborted += 1,
+            Ok(()) => ended.again += 1,
             Err(error) => {
                 tracing::warn!(upload = %session.id, %error, "an upload of a revoked credential could not be ended at once");
                 ended.left += 1;
@@ -49,6 +64,8 @@ async fn end(broker: &Broker, session: &Session, by: &By, reason: Option<&str>) 
         Some(UploadState::Aborted) => {}
         Some(UploadState::Completed) => return Err(ApiError::UploadEnded(UploadState::Completed)),
         Some(UploadState::Completing | UploadState::Open) => return Err(ApiError::UploadBusy),
+        // It had run out; whoever revokes what it was created by wants its parts gone all the same.
+        Some(UploadState::Expired) if reason.is_some() => {}
         Some(UploadState::Expired) | None => return Err(ApiError::NoSuchUpload),
     }
     if let Some(store_upload_id) = &session.store_upload_id {

@@ -18,6 +18,7 @@ pub mod complete;
 pub mod config;
 pub mod deliver;
 pub mod edge;
+pub mod embedded;
 pub mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use clap::ValueEnum;
 use tracing::Level;
-use tracing_subscriber::filter::{ParseError, filter_fn};
+use tracing_subscriber::filter::{LevelFilter, ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
@@ -32,16 +32,18 @@ pub enum LogError {
 
 /// Libraries by the beginning of their names, and the most that is logged of them. At more, these write signatures, credentials or
 /// URLs with either; a filter for a module of theirs would win over one for the whole, so this is none of the operator's.
-const QUIET: [(&str, Level); 9] = [
-    ("aws_", Level::WARN),
-    ("s3s", Level::WARN),
-    ("sqlx", Level::WARN),
-    ("actix_", Level::WARN),
-    ("reqwest", Level::WARN),
-    ("hyper", Level::INFO),
-    ("h2", Level::WARN),
-    ("rustls", Level::INFO),
-    ("mio", Level::INFO),
+const QUIET: [(&str, LevelFilter); 10] = [
+    ("aws_", LevelFilter::WARN),
+    ("s3s", LevelFilter::WARN),
+    ("sqlx", LevelFilter::WARN),
+    // What it calls errors are its clients' requests that are no HTTP: nobody could mend them, and anybody fill a disk with them.
+    ("actix_http", LevelFilter::OFF),
+    ("actix_", LevelFilter::WARN),
+    ("reqwest", LevelFilter::WARN),
+    ("hyper", LevelFilter::INFO),
+    ("h2", LevelFilter::WARN),
+    ("rustls", LevelFilter::INFO),
+    ("mio", LevelFilter::INFO),
 ];
 
 /// Whether anything at this level of this library may be logged.
@@ -94,7 +96,7 @@ mod tests {
             "aws_sdk_s3::operation",
             "s3s::ops",
             "sqlx::query",
-            "actix_http::h1::dispatcher",
+            "actix_server::worker",
             "reqwest::connect",
         ] {
             assert!(
@@ -103,6 +105,7 @@ mod tests {
             );
             assert!(may_be_logged(target, Level::WARN), "{target}");
         }
+        assert!(!may_be_logged("actix_http::h1::dispatcher", Level::ERROR));
         assert!(may_be_logged("broker::app", Level::TRACE) && may_be_logged("store::front", Level::TRACE));
     }
 }

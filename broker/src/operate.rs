@@ -1,7 +1,9 @@
 //! What an operator does beside a running broker: look at the open uploads and what they cost, or at one of them closely; sweep
 //! now; see to what the webhook's receiver has not taken.
 
+mod credentials;
 mod show;
+mod tickets;
 mod tokens;
 mod webhooks;
 
@@ -22,7 +24,8 @@ use crate::s3::OpenAtStore;
 use crate::sweep;
 
 use self::show::Show;
-pub use self::tokens::{Tickets, Tokens};
+pub use self::tickets::Tickets;
+pub use self::tokens::Tokens;
 pub use self::webhooks::Webhooks;
 
 /// Amazon S3 Standard's price in us-east-1, US dollars a GB and month.
@@ -32,7 +35,6 @@ const PAGE: u16 = 500;
 
 /// How `broker uploads` shows what is open, or one upload.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct Uploads {
     #[command(subcommand)]
     one: Option<OneUpload>,
@@ -101,7 +103,7 @@ impl Uploads {
     /// The ledger does not answer or has no such upload, or standard output is gone.
     pub async fn run(&self, broker: &Broker) -> Result<(), Box<dyn Error>> {
         match &self.one {
-            Some(OneUpload::Show(show)) => show.print(broker).await,
+            Some(OneUpload::Show(show)) => show.print(broker, self.json).await,
             None => self.print(broker).await,
         }
     }

@@ -10,6 +10,7 @@ use crate::app::Broker;
 use crate::error::ApiError;
 use crate::ledger::Session;
 use crate::policy::{CreateGrant, Overwrite, shortened};
+use crate::principal::TICKET_PREFIX;
 
 /// Whether an upload may be created.
 ///
@@ -17,7 +18,7 @@ use crate::policy::{CreateGrant, Overwrite, shortened};
 /// [`ApiError::KeyTaken`], or it cannot be found out.
 pub async fn before_create(broker: &Broker, grant: &CreateGrant) -> Result<(), ApiError> {
     let place = (grant.bucket.as_str(), &grant.key);
-    check(broker, grant.overwrite, place, &grant.grantee, None)
+    check(broker, grant.overwrite, place, (&grant.owner, &grant.grantee), None)
         .await
         .map(|_| ())
 }
@@ -30,14 +31,15 @@ pub async fn before_create(broker: &Broker, grant: &CreateGrant) -> Result<(), A
 pub async fn before_complete(broker: &Broker, session: &Session) -> Result<bool, ApiError> {
     let place = (session.bucket.as_str(), &session.key);
     let own = Some(session.write_token.as_str());
-    check(broker, broker.policy.overwrites(session), place, &session.grantee, own).await
+    let whose = (session.owner.as_str(), session.grantee.as_str());
+    check(broker, broker.policy.overwrites(session), place, whose, own).await
 }
 
 async fn check(
     broker: &Broker,
     rule: Overwrite,
     (bucket, key): (&str, &ObjectKey),
-    grantee: &str,
+    (owner, grantee): (&str, &str),
     own_token: Option<&str>,
 ) -> Result<bool, ApiError> {
     if rule == Overwrite::Always {
@@ -49,8 +51,13 @@ async fn check(
     let allowed = match (&there.write_token, rule) {
         (Some(token), _) if own_token == Some(token) => true,
         (Some(token), Overwrite::SameOwner) => {
-            let of = broker.ledger.grantee_of(bucket, key, token).await?;
-            of.as_deref() == Some(grantee)
+            // A ticket's holder owns what was uploaded with it; its maker that and all of their own.
+            let by_ticket = owner.starts_with(TICKET_PREFIX);
+            let of = broker.ledger.whose(bucket, key, token).await?;
+            of.is_some_and(|(its_owner, its_grantee)| match by_ticket {
+                true => its_owner == owner,
+                false => its_grantee.as_deref() == Some(grantee),
+            })
         }
         _ => false,
     };

@@ -17,9 +17,9 @@ use shared::plan::{self, PlanError};
 use shared::{MIB, Md5Digest, ObjectKey, PartNumber, PartPlan, PartSizes};
 use time::OffsetDateTime;
 
-pub use self::access::{Grantee, Right, Rule, RuleLimits, Touch, refused};
+pub use self::access::{Grantee, Right, Rule, RuleLimits, Touch, is_role, refused};
 use self::destination::type_among;
-pub use self::destination::{Destination, Overwrite, is_type, meeting};
+pub use self::destination::{CANNED_ACLS, Destination, Overwrite, is_acl, is_type, meeting};
 pub use self::fields::MAX_METADATA_LEN;
 pub use self::fields::shortened;
 use self::fields::{check_content_type, check_metadata};
@@ -238,10 +238,13 @@ impl Policy {
                 PartSizes::Equal(part_size)
             })
         };
-        if fingerprint.as_ref().is_some_and(|text| text.len() > 128) {
+        if fingerprint
+            .as_ref()
+            .is_some_and(|text| text.len() > 128 || text.chars().any(char::is_control))
+        {
             return Err(ApiError::InvalidField {
                 field: "fingerprint",
-                reason: "has more than 128 bytes".into(),
+                reason: "has more than 128 bytes, or control characters".into(),
             });
         }
         Self::admit(
@@ -356,7 +359,12 @@ impl Policy {
             fingerprint: None,
         };
         let grant = Self::admit(principal, place, asked, now, random)?;
-        let expires_at = grant.expires_at.max(now + life);
+        // An upload lives as long as the URLs that its client asked for, and neither outlives a ticket.
+        let end = principal
+            .ticket()
+            .map_or(now + life, |terms| terms.expires_at.min(now + life));
+        let expires_at = grant.expires_at.max(end);
+        let life = within(life, expires_at, now);
         Ok((CreateGrant { expires_at, ..grant }, life))
     }
 
@@ -449,7 +457,7 @@ impl Policy {
             fingerprint,
             quota,
             reserved: plan.size().unwrap_or(max_size),
-            overwrite: destination.overwrites(),
+            overwrite: destination.overwrites(principal.ticket().is_some()),
             write_token: format!("{:032x}", u128::from_be_bytes(random.token)),
             created_at: now,
             expires_at: principal.ticket().map_or(end, |terms| end.min(terms.expires_at)),

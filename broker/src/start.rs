@@ -14,22 +14,24 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::config::Credentials as SdkCredentials;
 use sha2::{Digest as _, Sha256};
-use store::{Store, StoreConfig};
+use store::Store;
 
 use crate::app::{Broker, Signing, admin_routes, routes, tell};
 use crate::auth::identify::{Anonymous, AuthConfig, Principals};
 use crate::config::{Config, StoreChoice};
 use crate::deliver::keep_delivering;
 use crate::edge::connections::{Allowance, Connections};
+use crate::edge::descriptors::affordable;
 use crate::edge::rates::{Rates, limit};
 use crate::edge::tls::{Certificate, TlsError};
+use crate::embedded;
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::{Metrics, StoreCalls};
 use crate::policy::{Destination, Policy, meeting};
 use crate::random::Random;
 use crate::s3::{Clock, CredentialSource, Profile, ProfileName, StoreClient, StoreError, StoreErrorKind};
 use crate::sign::{Credentials, Endpoint, EndpointError};
-use crate::sweep::keep_sweeping;
+use crate::sweep::{self, keep_sweeping};
 
 /// Region of the embedded store, and of stores where nothing names one.
 pub const DEFAULT_REGION: &str = "us-east-1";
@@ -187,7 +189,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let ledger = open_ledger(&config).await?;
     let anonymous = serve_anonymous(&config, &ledger).await?;
     let embedded = match &config.store {
-        StoreChoice::Embedded { listen } => Some(start_store(&config, *listen).await?),
+        StoreChoice::Embedded { listen } => Some(embedded::start(&config, *listen).await?),
         StoreChoice::External { .. } => None,
     };
     let state = assemble(
@@ -225,8 +227,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         source,
     };
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
+    let max_connections = affordable(config.max_connections);
     let allowed = Allowance {
-        connections: config.max_connections,
+        connections: max_connections,
         per_address: config.connections_per_address,
         patience: config.keep_alive + HEAD_TIMEOUT,
         proxies: config.proxies.clone(),
@@ -241,15 +244,25 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             .configure(routes)
     })
     .workers(workers)
-    .max_connections((config.max_connections as usize).div_ceil(workers))
+    .max_connections((max_connections as usize).div_ceil(workers))
     // Handshakes under way: they cost little, and have three seconds. What there may be of them must not be what others wait for.
-    .max_connection_rate((config.max_connections as usize).div_ceil(workers))
+    .max_connection_rate((max_connections as usize).div_ceil(workers))
     .keep_alive(config.keep_alive)
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(config.stop.as_secs())
     .on_connect(move |stream, extensions| entered.enter(stream, extensions))
     .disable_signals();
-    let certificate = config.tls.clone().map(Certificate::read).transpose()?;
+    let series = state.metrics.certificate();
+    let certificate = config.tls.clone().map(|files| Certificate::read(files, series));
+    let certificate = certificate.transpose()?;
+    if let Some(end) = certificate.as_ref().and_then(|certificate| certificate.end()) {
+        let now = time::OffsetDateTime::now_utc();
+        if end <= now {
+            tracing::error!(%end, "the certificate of --tls-cert has ended: clients will not talk to this broker");
+        } else {
+            tracing::info!(%end, "serving TLS by the certificate of --tls-cert");
+        }
+    }
     let server = match &certificate {
         None => server.bind(config.listen),
         Some(certificate) => {
@@ -276,7 +289,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         drain: config.drain,
         ending: tokio::spawn(Arc::clone(&connections).keep_ending()),
         connections,
-        sweeper: tokio::spawn(keep_sweeping(state.clone())),
+        sweeper: tokio::spawn(keep_sweeping(state.clone(), sweep::INTERVAL)),
         deliverer: tokio::spawn(keep_delivering(state.clone())),
         state,
         embedded,
@@ -318,7 +331,7 @@ pub async fn open(config: &Config) -> Result<Data<Broker>, StartError> {
 pub async fn open_with(config: &Config, clock: Clock, random: Random) -> Result<Data<Broker>, StartError> {
     let ledger = open_ledger(config).await?;
     let running = match &config.store {
-        StoreChoice::Embedded { listen } => Some(format!("http://{listen}")),
+        StoreChoice::Embedded { listen } => Some(embedded::endpoint(config, *listen)),
         StoreChoice::External { .. } => None,
     };
     assemble(config, ledger, running, false, clock, random).await
@@ -442,24 +455,11 @@ struct Found {
     addressing: crate::sign::Addressing,
 }
 
-async fn start_store(config: &Config, listen: SocketAddr) -> Result<Store, StartError> {
-    Ok(Store::start(StoreConfig {
-        dir: config.data_dir.join("store"),
-        listen,
-        region: DEFAULT_REGION.to_owned(),
-        keys: store::Keys::load_or_create(&credentials_file(&config.data_dir))?,
-        buckets: config.buckets.clone(),
-        sync: true,
-        min_part_size: shared::plan::MIN_PART_SIZE,
-    })
-    .await?)
-}
-
 async fn find_store(config: &Config, embedded: Option<String>) -> Result<Found, StartError> {
     let defaults = || aws_config::defaults(BehaviorVersion::latest());
     let (sdk, endpoint, place) = match &config.store {
         StoreChoice::Embedded { .. } => {
-            let keys = store::Keys::load_or_create(&credentials_file(&config.data_dir))?;
+            let keys = embedded::keys(&config.data_dir)?;
             let fixed = provider(&Credentials {
                 access_key_id: keys.owner().access_key_id.clone(),
                 secret_access_key: keys.owner().secret_access_key.clone(),
@@ -531,11 +531,6 @@ fn bucket_id(bucket: &str, found: &Found) -> String {
     }
     let digits = hash.finalize().into_iter().take(8).map(|byte| format!("{byte:02x}"));
     digits.collect()
-}
-
-/// Where the embedded store's keys are kept.
-pub fn credentials_file(data_dir: &Path) -> PathBuf {
-    data_dir.join("store-credentials")
 }
 
 fn provider(credentials: &Credentials) -> SharedCredentialsProvider {

@@ -61,19 +61,18 @@ pub struct Due {
     pub cleared: Vec<Session>,
 }
 
-/// Sweeps, in this broker's turns, for as long as it is polled.
-pub async fn keep_sweeping(broker: Data<Broker>) {
+/// Sweeps, in this broker's turns, for as long as it is polled: a round, a pause of `every`, the next.
+pub async fn keep_sweeping(broker: Data<Broker>, every: Duration) {
     let holder = broker.random_name();
+    let sweep = Sweep {
+        broker: &broker,
+        holder: Some(&holder),
+        page: PAGE,
+    };
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(every).await;
         match broker.ledger.take_turn(Duty::Sweep, &holder, broker.clock.now()).await {
-            Ok(true) => match (Sweep {
-                broker: &broker,
-                holder: Some(&holder),
-            })
-            .round()
-            .await
-            {
+            Ok(true) => match sweep.round().await {
                 Ok(swept) if swept == Swept::default() => tracing::debug!("swept, with nothing to do"),
                 Ok(swept) => tracing::info!(?swept, "swept"),
                 Err(error) => tracing::warn!(error = %error, "the sweeper gave up for now"),
@@ -89,7 +88,12 @@ pub async fn keep_sweeping(broker: Data<Broker>) {
 /// # Errors
 /// The ledger did not answer.
 pub async fn sweep_once(broker: &Data<Broker>) -> Result<Swept, ApiError> {
-    Sweep { broker, holder: None }.round().await
+    let sweep = Sweep {
+        broker,
+        holder: None,
+        page: PAGE,
+    };
+    sweep.round().await
 }
 
 /// What [`sweep_once`] would do now. Nothing is asked of the store.
@@ -144,14 +148,23 @@ pub async fn unknown(broker: &Broker, bucket: &str, before: OffsetDateTime) -> R
     }
 }
 
-struct Sweep<'a> {
-    broker: &'a Data<Broker>,
-    /// Whose turn it is, if turns are taken.
-    holder: Option<&'a str>,
+/// How a round is gone about.
+#[derive(Clone, Copy)]
+pub struct Sweep<'a> {
+    /// Whose uploads.
+    pub broker: &'a Data<Broker>,
+    /// Whose turn it is, if turns are taken: who has lost it ends a step after the page that is being worked on.
+    pub holder: Option<&'a str>,
+    /// Uploads taken from the ledger at once.
+    pub page: u16,
 }
 
 impl Sweep<'_> {
-    async fn round(&self) -> Result<Swept, ApiError> {
+    /// Takes every step once.
+    ///
+    /// # Errors
+    /// The ledger did not answer.
+    pub async fn round(&self) -> Result<Swept, ApiError> {
         let outcome = self.all_steps().await;
         self.broker.metrics.swept(&outcome, self.broker.clock.now());
         outcome
@@ -183,7 +196,7 @@ impl Sweep<'_> {
         let mut last: Option<UploadId> = None;
         loop {
             let now = self.broker.clock.now();
-            let page = self.broker.ledger.stranded(now, last.as_ref(), PAGE).await?;
+            let page = self.broker.ledger.stranded(now, last.as_ref(), self.page).await?;
             let Some(end) = page.last() else { return Ok(()) };
             last = Some(end.id.clone());
             for session in page {
@@ -200,7 +213,7 @@ impl Sweep<'_> {
         let until = self.broker.clock.now() + LAST_CHANCE;
         let mut last: Option<UploadId> = None;
         loop {
-            let page = self.broker.ledger.run_out_by(until, last.as_ref(), PAGE).await?;
+            let page = self.broker.ledger.run_out_by(until, last.as_ref(), self.page).await?;
             let Some(end) = page.last() else { return Ok(()) };
             last = Some(end.id.clone());
             let (whole, parts): (Vec<_>, Vec<_>) = page.into_iter().partition(|session| session.put_md5.is_some());
@@ -254,7 +267,7 @@ impl Sweep<'_> {
         let mut last: Option<UploadId> = None;
         loop {
             let now = self.broker.clock.now();
-            let page = self.broker.ledger.run_out_by(now, last.as_ref(), PAGE).await?;
+            let page = self.broker.ledger.run_out_by(now, last.as_ref(), self.page).await?;
             let Some(end) = page.last() else { return Ok(()) };
             last = Some(end.id.clone());
             let mut expired = Vec::with_capacity(page.len());
@@ -278,7 +291,7 @@ impl Sweep<'_> {
         let mut last: Option<UploadId> = None;
         loop {
             let until = self.broker.clock.now() - STRAGGLE;
-            let page = self.broker.ledger.to_clear(until, last.as_ref(), PAGE).await?;
+            let page = self.broker.ledger.to_clear(until, last.as_ref(), self.page).await?;
             let Some(end) = page.last() else { return Ok(()) };
             last = Some(end.id.clone());
             let (all, before) = (page.len(), swept.failed);

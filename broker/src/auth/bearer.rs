@@ -39,6 +39,11 @@ const SECRET_LEN: usize = 43;
 const CHECK_LEN: usize = 4;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+/// Whether a text is made as ids of tokens and tickets are.
+pub fn is_id(text: &str) -> bool {
+    text.len() == ID_LEN && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 /// A token or ticket as it was sent: what finds it in the ledger, and the digest to compare.
 #[derive(Clone)]
 pub struct Bearer {

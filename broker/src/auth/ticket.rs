@@ -9,6 +9,8 @@ pub struct Terms {
     pub id: String,
     /// Who made it: their grants have to allow what it is used for, and their folder is where objects go.
     pub minted_by: String,
+    /// By which token of theirs, `token:ID`; nothing if it was made in another way.
+    pub made_with: Option<String>,
     /// The roles that they had then.
     pub roles: Vec<String>,
     /// Where to.

@@ -2,8 +2,9 @@
 //! their next request too slowly.
 //!
 //! The HTTP library gives a deadline to the head of a connection's first request, and to the pause before the next one; what it
-//! leaves out is a next head that comes byte by byte. And it has all connections wait where the most are open that may be: so
-//! that nobody takes them all, an address has a share, and silence is suffered for shorter when they run low.
+//! leaves out is a next head that comes byte by byte. A body in chunks, whose length nobody knows, it reads on after the answer
+//! for as long as it comes: such a request is the last of its connection. And it has all connections wait where the most are open
+//! that may be: so that nobody takes them all, an address has a share, and silence is suffered for shorter when they run low.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ use super::rates::household;
 
 /// How long silence is suffered when three quarters of the connections that may be are open.
 const PATIENCE_WHEN_FULL: Duration = Duration::from_secs(5);
+/// How long the other end has to read the last answer, and may go on with the body of its request meanwhile.
+const LAST: Duration = Duration::from_secs(2);
 /// How often it is looked whose time is over.
 const LOOK: Duration = Duration::from_secs(1);
 /// In place of a time: a request is being answered.
@@ -72,6 +75,8 @@ pub struct Connection {
     socket: TcpStream,
     /// Milliseconds since the server began, or [`BUSY`].
     silent_since: AtomicU64,
+    /// No other request is expected.
+    last: AtomicBool,
     began: Instant,
     address: Option<IpAddr>,
     of_each: Arc<Mutex<HashMap<IpAddr, u32>>>,
@@ -117,6 +122,7 @@ impl Connections {
         let connection = Arc::new(Connection {
             socket,
             silent_since: AtomicU64::new(milliseconds(self.began.elapsed())),
+            last: AtomicBool::new(false),
             began: self.began,
             address,
             of_each: Arc::clone(&self.of_each),
@@ -162,6 +168,10 @@ impl Connections {
                     return false;
                 };
                 let since = connection.silent_since.load(Ordering::Relaxed);
+                let patience = match connection.last.load(Ordering::Relaxed) {
+                    true => patience.min(LAST),
+                    false => patience,
+                };
                 let over = since != BUSY && now.saturating_sub(since) > milliseconds(patience);
                 if over {
                     // Fails where the other end was faster.
@@ -204,6 +214,11 @@ impl Busy {
     /// The answer is long, and may be on its way for a while.
     pub fn answers_at_length(&mut self) {
         self.1 = ANSWER;
+    }
+
+    /// This is the last answer on the connection, which ends soon after it whatever is still being sent.
+    pub fn answers_last(&self) {
+        self.0.last.store(true, Ordering::Relaxed);
     }
 }
 

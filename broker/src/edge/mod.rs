@@ -3,5 +3,6 @@
 
 pub mod address;
 pub mod connections;
+pub mod descriptors;
 pub mod rates;
 pub mod tls;

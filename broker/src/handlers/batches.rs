@@ -69,6 +69,9 @@ pub async fn complete(
 ) -> Result<HttpResponse, ApiError> {
     let CompleteBatch { uploads } = body::large_json(&request, payload).await?;
     check_count(uploads.len())?;
+    broker
+        .rates
+        .take_entries(caller.principal.name(), caller.address, uploads.len())?;
     let outcomes = batch::complete(&broker, &caller, &uploads).await?;
     let uploads = uploads
         .into_iter()

@@ -18,6 +18,6 @@ pub async fn delete(broker: Shared, caller: Caller, request: HttpRequest) -> Res
         .policy
         .admit_delete(&caller.principal, destination.as_deref(), key)?;
     broker.store.delete(&grant).await?;
-    tracing::info!(principal = caller.principal.name(), address = ?caller.address, key = %grant.key, "object deleted");
+    tracing::info!(principal = caller.principal.name(), address = ?caller.address, key = grant.key.as_str(), "object deleted");
     Ok(HttpResponse::NoContent().finish())
 }

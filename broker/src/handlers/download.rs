@@ -31,7 +31,11 @@ pub async fn download(
         .await?;
     let now = broker.clock.now();
     let (url, expires_in) = broker.download_url(&grant).await?;
-    tracing::info!(principal = principal.name(), key = %grant.key, "download signed");
+    tracing::info!(
+        principal = principal.name(),
+        key = grant.key.as_str(),
+        "download signed"
+    );
     Ok(HttpResponse::Created().json(Download {
         key: grant.key,
         method: "GET".to_owned(),

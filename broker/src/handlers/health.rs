@@ -7,7 +7,7 @@ use actix_web::HttpResponse;
 use serde::Serialize;
 
 use crate::app::Shared;
-use crate::metrics::{self, CONTENT_TYPE, Checks, checks};
+use crate::metrics::{self, CONTENT_TYPE, Checks};
 
 /// Whether uploads can be served, and for each thing that this takes `ok` or what is wrong.
 #[derive(Serialize, schemars::JsonSchema)]
@@ -28,7 +28,7 @@ pub async fn healthz() -> HttpResponse {
 
 /// `200` when uploads can be served, else `503` with what is wrong, within two seconds.
 pub async fn readyz(broker: Shared) -> HttpResponse {
-    let Checks { ledger, store, clock } = checks(&broker).await;
+    let Checks { ledger, store, clock } = broker.metrics.checks(&broker).await;
     let stopping = broker.stopping.load(Ordering::Relaxed);
     let ready = ledger.is_ok() && store.is_ok() && clock.is_ok() && !stopping;
     let word = |outcome: Result<(), String>| outcome.err().unwrap_or_else(|| "ok".to_owned());

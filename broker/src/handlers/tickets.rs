@@ -6,8 +6,9 @@ use shared::api::{CreateTicket, ListTickets, TicketCreated, TicketInfo, Tickets}
 
 use super::body;
 use super::query::{page_size, query};
+use crate::admit::revoked;
 use crate::app::Shared;
-use crate::auth::bearer::{Bearer, Kind};
+use crate::auth::bearer::{Bearer, Kind, is_id};
 use crate::error::ApiError;
 use crate::give_up::end_uploads_of;
 use crate::ledger::Ticket;
@@ -30,7 +31,9 @@ pub async fn create(
     let terms = broker
         .policy
         .admit_ticket(&caller.principal, asked, bearer.id.clone(), now)?;
-    broker.ledger.add_ticket(&bearer, &terms).await?;
+    if !broker.ledger.add_ticket(&bearer, &terms).await? {
+        return Err(revoked());
+    }
     tracing::info!(ticket = %terms.id, by = caller.principal.name(), destination = %terms.destination, "ticket made");
     let info = info(Ticket {
         terms,
@@ -52,10 +55,7 @@ pub async fn create(
 pub async fn list(broker: Shared, caller: Caller, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let ListTickets { cursor, limit } = query(&request)?;
     let limit = page_size(limit)?;
-    if cursor
-        .as_deref()
-        .is_some_and(|cursor| cursor.is_empty() || cursor.len() > 64)
-    {
+    if cursor.as_deref().is_some_and(|cursor| !is_id(cursor)) {
         return Err(ApiError::InvalidQuery(
             "the cursor is not one that a page before gave".into(),
         ));
@@ -69,6 +69,8 @@ pub async fn list(broker: Shared, caller: Caller, request: HttpRequest) -> Resul
     let more = page.len() > usize::from(limit);
     page.truncate(limit.into());
     let next_cursor = page.last().filter(|_| more).map(|last| last.terms.id.clone());
+    // A token that is good for one place does not show what was made for others.
+    page.retain(|ticket| makes(&broker, &caller, &ticket.terms.destination));
     Ok(HttpResponse::Ok().json(Tickets {
         tickets: page.into_iter().map(info).collect(),
         next_cursor,
@@ -82,7 +84,7 @@ pub async fn list(broker: Shared, caller: Caller, request: HttpRequest) -> Resul
 /// The ticket is not the caller's, or the ledger does not answer.
 pub async fn revoke(broker: Shared, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
     may_make(&broker, &caller)?;
-    if id.len() > 64 {
+    if !is_id(&id) {
         return Err(ApiError::NoSuchTicket);
     }
     let ticket = broker.ledger.ticket(&id).await?.ok_or(ApiError::NoSuchTicket)?;
@@ -96,7 +98,12 @@ pub async fn revoke(broker: Shared, caller: Caller, id: Path<String>) -> Result<
     broker.principals.forget(&id);
     let ended = end_uploads_of(&broker, &format!("ticket:{id}"), &caller.by()).await?;
     if revoked {
-        tracing::info!(ticket = %*id, by = caller.principal.name(), aborted = ended.aborted, "ticket revoked");
+        tracing::info!(
+            ticket = *id,
+            by = caller.principal.name(),
+            aborted = ended.aborted,
+            "ticket revoked"
+        );
     }
     Ok(HttpResponse::NoContent().finish())
 }
@@ -104,17 +111,20 @@ pub async fn revoke(broker: Shared, caller: Caller, id: Path<String>) -> Result<
 /// Who may make no ticket anywhere has none.
 fn may_make(broker: &Shared, caller: &Caller) -> Result<(), ApiError> {
     let policy = &broker.policy;
-    let somewhere = policy.destinations.iter().any(|destination| {
-        [Right::Tickets, Right::Admin]
-            .into_iter()
-            .any(|right| policy.allows(&caller.principal, &destination.name, right))
-    });
-    if somewhere {
+    let mut places = policy.destinations.iter();
+    if places.any(|destination| makes(broker, caller, &destination.name)) {
         return Ok(());
     }
     policy
         .destination_for(&caller.principal, None, Right::Tickets)
         .map(|_| ())
+}
+
+/// Whether the caller may make tickets for this destination, or see to everybody's.
+fn makes(broker: &Shared, caller: &Caller, destination: &str) -> bool {
+    [Right::Tickets, Right::Admin]
+        .into_iter()
+        .any(|right| broker.policy.allows(&caller.principal, destination, right))
 }
 
 fn info(ticket: Ticket) -> TicketInfo {

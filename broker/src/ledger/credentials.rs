@@ -1,6 +1,6 @@
 //! Tokens and tickets: made, found, listed, revoked.
 
-use shared::ObjectKey;
+use shared::{ObjectKey, UploadId};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use time::OffsetDateTime;
@@ -10,7 +10,6 @@ use super::{Ledger, LedgerError, Session, instant, millis};
 use crate::auth::bearer::Bearer;
 use crate::auth::scope::Scope;
 use crate::auth::ticket::Terms;
-use crate::policy::CreateGrant;
 
 /// Most tokens of one principal that hold at the same time: the one in use, and the one that is to take its place.
 pub const TOKENS_AT_ONCE: i64 = 2;
@@ -150,17 +149,21 @@ impl Ledger {
         .await
     }
 
-    /// Records a new ticket.
+    /// Records a new ticket. Answers whether it did: not if the token that it was made with has been revoked.
     ///
     /// # Errors
     /// Nothing was recorded.
-    pub async fn add_ticket(&self, bearer: &Bearer, terms: &Terms) -> Result<(), LedgerError> {
+    pub async fn add_ticket(&self, bearer: &Bearer, terms: &Terms) -> Result<bool, LedgerError> {
         let wide = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let list = |texts: &[String]| serde_json::to_string(texts).unwrap_or_else(|_| "[]".into());
         let mut writing = self.begin().await?;
+        if !self.holds(&mut writing, terms.made_with.as_deref()).await? {
+            writing.commit().await?;
+            return Ok(false);
+        }
         sqlx::query(
             "INSERT INTO tickets (id, sha256, minted_by, roles, content_types, destination, max_files, max_bytes, max_size, \
-             note, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             note, created_at, expires_at, made_with) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(bearer.id.as_str())
         .bind(bearer.digest())
@@ -174,9 +177,11 @@ impl Ledger {
         .bind(terms.note.as_deref())
         .bind(millis(terms.created_at))
         .bind(millis(terms.expires_at))
+        .bind(terms.made_with.as_deref())
         .execute(&mut *writing)
         .await?;
-        writing.commit().await
+        writing.commit().await?;
+        Ok(true)
     }
 
     /// Digest and terms of the ticket of this id, unless it was revoked.
@@ -210,6 +215,26 @@ impl Ledger {
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(ticket).collect()
+    }
+
+    /// The tickets that were made with this token: the id of each, and whether it holds.
+    ///
+    /// # Errors
+    /// The database did not answer.
+    pub async fn tickets_made_with(
+        &self,
+        token: &str,
+        now: OffsetDateTime,
+    ) -> Result<Vec<(String, bool)>, LedgerError> {
+        let rows = sqlx::query("SELECT id, expires_at, revoked_at FROM tickets WHERE made_with = $1 ORDER BY id")
+            .bind(format!("token:{token}"))
+            .fetch_all(&self.pool)
+            .await?;
+        let one = |row: &AnyRow| {
+            let (expires_at, revoked_at): (i64, Option<i64>) = (row.try_get("expires_at")?, row.try_get("revoked_at")?);
+            Ok((row.try_get("id")?, revoked_at.is_none() && expires_at > millis(now)))
+        };
+        rows.iter().map(one).collect()
     }
 
     /// The ticket of this id, whether or not it holds.
@@ -248,24 +273,37 @@ impl Ledger {
         Ok(revoked.rows_affected() == 1)
     }
 
-    /// Whose limits the upload counted against that became the object with this write token; nobody's that is known.
+    /// Who owns the upload that became the object with this write token, and whose limits it counted against; nothing where no
+    /// such upload is known.
     ///
     /// # Errors
     /// The database did not answer.
-    pub async fn grantee_of(&self, bucket: &str, key: &ObjectKey, token: &str) -> Result<Option<String>, LedgerError> {
-        let row = sqlx::query("SELECT grantee FROM uploads WHERE bucket = $1 AND object_key = $2 AND write_token = $3")
-            .bind(bucket)
-            .bind(key.as_str())
-            .bind(token)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(row.map(|row| row.try_get("grantee")).transpose()?)
+    pub async fn whose(
+        &self,
+        bucket: &str,
+        key: &ObjectKey,
+        token: &str,
+    ) -> Result<Option<(String, Option<String>)>, LedgerError> {
+        let row = sqlx::query(
+            "SELECT owner, grantee FROM uploads WHERE bucket = $1 AND object_key = $2 AND write_token = $3",
+        )
+        .bind(bucket)
+        .bind(key.as_str())
+        .bind(token)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| Ok((row.try_get("owner")?, row.try_get("grantee")?)))
+            .transpose()
     }
 
-    /// Whether the token or ticket by which an upload is asked for still holds. Who revokes it waits until this transaction
-    /// has ended, and then finds the upload.
-    pub(super) async fn holds(&self, connection: &mut AnyConnection, grant: &CreateGrant) -> Result<bool, sqlx::Error> {
-        let Some((kind, id)) = grant.credential.as_deref().and_then(|text| text.split_once(':')) else {
+    /// Whether this credential, `token:ID` or `ticket:ID`, by which something is asked for still holds. Who revokes it waits
+    /// until this transaction has ended, and then finds what came of it.
+    pub(super) async fn holds(
+        &self,
+        connection: &mut AnyConnection,
+        credential: Option<&str>,
+    ) -> Result<bool, sqlx::Error> {
+        let Some((kind, id)) = credential.and_then(|text| text.split_once(':')) else {
             return Ok(true);
         };
         let table = if kind == "token" { "tokens" } else { "tickets" };
@@ -278,17 +316,43 @@ impl Ledger {
         Ok(row.is_some())
     }
 
-    /// The open uploads that were created by this credential, `token:ID` or `ticket:ID`.
+    /// The uploads that were created by this credential, `token:ID` or `ticket:ID`, and are open, or have ended without an
+    /// object while the store may still hold parts of them.
     ///
     /// # Errors
     /// The database did not answer, or a row is not readable.
     pub async fn opened_by(&self, credential: &str) -> Result<Vec<Session>, LedgerError> {
-        let rows =
-            sqlx::query("SELECT * FROM uploads WHERE credential = $1 AND state IN ('open', 'completing') ORDER BY id")
-                .bind(credential)
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM uploads WHERE credential = $1 AND state IN ('open', 'completing') UNION ALL \
+             SELECT * FROM uploads WHERE credential = $1 AND ended_at IS NOT NULL AND cleared_at IS NULL ORDER BY id",
+        )
+        .bind(credential)
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter().map(Session::from_row).collect()
+    }
+
+    /// Whether the credential that an upload was created by has been revoked.
+    ///
+    /// # Errors
+    /// The database did not answer.
+    pub async fn is_revoked(&self, upload: &UploadId) -> Result<bool, LedgerError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(self.created_by_revoked(&mut connection, upload).await?)
+    }
+
+    /// The same, and whoever revokes it now waits until this transaction has ended.
+    pub(super) async fn created_by_revoked(
+        &self,
+        connection: &mut AnyConnection,
+        upload: &UploadId,
+    ) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query("SELECT credential FROM uploads WHERE id = $1")
+            .bind(upload.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+        let credential: Option<String> = row.map(|row| row.try_get("credential")).transpose()?.flatten();
+        Ok(!self.holds(connection, credential.as_deref()).await?)
     }
 }
 
@@ -337,6 +401,7 @@ fn terms(row: &AnyRow) -> Result<Terms, LedgerError> {
     Ok(Terms {
         id: row.try_get("id")?,
         minted_by: row.try_get("minted_by")?,
+        made_with: row.try_get("made_with")?,
         roles: json(row, "roles")?,
         destination: row.try_get("destination")?,
         max_files: number("max_files")?.map(|files| u32::try_from(files).unwrap_or(u32::MAX)),

@@ -74,6 +74,21 @@ pub(super) fn created<'a>(upload: &'a UploadId, grant: &CreateGrant, by: &'a By)
     }
 }
 
+/// That an upload ended without an object.
+pub(super) fn aborted<'a>(upload: &'a UploadId, by: &'a By, reason: Option<&str>, at: OffsetDateTime) -> NewEvent<'a> {
+    NewEvent {
+        upload,
+        kind: EventKind::Aborted,
+        at,
+        by,
+        detail: EventDetail {
+            reason: reason.map(str::to_owned),
+            ..EventDetail::default()
+        },
+        declared: None,
+    }
+}
+
 /// What is told of the object that an upload became.
 pub(super) fn completed(object: &StoredObject) -> EventDetail {
     EventDetail {

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use super::events::{self, By, NewEvent};
 use super::quota::settle;
 use super::session::{StoredObject, state};
-use super::{Ledger, LedgerError, millis};
+use super::{ABORT, Ledger, LedgerError, REVOKED, millis};
 
 /// The right to complete one upload, until it runs out.
 #[derive(Clone, Debug)]
@@ -40,6 +40,17 @@ pub enum LeaseOutcome {
     Busy,
     /// Nothing is left to complete: the state says why.
     Ended(UploadState),
+}
+
+/// What came of giving a lease back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum GivenBack {
+    /// The upload is open again.
+    Open,
+    /// It is aborted, since the token or ticket that it was created by does not hold any more.
+    Revoked,
+    /// Somebody else has taken the lease over, or the upload has ended.
+    NotHeld,
 }
 
 impl Lease {
@@ -125,16 +136,41 @@ impl Ledger {
     /// The database did not answer; the lease may run out.
     pub async fn renew_lease(&self, lease: &Lease, now: OffsetDateTime) -> Result<bool, LedgerError> {
         let lease_time = self.database.lease_time(&self.pool, now).await?;
-        self.end_lease(lease, "completing", Some(lease_time + Lease::LIFE))
-            .await
+        self.hold_until(lease, lease_time + Lease::LIFE).await
     }
 
-    /// Gives a lease back: the upload is open again, since the store has not joined its parts.
+    /// Gives a lease back: the upload is open again, since the store has not joined its parts. One whose token or ticket was
+    /// revoked meanwhile is aborted instead: who revoked it could not end it.
     ///
     /// # Errors
     /// The database did not answer; the lease runs out by itself.
-    pub async fn give_back(&self, lease: &Lease) -> Result<bool, LedgerError> {
-        self.end_lease(lease, "open", None).await
+    pub async fn give_back(&self, lease: &Lease, now: OffsetDateTime) -> Result<GivenBack, LedgerError> {
+        let mut writing = self.begin().await?;
+        let revoked = self.created_by_revoked(&mut writing, &lease.id).await?;
+        let given_back = sqlx::query(
+            "UPDATE uploads SET state = 'open', lease_until = NULL \
+             WHERE id = $1 AND state = 'completing' AND lease_holder = $2",
+        )
+        .bind(lease.id.as_str())
+        .bind(lease.holder.as_str())
+        .execute(&mut *writing)
+        .await?;
+        let outcome = match (given_back.rows_affected(), revoked) {
+            (0, _) => GivenBack::NotHeld,
+            (_, false) => GivenBack::Open,
+            (_, true) => {
+                let by = By::sweeper();
+                let event = events::aborted(&lease.id, &by, Some(REVOKED), now);
+                self.end_within(&mut writing, ABORT, event).await?;
+                GivenBack::Revoked
+            }
+        };
+        writing.commit().await?;
+        if outcome == GivenBack::Revoked {
+            self.forget(&lease.id);
+            self.has_ended(EventKind::Aborted);
+        }
+        Ok(outcome)
     }
 
     /// Leaves a lease whose outcome is not known: the next one to complete finds out, but not before the store has had the
@@ -144,19 +180,17 @@ impl Ledger {
     /// The database did not answer; the lease runs out by itself, which comes to the same.
     pub async fn leave_unknown(&self, lease: &Lease, now: OffsetDateTime) -> Result<bool, LedgerError> {
         let lease_time = self.database.lease_time(&self.pool, now).await?;
-        self.end_lease(lease, "completing", Some(lease_time + Lease::LIFE))
-            .await
+        self.hold_until(lease, lease_time + Lease::LIFE).await
     }
 
-    async fn end_lease(&self, lease: &Lease, state: &str, until: Option<OffsetDateTime>) -> Result<bool, LedgerError> {
+    async fn hold_until(&self, lease: &Lease, until: OffsetDateTime) -> Result<bool, LedgerError> {
         let mut writing = self.begin().await?;
         let done = sqlx::query(
-            "UPDATE uploads SET state = $3, lease_until = $4 WHERE id = $1 AND state = 'completing' AND lease_holder = $2",
+            "UPDATE uploads SET lease_until = $3 WHERE id = $1 AND state = 'completing' AND lease_holder = $2",
         )
         .bind(lease.id.as_str())
         .bind(lease.holder.as_str())
-        .bind(state)
-        .bind(until.map(millis))
+        .bind(millis(until))
         .execute(&mut *writing)
         .await?;
         writing.commit().await?;

@@ -28,19 +28,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use shared::UploadId;
-use shared::api::{EventDetail, EventKind, UploadState};
-use sqlx::{AnyPool, Executor, Row};
+use shared::api::{EventKind, UploadState};
+use sqlx::{AnyConnection, AnyPool, Executor, Row};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, Notify};
 
 pub use counts::Counts;
 pub use credentials::{TOKENS_AT_ONCE, Ticket, Token};
-pub use database::sqlite_url;
+pub use database::{check_url, sqlite_url};
 pub use declare::Declared;
 pub use digests::Digests;
 pub use duty::Duty;
 pub use events::By;
-pub use lease::{Lease, LeaseOutcome};
+pub use lease::{GivenBack, Lease, LeaseOutcome};
 pub use outbox::{Delivery, Due, Sent};
 pub use quota::{Exceeded, Limit, Quota};
 pub use session::{Plan, Session, StoredObject};
@@ -174,7 +174,7 @@ impl Ledger {
         by: &By,
     ) -> Result<Admission, LedgerError> {
         let mut writing = self.begin().await?;
-        if !self.holds(&mut writing, grant).await? {
+        if !self.holds(&mut writing, grant.credential.as_deref()).await? {
             writing.commit().await?;
             return Ok(Admission::Revoked);
         }
@@ -246,24 +246,7 @@ impl Ledger {
         reason: Option<&str>,
         now: OffsetDateTime,
     ) -> Result<Option<UploadState>, LedgerError> {
-        let detail = EventDetail {
-            reason: reason.map(str::to_owned),
-            ..EventDetail::default()
-        };
-        let event = NewEvent {
-            upload: id,
-            kind: EventKind::Aborted,
-            at: now,
-            by,
-            detail,
-            declared: None,
-        };
-        self.end(
-            "UPDATE uploads SET state = 'aborted', resume_key = NULL, ended_at = $2, \
-             cleared_at = CASE WHEN store_upload_id IS NULL THEN $2 END WHERE id = $1 AND state = 'open'",
-            event,
-        )
-        .await?;
+        self.end(ABORT, events::aborted(id, by, reason, now)).await?;
         self.forget(id);
         let row = sqlx::query("SELECT state FROM uploads WHERE id = $1")
             .bind(id.as_str())
@@ -277,22 +260,44 @@ impl Ledger {
     async fn end(&self, update: &'static str, event: NewEvent<'_>) -> Result<bool, LedgerError> {
         let mut writing = self.begin().await?;
         let kind = event.kind;
+        let ended = self.end_within(&mut writing, update, event).await?;
+        writing.commit().await?;
+        if ended {
+            self.has_ended(kind);
+        }
+        Ok(ended)
+    }
+
+    /// The same in a transaction; whoever commits it then calls [`Ledger::has_ended`].
+    async fn end_within(
+        &self,
+        connection: &mut AnyConnection,
+        update: &'static str,
+        event: NewEvent<'_>,
+    ) -> Result<bool, sqlx::Error> {
         let ended = sqlx::query(update)
             .bind(event.upload.as_str())
             .bind(millis(event.at))
-            .execute(&mut *writing)
+            .execute(&mut *connection)
             .await?;
         if ended.rows_affected() == 0 {
-            writing.commit().await?;
             return Ok(false);
         }
-        self.add_events(&mut writing, &[event]).await?;
-        writing.commit().await?;
-        self.series.ended(kind, 1, 0);
-        self.ring();
+        self.add_events(connection, &[event]).await?;
         Ok(true)
     }
+
+    fn has_ended(&self, kind: EventKind) {
+        self.series.ended(kind, 1, 0);
+        self.ring();
+    }
 }
+
+/// Ends an open upload of this id at this time, without an object.
+const ABORT: &str = "UPDATE uploads SET state = 'aborted', resume_key = NULL, ended_at = $2, \
+    cleared_at = CASE WHEN store_upload_id IS NULL THEN $2 END WHERE id = $1 AND state = 'open'";
+/// Why an upload was aborted whose token or ticket does not hold any more, as its trail tells it.
+pub(crate) const REVOKED: &str = "credential_revoked";
 
 /// As the ledger keeps instants.
 fn millis(at: OffsetDateTime) -> i64 {

@@ -21,7 +21,7 @@ impl Ledger {
         let mut writing = self.begin().await?;
         // They are of one request, so of one credential.
         if let Some((_, first)) = puts.first()
-            && !self.holds(&mut writing, &first.upload).await?
+            && !self.holds(&mut writing, first.upload.credential.as_deref()).await?
         {
             writing.commit().await?;
             return Ok(vec![Admission::Revoked; puts.len()]);

@@ -10,10 +10,10 @@ use shared::{ETag, MIB, Md5Digest, PartNumber, PartSizes, UploadId};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
-use super::{By, Declared, Digests, Duty, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url};
-use crate::policy::{
-    CreateGrant, Destination, Grantee, Overwrite, Policy, Right, Rule, RuleLimits, SmallGrant, UploadRandom,
+use super::{
+    By, Declared, Digests, Duty, GivenBack, Lease, LeaseOutcome, Ledger, Plan, Session, StoredObject, sqlite_url,
 };
+use crate::policy::{CreateGrant, Destination, Grantee, Policy, Right, Rule, RuleLimits, SmallGrant, UploadRandom};
 use crate::principal::Principal;
 
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
@@ -136,7 +136,7 @@ fn grant() -> CreateGrant {
             url_life: Duration::from_mins(15),
             max_url_life: Duration::from_hours(1),
             upload_life: Duration::from_hours(1),
-            overwrite: Overwrite::Always,
+            overwrite: None,
             finish_abandoned: false,
         }],
         rules: vec![Rule {
@@ -312,7 +312,7 @@ async fn one_lease_at_a_time_until_it_runs_out(fresh: Fresh) {
     assert!(second.outcome_unknown, "the first holder may have had the parts joined");
     assert!(!fresh.ledger.renew_lease(&first, NOW).await.unwrap());
     assert!(
-        !fresh.ledger.give_back(&first).await.unwrap(),
+        fresh.ledger.give_back(&first, NOW).await.unwrap() == GivenBack::NotHeld,
         "what was taken over cannot be given back"
     );
 }
@@ -337,7 +337,7 @@ async fn of_many_who_ask_at_once_one_gets_the_lease(fresh: Fresh) {
 async fn a_lease_given_back_leaves_the_upload_open_and_one_left_unknown_does_not(fresh: Fresh) {
     let id = fresh.admit().await;
     let lease = fresh.lease(&id, "first", NOW).await;
-    assert!(fresh.ledger.give_back(&lease).await.unwrap());
+    assert_eq!(fresh.ledger.give_back(&lease, NOW).await.unwrap(), GivenBack::Open);
     assert_eq!(fresh.ledger.find(&id).await.unwrap().unwrap().state, UploadState::Open);
 
     let lease = fresh.lease(&id, "second", NOW).await;
@@ -528,7 +528,7 @@ async fn nothing_is_declared_for_an_upload_that_is_not_open(fresh: Fresh) {
         !ledger.begin_again(&lease, "store-id", "a third").await.unwrap(),
         "once for one loss"
     );
-    assert!(ledger.give_back(&lease).await.unwrap());
+    assert_eq!(ledger.give_back(&lease, NOW).await.unwrap(), GivenBack::Open);
     assert_eq!(declare(&session, NOW).await, Declared::BegunAgain);
     assert_eq!(ledger.digests(&id).await.unwrap(), Digests::default());
     let session = ledger.recall(&id).await.unwrap().unwrap();

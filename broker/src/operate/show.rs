@@ -60,16 +60,16 @@ struct Shown {
 }
 
 impl Show {
-    /// Prints the upload.
+    /// Prints the upload, as JSON also if `json` was asked for before `show`.
     ///
     /// # Errors
     /// The ledger does not answer or has no such upload, or standard output is gone.
-    pub(super) async fn print(&self, broker: &Broker) -> Result<(), Box<dyn Error>> {
+    pub(super) async fn print(&self, broker: &Broker, json: bool) -> Result<(), Box<dyn Error>> {
         let session = broker.ledger.find(&self.id).await?;
         let session = session.ok_or_else(|| format!("the ledger has no upload {}", self.id))?;
         let shown = Shown::of(broker, session).await?;
         let mut out = std::io::stdout().lock();
-        if self.json {
+        if json || self.json {
             writeln!(out, "{}", serde_json::to_string(&shown)?)?;
             return Ok(());
         }

@@ -26,7 +26,7 @@ fn destination(name: &str, key_template: &str) -> Destination {
         url_life: Duration::from_mins(15),
         max_url_life: Duration::from_hours(1),
         upload_life: Duration::from_hours(2),
-        overwrite: Overwrite::Never,
+        overwrite: Some(Overwrite::Never),
         finish_abandoned: false,
     }
 }
@@ -86,6 +86,7 @@ fn ticket(minted_by: &str, roles: &[&str]) -> Principal {
     Principal::of_ticket(Arc::new(Terms {
         id: "T1".into(),
         minted_by: minted_by.into(),
+        made_with: None,
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         destination: "photos".into(),
         max_files: Some(1),
@@ -267,6 +268,14 @@ fn t04_the_form_protocol_obeys_the_same_rules() {
         ..FormUpload::default()
     };
     let admit = |who: &str, form| policy().admit_form(&Principal::named(who), form, NOW, random());
+    let by_ticket = policy().admit_form(&ticket("alice", &[]), form(None, "image/png", 3600), NOW, random());
+    let (grant, life) = by_ticket.unwrap();
+    let rest = Duration::from_mins(5);
+    assert_eq!(
+        (grant.expires_at - NOW, life),
+        (rest.try_into().unwrap(), rest),
+        "neither outlives the ticket"
+    );
     let code = |who: &str, form| admit(who, form).map(|_| ()).map_err(|error| error.code());
     assert_eq!(code("bob", form(Some("private"), "image/png", 60)), Ok(()));
     assert_eq!(

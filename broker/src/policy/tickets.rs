@@ -75,6 +75,7 @@ impl Policy {
         Ok(Terms {
             id,
             minted_by: principal.name().to_owned(),
+            made_with: principal.revocable(),
             roles: principal.roles().to_vec(),
             destination: destination.name.clone(),
             max_files,

@@ -11,6 +11,8 @@ use crate::ledger::{Session, StoredObject};
 
 /// A page of a listing costs about as much as so many HEADs.
 const PAGE_IS_WORTH: usize = 16;
+/// By how many seconds the broker may take the store's clock to be another than it is, whose whole seconds listings tell.
+const CLOCKS_DIFFER: i64 = 6;
 /// HEADs under way at once.
 const AT_ONCE: usize = 16;
 
@@ -25,21 +27,53 @@ pub enum Looked {
     Nothing,
 }
 
+/// What a listing tells of an object.
+#[derive(Debug)]
+struct Listed {
+    etag: ETag,
+    size: u64,
+    /// When it was stored, in seconds since 1970 by the store's clock.
+    seconds: i64,
+}
+
+impl Listed {
+    /// Whether it was there before the upload was created: then its bytes say nothing of whose it is, and who may only upload
+    /// could find out by their MD5 what others have stored.
+    fn is_older_than(&self, upload: &Session) -> bool {
+        self.seconds + CLOCKS_DIFFER < upload.created_at.unix_timestamp()
+    }
+}
+
 impl StoreClient {
-    /// Looks for the objects of these uploads, which are all in one bucket; an answer each, in their order.
+    /// Looks for the objects of these uploads; an answer each, in their order.
     ///
     /// # Errors
     /// The store does not answer, or refuses.
     pub async fn look_for(&self, uploads: &[Session], etag_is_md5: bool) -> Result<Vec<Looked>, StoreError> {
-        let mut wanted: BTreeMap<&str, Option<(ETag, u64)>> = BTreeMap::new();
+        let mut buckets: BTreeMap<&str, Vec<(usize, &Session)>> = BTreeMap::new();
+        for (place, upload) in uploads.iter().enumerate() {
+            buckets.entry(&upload.bucket).or_default().push((place, upload));
+        }
+        let mut all = Vec::with_capacity(uploads.len());
+        for (bucket, of_it) in buckets {
+            let (places, of_it): (Vec<_>, Vec<_>) = of_it.into_iter().unzip();
+            all.extend(places.into_iter().zip(self.look_in(bucket, &of_it, etag_is_md5).await?));
+        }
+        all.sort_unstable_by_key(|(place, _)| *place);
+        Ok(all.into_iter().map(|(_, looked)| looked).collect())
+    }
+
+    async fn look_in(&self, bucket: &str, uploads: &[&Session], etag_is_md5: bool) -> Result<Vec<Looked>, StoreError> {
+        let mut wanted: BTreeMap<&str, Option<Listed>> = BTreeMap::new();
         let mut by_head: Vec<usize> = (0..uploads.len()).collect();
-        if etag_is_md5 && let Some(first) = uploads.first() {
+        if etag_is_md5 {
             wanted.extend(uploads.iter().map(|upload| (upload.key.as_str(), None)));
-            let listed = self.list_among(&first.bucket, &mut wanted).await?;
+            let listed = self.list_among(bucket, &mut wanted).await?;
             by_head.retain(|place| {
-                uploads
-                    .get(*place)
-                    .is_some_and(|upload| upload.key.as_str() > listed.as_str())
+                uploads.get(*place).is_some_and(|upload| {
+                    let found = wanted.get(upload.key.as_str()).and_then(Option::as_ref);
+                    upload.key.as_str() > listed.as_str() || found.is_some_and(|found| found.is_older_than(upload))
+                })
             });
         }
         let mut heads = JoinSet::new();
@@ -51,7 +85,7 @@ impl StoreClient {
                 headed.insert(place, head);
             }
             if let Some(upload) = uploads.get(place) {
-                let (store, bucket, key) = (self.clone(), upload.bucket.clone(), upload.key.clone());
+                let (store, bucket, key) = (self.clone(), bucket.to_owned(), upload.key.clone());
                 heads.spawn(async move { (place, store.head(&bucket, &key).await) });
             }
         }
@@ -69,12 +103,12 @@ impl StoreClient {
                 }
                 Some(Ok(Some(_))) => Ok(Looked::Other),
                 None => Ok(match wanted.get(upload.key.as_str()) {
-                    Some(Some((etag, size))) => {
+                    Some(Some(found)) => {
                         let md5 = upload.put_md5.map(shared::Md5Digest::to_hex);
-                        if md5.is_some_and(|md5| etag.unquoted().eq_ignore_ascii_case(&md5)) {
+                        if md5.is_some_and(|md5| found.etag.unquoted().eq_ignore_ascii_case(&md5)) {
                             Looked::Own(StoredObject {
-                                etag: etag.clone(),
-                                size: *size,
+                                etag: found.etag.clone(),
+                                size: found.size,
                                 version_id: None,
                             })
                         } else {
@@ -92,7 +126,7 @@ impl StoreClient {
     async fn list_among(
         &self,
         bucket: &str,
-        wanted: &mut BTreeMap<&str, Option<(ETag, u64)>>,
+        wanted: &mut BTreeMap<&str, Option<Listed>>,
     ) -> Result<String, StoreError> {
         let mut known = String::new();
         loop {
@@ -122,7 +156,11 @@ impl StoreClient {
                     continue;
                 };
                 if let Some(slot) = wanted.get_mut(key) {
-                    *slot = Some((ETag::new(object.e_tag().unwrap_or_default()), size));
+                    *slot = Some(Listed {
+                        etag: ETag::new(object.e_tag().unwrap_or_default()),
+                        size,
+                        seconds: object.last_modified().map_or(0, aws_smithy_types::DateTime::secs),
+                    });
                     hits += 1;
                 }
             }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::auth::bearer::{Bearer, Kind};
 use crate::auth::scope::Scope;
+use crate::ledger::GivenBack;
 use crate::random::Random;
 
 on_both_databases! {
@@ -44,7 +45,7 @@ async fn what_is_open_is_recalled_from_memory_and_what_is_being_completed_is_not
         panic!("nobody else is at it");
     };
     assert_eq!(recall().await, Some(UploadState::Completing));
-    assert!(other.give_back(&lease).await.unwrap());
+    assert_eq!(other.give_back(&lease, NOW).await.unwrap(), GivenBack::Open);
     assert_eq!(recall().await, Some(UploadState::Open));
     ledger.close().await;
     assert_eq!(recall().await, Some(UploadState::Open), "without asking the database");
@@ -64,7 +65,13 @@ async fn whoever_revokes_a_credential_waits_for_the_upload_that_it_is_admitting(
     asked.credential = Some(format!("token:{}", token.id));
     // As far as an admission is when it has seen that the token holds.
     let mut admitting = fresh.ledger.begin().await.unwrap();
-    assert!(fresh.ledger.holds(&mut admitting, &asked).await.unwrap());
+    assert!(
+        fresh
+            .ledger
+            .holds(&mut admitting, asked.credential.as_deref())
+            .await
+            .unwrap()
+    );
     let other = fresh.beside().await;
     let mut revoking = tokio::spawn(async move { other.revoke_token(&token.id, NOW).await.unwrap() });
     assert!(waits(&mut revoking).await, "and then finds the upload");

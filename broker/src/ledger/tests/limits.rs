@@ -325,6 +325,7 @@ async fn a_ticket_is_listed_with_what_it_was_used_for(fresh: Fresh) {
     let terms = Terms {
         id: ticket.id.clone(),
         minted_by: "alice".into(),
+        made_with: None,
         roles: vec!["ci".into()],
         destination: "photos".into(),
         max_files: Some(3),

@@ -1,0 +1,5 @@
+-- The token by which a ticket was made (token:ID), so that all that a token led to can be revoked with it. NULL for tickets
+-- made by command, by whoever was known in another way, or before this was kept.
+ALTER TABLE tickets ADD COLUMN made_with TEXT;
+
+CREATE INDEX tickets_by_token ON tickets (made_with) WHERE made_with IS NOT NULL;
