@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use broker::Settings;
 use serde_json::{Value, json};
 use shared::api::{
     BatchOutcome, BatchUpload, CompletedBatch, CompletedObject, CreatedBatch, MAX_BATCH, OpenUploads, UploadState,
     UploadStatus,
 };
 use store::fault::{Fault, create, head, put as put_object};
-use tests::{Api, Stack, md5, put, random_bytes};
+use tests::{Api, Bucket, Stack, StoreUnderTest, md5, put, random_bytes};
 
 use crate::uploader::Machine;
 
@@ -127,6 +128,79 @@ async fn hundreds_of_files_cost_the_store_one_put_each_and_a_page_of_its_listing
     assert!(complete(&stack.api, &ids).await.iter().all(Result::is_ok));
     assert_eq!(stack.store.faulty().attempts(put_object()) - before, 400);
     assert_eq!(stack.store.faulty().attempts(head()), 0);
+}
+
+/// Twenty files that are sent: enough for a listing to pay.
+async fn twenty_sent(api: &Api) -> Vec<shared::UploadId> {
+    let names: Vec<_> = (0..20).map(|number| format!("many/{number:02}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    batch(api, &names, 20).await
+}
+
+#[tokio::test]
+async fn files_of_one_batch_in_two_buckets_are_looked_for_each_in_its_own() {
+    let store = StoreUnderTest::embedded().await;
+    let archive = Bucket::of(&store).another("archive").await;
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        rules.path(),
+        "[[destination]]\nname = \"scratch\"\n[[destination]]\nname = \"archive\"\nbucket = \"archive\"\n\
+         [[grant]]\nto = [\"anonymous\"]\nmay = [\"upload\"]\n",
+    )
+    .unwrap();
+    let settings = Settings {
+        allow_anonymous: Some(true),
+        ..Settings::read(rules.path()).unwrap()
+    };
+    let stack = Stack::with(store, settings).await;
+    let mut ids = twenty_sent(&stack.api).await;
+    ids.extend(batch(&stack.api, &["report"], 1).await);
+    let to_archive = |name: &str| {
+        let mut file = file(name);
+        file["destination"] = "archive".into();
+        file
+    };
+    let asked = json!({"files": [to_archive("report"), to_archive("zz")]});
+    let created: CreatedBatch = stack.api.post("/v1/batches", &asked).await.expect(201);
+    for (place, created) in created.files.into_iter().enumerate() {
+        let BatchUpload::Admitted { upload_id, request, .. } = created else {
+            panic!("{created:?}");
+        };
+        if place == 1 {
+            let request = request.unwrap();
+            assert_eq!(
+                put(&request.url, &request.headers, b"content".to_vec()).await.status,
+                200
+            );
+        }
+        ids.push(upload_id);
+    }
+    let outcomes = complete(&stack.api, &ids).await;
+    assert!(outcomes[..21].iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(
+        outcomes[21],
+        Err("parts_missing".into()),
+        "it lies in the other bucket alone"
+    );
+    assert!(
+        outcomes[22].is_ok() && archive.get("zz").await.is_some(),
+        "{outcomes:?}"
+    );
+}
+
+#[tokio::test]
+async fn whoever_may_only_upload_does_not_find_out_by_guessing_what_an_object_was_before() {
+    let stack = Stack::start().await;
+    stack
+        .bucket
+        .put("salary", b"content", &std::collections::HashMap::new())
+        .await;
+    stack.broker.clock().advance(std::time::Duration::from_secs(30));
+    let mut ids = twenty_sent(&stack.api).await;
+    // The same bytes, and nothing is sent.
+    ids.extend(batch(&stack.api, &["salary"], 0).await);
+    let outcomes = complete(&stack.api, &ids).await;
+    assert_eq!(outcomes[20], Err("parts_wrong".into()), "as for any other bytes");
 }
 
 #[tokio::test]

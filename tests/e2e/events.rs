@@ -165,7 +165,8 @@ async fn an_operator_sees_one_upload_and_its_trail() {
     let upload = stack.api.create("film.mp4", 2 * PART).await;
     stack.api.send_parts(&upload, &pattern(2 * PART), [1]).await;
     let id = upload.upload_id.as_str();
-    let shown = run(&stack, &["uploads", "show", id, "--json"]).await;
+    // Where a flag stands, before or after the word, is the operator's choice.
+    let shown = run(&stack, &["uploads", "--json", "show", id]).await;
     assert_eq!(shown.code, Some(0), "{shown:?}");
     let told: Value = serde_json::from_str(&shown.stdout).unwrap();
     assert_eq!((&told["state"], &told["parts_stored"]), (&json!("open"), &json!(1)));

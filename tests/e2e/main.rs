@@ -10,7 +10,10 @@
 
 mod access;
 mod batches;
+mod browsers;
+mod check_config;
 mod crash;
+mod credentials;
 mod edge;
 mod events;
 mod fetch;
@@ -23,9 +26,12 @@ mod listings;
 mod mixed;
 mod operator;
 mod origin;
+mod overwriting;
 mod problems;
+mod proxy;
 mod replicas;
 mod resume;
+mod rules;
 mod secrets;
 mod store_trouble;
 mod sweeping;

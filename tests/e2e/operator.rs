@@ -13,6 +13,9 @@ use tests::{
 };
 
 /// Settings of a broker that answers its operator.
+/// What was found is told again for so long.
+const READY_FRESH: Duration = Duration::from_millis(500);
+
 fn with_admin() -> Settings {
     Settings {
         admin_listen: Some(([127, 0, 0, 1], 0).into()),
@@ -235,6 +238,7 @@ async fn readiness_is_denied_within_two_seconds_while_the_store_says_nothing() {
     assert_eq!(stack.api.get("/readyz").await.status, 200);
 
     relay.hush();
+    tokio::time::sleep(READY_FRESH).await;
     let answer = within_two_seconds(stack.api.get("/readyz")).await;
     let scraped = within_two_seconds(stack.broker.admin().get("/metrics")).await;
 
@@ -243,6 +247,7 @@ async fn readiness_is_denied_within_two_seconds_while_the_store_says_nothing() {
     assert!(told["store"].as_str().unwrap().contains("did not answer"), "{told}");
     assert_eq!(sum(&series(&scraped.text()), "broker_ready", &[("check", "store")]), 0);
     relay.mend();
+    tokio::time::sleep(READY_FRESH).await;
     assert_eq!(stack.api.get("/readyz").await.status, 200);
 }
 
@@ -260,6 +265,7 @@ async fn readiness_is_denied_within_two_seconds_while_the_ledger_says_nothing() 
     assert_eq!(stack.api.get("/readyz").await.status, 200);
 
     relay.hush();
+    tokio::time::sleep(READY_FRESH).await;
     let answer = within_two_seconds(stack.api.get("/readyz")).await;
     let scraped = within_two_seconds(stack.broker.admin().get("/metrics")).await;
 
@@ -273,5 +279,23 @@ async fn readiness_is_denied_within_two_seconds_while_the_ledger_says_nothing() 
         "what is not known is not told"
     );
     relay.mend();
+    tokio::time::sleep(READY_FRESH).await;
     assert_eq!(stack.api.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn t25_readiness_that_is_asked_for_all_the_time_asks_the_store_twice_a_second() {
+    let stack = Stack::with(StoreUnderTest::embedded().await, with_admin()).await;
+    let admin = stack.broker.admin();
+    let asked = async || {
+        let labels = [("operation", "HeadBucket")];
+        sum(&all(&admin).await, "broker_store_call_duration_seconds_count", &labels)
+    };
+    let (before, began) = (asked().await, Instant::now());
+    for _ in 0..200 {
+        assert_eq!(stack.api.get("/readyz").await.status, 200);
+    }
+    let most = u64::try_from(began.elapsed().as_millis() / 500).unwrap() + 3;
+    let calls = asked().await - before;
+    assert!(calls <= most, "{calls} calls, {most} at most");
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use broker::Settings;
-use broker::ledger::LeaseOutcome;
-use broker::sweep::{Swept, due, unknown};
+use broker::ledger::{Duty, LeaseOutcome};
+use broker::sweep::{Sweep, Swept, due, keep_sweeping, unknown};
 use serde_json::{Value, json};
 use shared::MIB;
 use shared::api::{BatchUpload, CompletedObject, CreatedBatch, UploadCreated};
-use store::fault::{Fault, abort};
-use tests::{Program, Stack, StoreUnderTest, md5, pattern, put};
+use store::fault::{Fault, abort, list_parts};
+use tests::{Program, Stack, StoreUnderTest, in_time, md5, pattern, put};
 
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
 const PART: u64 = 5 * MIB;
@@ -21,6 +21,27 @@ const STRAGGLE: Duration = Duration::from_mins(15);
 
 fn swept() -> Swept {
     Swept::default()
+}
+
+/// A round by this holder of a turn, so many uploads at once.
+async fn round(stack: &Stack, holder: Option<&str>, page: u16) -> Swept {
+    let sweep = Sweep {
+        broker: stack.broker.state(),
+        holder,
+        page,
+    };
+    sweep.round().await.unwrap()
+}
+
+/// Uploads of one part each that lack nothing but their completion.
+async fn all_sent(stack: &Stack, names: [&str; 3]) -> Vec<UploadCreated> {
+    let mut uploads = Vec::new();
+    for name in names {
+        let upload = stack.api.create(name, 7).await;
+        stack.api.send_parts(&upload, b"content", [1]).await;
+        uploads.push(upload);
+    }
+    uploads
 }
 
 async fn finishing() -> Stack {
@@ -152,6 +173,111 @@ async fn a_completion_whose_broker_died_is_taken_over_with_the_size_that_its_own
     assert_eq!(stack.bucket.get("stream").await.unwrap().bytes, bytes);
     let object: CompletedObject = stack.api.complete(&upload.upload_id).await.expect(200);
     assert_eq!(object.size, PART + 7);
+}
+
+#[tokio::test]
+async fn a_step_goes_on_from_page_to_page_until_another_broker_has_the_turn() {
+    let stack = finishing().await;
+    let clock = stack.broker.clock();
+    let completed = |completed| Swept { completed, ..swept() };
+    for upload in all_sent(&stack, ["begun-1", "begun-2", "begun-3"]).await {
+        let lease = stack
+            .broker
+            .ledger()
+            .take_lease(&upload.upload_id, "died", None, clock.now());
+        assert!(matches!(lease.await.unwrap(), LeaseOutcome::Taken(_)));
+    }
+    clock.advance(Duration::from_secs(31));
+    let turn = async || {
+        let taken = stack.broker.ledger().take_turn(Duty::Sweep, "other", clock.now()).await;
+        assert!(taken.unwrap());
+    };
+    turn().await;
+    assert_eq!(
+        round(&stack, Some("late"), 1).await,
+        completed(1),
+        "what was begun is ended"
+    );
+    assert_eq!(round(&stack, None, 1).await, completed(2));
+
+    all_sent(&stack, ["left-1", "left-2", "left-3"]).await;
+    clock.advance(NEARLY_A_WEEK);
+    turn().await;
+    assert_eq!(round(&stack, Some("late"), 1).await, completed(1));
+    assert_eq!(round(&stack, None, 1).await, completed(2));
+}
+
+#[tokio::test]
+async fn a_store_that_fails_eight_calls_and_does_none_is_left_alone_until_the_next_round() {
+    let stack = Stack::start().await;
+    let (clock, store) = (stack.broker.clock(), stack.store.faulty());
+    for number in 0..10 {
+        stack.api.create(&format!("ran-out-{number}"), PART).await;
+    }
+    clock.advance(WEEK);
+    store.inject(Fault::AccessDenied, abort().always());
+    let ran_out = Swept {
+        expired: 10,
+        failed: 10,
+        ..swept()
+    };
+    assert_eq!(stack.broker.sweep().await, ran_out);
+
+    // A completion that fails in the same round is no word about the calls that clear.
+    let begun = stack.api.create("begun", 7).await;
+    let lease = stack
+        .broker
+        .ledger()
+        .take_lease(&begun.upload_id, "died", None, clock.now());
+    assert!(matches!(lease.await.unwrap(), LeaseOutcome::Taken(_)));
+    clock.advance(STRAGGLE);
+    for (page, served, expected) in [
+        (8, 0, Swept { failed: 9, ..swept() }),
+        (4, 0, Swept { failed: 11, ..swept() }),
+        (
+            8,
+            1,
+            Swept {
+                cleared: 1,
+                failed: 10,
+                ..swept()
+            },
+        ),
+    ] {
+        store.clear_faults();
+        store.inject(Fault::AccessDenied, list_parts().times(1));
+        store.inject(Fault::AccessDenied, abort().after(served).always());
+        assert_eq!(
+            round(&stack, None, page).await,
+            expected,
+            "{page} at once, {served} served"
+        );
+        // Who tried to complete it has the lease for a while.
+        clock.advance(Duration::from_mins(1));
+    }
+    store.clear_faults();
+    assert_eq!(stack.broker.sweep().await.cleared, 9);
+    assert_eq!(stack.bucket.open_uploads("").await, ["begun"]);
+}
+
+#[tokio::test]
+async fn a_broker_sweeps_by_itself_when_it_is_its_turn() {
+    let stack = Stack::start().await;
+    stack.api.create("old", PART).await;
+    stack.broker.clock().advance(WEEK);
+    let (ledger, now) = (stack.broker.ledger(), stack.broker.clock().now());
+    assert!(ledger.take_turn(Duty::Sweep, "other", now).await.unwrap());
+    let sweeping = tokio::spawn(keep_sweeping(stack.broker.state().clone(), Duration::from_millis(5)));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(stack.bucket.open_uploads("").await, ["old"], "another's turn");
+    ledger.end_turn(Duty::Sweep, "other").await.unwrap();
+    in_time(async {
+        while !stack.bucket.open_uploads("").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    sweeping.abort();
 }
 
 #[tokio::test]

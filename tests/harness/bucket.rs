@@ -56,6 +56,15 @@ impl Bucket {
         }
     }
 
+    /// Another bucket of the same store, made now.
+    pub async fn another(&self, name: &str) -> Self {
+        self.client.create_bucket().bucket(name).send().await.unwrap();
+        Self {
+            client: self.client.clone(),
+            name: name.to_owned(),
+        }
+    }
+
     /// The object at `key`, or nothing.
     pub async fn get(&self, key: &str) -> Option<Object> {
         let answer = match self.client.get_object().bucket(&self.name).key(key).send().await {

@@ -85,7 +85,7 @@ impl Broker {
     }
 
     /// What its requests share.
-    pub fn state(&self) -> &broker::app::Broker {
+    pub fn state(&self) -> &broker::app::Shared {
         self.running.state()
     }
 
