@@ -1,7 +1,7 @@
 //! An upload in parts begins: at the store, then in the ledger.
 
 use crate::app::{Broker, Shared, to_its_end};
-use crate::error::ApiError;
+use crate::error::{ApiError, Sent};
 use crate::ledger::{Admission, By, Digests, Exceeded, Plan, Session};
 use crate::overwrite;
 use crate::policy::CreateGrant;
@@ -72,7 +72,7 @@ pub(crate) fn over(grant: &CreateGrant, exceeded: Exceeded) -> ApiError {
 /// What the caller is told whose token or ticket was revoked while the request was under way.
 pub(crate) fn revoked() -> ApiError {
     ApiError::Unauthenticated {
-        sent: true,
+        sent: Sent::Header,
         optional: false,
     }
 }

@@ -20,8 +20,8 @@ use crate::s3::{CredentialsError, StoreError, StoreErrorKind};
     reason = "each variant's text says what it means, to the caller as to the reader"
 )]
 pub enum ApiError {
-    #[error("{}; send the header Authorization: Bearer TOKEN with one that it knows{}", if *.sent { "this broker does not know the token that was sent" } else { "this broker asks for a token" }, if *.optional { ", or leave the header out" } else { "" })]
-    Unauthenticated { sent: bool, optional: bool },
+    #[error("{}", unauthenticated(*.sent, *.optional))]
+    Unauthenticated { sent: Sent, optional: bool },
     #[error(
         "there is nothing at this path; /v1/me, /v1/uploads, /presign and /complete are where uploads begin and end"
     )]
@@ -100,14 +100,17 @@ pub enum ApiError {
         right: Right,
         destination: Option<String>,
     },
-    #[error("{}; the destination {destination:?} takes {granted}: name the right type, or ask the operator", match .given { Some(given) => format!("the media type {given:?} is not granted"), None => "no media type is said".to_owned() })]
+    #[error("{}; {rule} takes {granted}: name the right type, or ask {}", match .given { Some(given) => format!("the media type {given:?} is not granted"), None => "no media type is said".to_owned() }, .rule.whom())]
     TypeNotGranted {
         given: Option<String>,
         granted: String,
-        destination: String,
+        rule: RuleOf,
     },
+    #[error("the file has {size} bytes; {rule} takes at most {max}: send a smaller one, or ask {}", .rule.whom())]
+    FileTooLarge { size: u64, max: u64, rule: RuleOf },
     #[error(
-        "the upload has {count} parts; the destination {destination:?} takes at most {limit}: ask for larger parts"
+        "the upload has {count} parts; the destination {destination:?} takes at most {limit}: ask for larger parts, or ask the \
+         operator"
     )]
     TooManyPlanned {
         count: u16,
@@ -182,6 +185,68 @@ pub enum ApiError {
     /// A failure of the form protocol's `/complete`, whose clients expect 422 for all of them.
     #[error("{0}")]
     NotCompleted(Box<ApiError>),
+}
+
+/// What a request whose sender is not known came with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sent {
+    /// No credential.
+    Nothing,
+    /// A token or ticket in the header.
+    Header,
+    /// A ticket in the path.
+    PathTicket,
+}
+
+fn unauthenticated(sent: Sent, optional: bool) -> &'static str {
+    match (sent, optional) {
+        (Sent::Nothing, _) => {
+            "this broker asks for a token; send the header Authorization: Bearer TOKEN with one that it knows"
+        }
+        (Sent::Header, false) => {
+            "this broker does not know the token that was sent, or it has ended or was revoked; send the header \
+             Authorization: Bearer TOKEN with one that holds"
+        }
+        (Sent::Header, true) => {
+            "this broker does not know the token that was sent, or it has ended or was revoked; send the header \
+             Authorization: Bearer TOKEN with one that holds, or leave the header out"
+        }
+        (Sent::PathTicket, _) => {
+            "this broker does not know the ticket in the path, or it has ended or was revoked; ask whoever gave it to you for \
+             another"
+        }
+    }
+}
+
+/// Whose rule it is that an upload does not meet.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RuleOf {
+    /// A destination's.
+    Destination(String),
+    /// The grant by which the caller may upload to a destination.
+    Grant(String),
+    /// The ticket's that is used.
+    Ticket,
+}
+
+impl std::fmt::Display for RuleOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Destination(name) => write!(f, "the destination {name:?}"),
+            Self::Grant(name) => write!(f, "your grant at the destination {name:?}"),
+            Self::Ticket => f.write_str("this ticket"),
+        }
+    }
+}
+
+impl RuleOf {
+    /// Who can change it.
+    fn whom(&self) -> &'static str {
+        match self {
+            Self::Destination(_) | Self::Grant(_) => "the operator",
+            Self::Ticket => "whoever gave it to you",
+        }
+    }
 }
 
 fn ended(state: UploadState) -> &'static str {
@@ -301,7 +366,9 @@ impl ApiError {
             Self::InvalidPartNumber(_) => (StatusCode::BAD_REQUEST, "invalid_part_number"),
             Self::InvalidDigest { .. } => (StatusCode::BAD_REQUEST, "invalid_digest"),
             Self::PartTwice(_) => (StatusCode::BAD_REQUEST, "part_twice"),
-            Self::InvalidPlan(PlanError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "file_too_large"),
+            Self::InvalidPlan(PlanError::TooLarge { .. }) | Self::FileTooLarge { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "file_too_large")
+            }
             Self::InvalidPlan(PlanError::PartSize(_) | PlanError::TooManyParts { .. }) => {
                 (StatusCode::BAD_REQUEST, "invalid_part_size")
             }

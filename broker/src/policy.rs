@@ -23,7 +23,7 @@ pub use self::destination::{CANNED_ACLS, Destination, Overwrite, is_acl, is_type
 pub use self::fields::MAX_METADATA_LEN;
 pub use self::fields::shortened;
 use self::fields::{check_content_type, check_metadata};
-use crate::error::ApiError;
+use crate::error::{ApiError, RuleOf};
 use crate::key::UploadName;
 use crate::ledger::{Plan, Quota, Session};
 use crate::principal::Principal;
@@ -157,7 +157,23 @@ pub struct DeleteGrant {
 struct Place<'a> {
     destination: &'a Destination,
     max_size: u64,
+    /// Whose limit that is.
+    max_size_of: RuleOf,
     quota: Quota,
+}
+
+impl Place<'_> {
+    /// Whether a file may have so many bytes.
+    fn check_size(&self, size: u64) -> Result<(), ApiError> {
+        if size <= self.max_size {
+            return Ok(());
+        }
+        Err(ApiError::FileTooLarge {
+            size,
+            max: self.max_size,
+            rule: self.max_size_of.clone(),
+        })
+    }
 }
 
 /// Permission to sign these parts of one upload.
@@ -226,7 +242,9 @@ impl Policy {
         let place = self.place(principal, destination.as_deref())?;
         let max = place.max_size;
         let plan = if let Some(size) = size {
-            Plan::Sized(PartPlan::for_size(size, part_size, max)?)
+            place.check_size(size)?;
+            let part_size = part_size.unwrap_or_else(|| plan::part_size_for(size, place.destination.max_parts));
+            Plan::Sized(PartPlan::for_size(size, Some(part_size), max)?)
         } else {
             let part_size = part_size.unwrap_or(STREAM_PART_SIZE);
             // Any one part of this size has to be possible.
@@ -373,9 +391,11 @@ impl Policy {
         let ticket = principal.ticket();
         let name = name.or(ticket.map(|terms| terms.destination.as_str()));
         let (destination, limits) = self.destination_for(principal, name, Right::Upload)?;
+        let (max_size, max_size_of) = self.max_size_and_whose(principal, destination);
         Ok(Place {
             destination,
-            max_size: self.max_size_of(principal, destination),
+            max_size,
+            max_size_of,
             quota: Quota {
                 open_uploads: limits.open_uploads,
                 bytes_per_day: limits.bytes_per_day,
@@ -396,6 +416,7 @@ impl Policy {
             destination,
             max_size,
             quota,
+            ..
         } = place;
         let Asked {
             name,
@@ -420,7 +441,7 @@ impl Policy {
             return Err(ApiError::TypeNotGranted {
                 given: content_type.as_deref().map(shortened),
                 granted: terms.content_types.join(", "),
-                destination: destination.name.clone(),
+                rule: RuleOf::Ticket,
             });
         }
         if let Some(acl) = &acl
@@ -432,7 +453,7 @@ impl Policy {
                 destination: destination.name.clone(),
             });
         }
-        check_metadata(&metadata, destination.max_metadata)?;
+        check_metadata(&metadata, destination)?;
         if let Some(count) = plan.part_count().filter(|count| *count > destination.max_parts) {
             return Err(ApiError::TooManyPlanned {
                 count,

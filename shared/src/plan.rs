@@ -128,6 +128,13 @@ pub enum PlanError {
     },
 }
 
+/// Part size for a file of `size` bytes that may have at most `max_parts`: 8 MiB, and for one that would have more such parts
+/// the smallest whole number of MiB that gives no more. 5 GiB at most, with which there may be more parts all the same.
+pub fn part_size_for(size: u64, max_parts: u16) -> u64 {
+    let least = size.div_ceil(max_parts.max(1).into());
+    DEFAULT_PART_SIZE.max(least.next_multiple_of(MIB)).min(MAX_PART_SIZE)
+}
+
 impl PartPlan {
     /// Cuts a file of `size` bytes into parts of `part_size` bytes, or of a size chosen for it: 8 MiB, and for a file that
     /// would have more than 10,000 such parts the smallest whole number of MiB that gives at most 10,000.
@@ -151,7 +158,7 @@ impl PartPlan {
                 });
             }
             Some(asked) => asked,
-            None => DEFAULT_PART_SIZE.max(least.next_multiple_of(MIB)),
+            None => part_size_for(size, PartNumber::MAX),
         };
         // Only a `max_object_size` above 10,000 parts of 5 GiB leads beyond.
         Self::cut(size, PartSizes::Equal(part_size.min(MAX_PART_SIZE)))

@@ -14,7 +14,7 @@ use super::forward::ForwardAuth;
 use super::jwt::JwtVerifier;
 use super::settings_token::TokenDigest;
 use crate::app::Broker;
-use crate::error::ApiError;
+use crate::error::{ApiError, Sent};
 use crate::principal::{ANONYMOUS, Credential, Principal};
 
 /// How long the ledger's word on a token or ticket is gone by: one that is revoked elsewhere may be used for so long.
@@ -104,26 +104,30 @@ impl Principals {
         };
         if let Some(PathTicket(ticket)) = path_ticket {
             return match ticket {
-                Some(ticket) => self.known(broker, &ticket).await,
-                None => Err(self.unknown(true)),
+                Some(ticket) => self.known(broker, &ticket, Sent::PathTicket).await,
+                None => Err(self.unknown(Sent::PathTicket)),
             };
         }
+        let peer = request.peer_addr().map(|peer| peer.ip());
         let mut headers = request.headers().get_all(AUTHORIZATION);
-        if let Some(header) = headers.next() {
+        let authorization = headers.next();
+        let mut forwarded = None;
+        if let Some(forward) = &self.config.forward
+            && authorization.is_none_or(|header| !is_bearer(header.as_bytes()))
+        {
+            // What else stands in the header, such as a password, was for the proxy.
+            forwarded = forward.identify(peer, request.headers())?;
+        }
+        if let Some(header) = authorization.filter(|_| forwarded.is_none()) {
             let alone = headers.next().is_none() && header.len() <= MAX_HEADER_LEN;
             let token = bearer_token(header.as_bytes()).filter(|_| alone);
-            let token = token.ok_or_else(|| self.unknown(true))?;
+            let token = token.ok_or_else(|| self.unknown(Sent::Header))?;
             return self.identify_token(broker, token).await;
         }
-        let peer = request.peer_addr().map(|peer| peer.ip());
-        let forwarded = match &self.config.forward {
-            Some(forward) => forward.identify(peer, request.headers())?,
-            None => None,
-        };
         let principal = match forwarded {
             Some(principal) => principal,
             None if self.serves_anonymous(broker, request).await? => Principal::named(ANONYMOUS),
-            None => return Err(self.unknown(false)),
+            None => return Err(self.unknown(Sent::Nothing)),
         };
         // Neither needs anything that a page of somebody else's could not have the browser send.
         if is_of_another_origin(request) {
@@ -155,7 +159,7 @@ impl Principals {
     async fn identify_token(&self, broker: &Broker, token: &[u8]) -> Result<Principal, ApiError> {
         let text = std::str::from_utf8(token).unwrap_or_default();
         if let Some(bearer) = Bearer::read(text) {
-            return self.known(broker, &bearer).await;
+            return self.known(broker, &bearer, Sent::Header).await;
         }
         if let Some(principal) = TokenDigest::find(&self.config.tokens, token) {
             return Ok(principal);
@@ -171,12 +175,12 @@ impl Principals {
                 })?;
                 Ok(Principal::named(verified.name).with_roles(verified.roles))
             }
-            _ => Err(self.unknown(true)),
+            _ => Err(self.unknown(Sent::Header)),
         }
     }
 
     /// Whose token or ticket this is, if it is one that holds. Unknown, expired and revoked ones get the same answer.
-    async fn known(&self, broker: &Broker, bearer: &Bearer) -> Result<Principal, ApiError> {
+    async fn known(&self, broker: &Broker, bearer: &Bearer, sent: Sent) -> Result<Principal, ApiError> {
         let kept = self.kept.get(&bearer.id).filter(|kept| kept.since.elapsed() < KEPT);
         let kept = if let Some(kept) = kept {
             kept
@@ -202,13 +206,13 @@ impl Principals {
                         since: Instant::now(),
                     }),
             };
-            let found = found.ok_or_else(|| self.unknown(true))?;
+            let found = found.ok_or_else(|| self.unknown(sent))?;
             self.kept.insert(bearer.id.clone(), found.clone());
             found
         };
         let now = broker.clock.now();
         if !bearer.is(&kept.digest) || kept.expires_at.is_some_and(|end| end <= now) {
-            return Err(self.unknown(true));
+            return Err(self.unknown(sent));
         }
         Ok(kept.principal)
     }
@@ -218,7 +222,7 @@ impl Principals {
         self.kept.remove(id);
     }
 
-    fn unknown(&self, sent: bool) -> ApiError {
+    fn unknown(&self, sent: Sent) -> ApiError {
         ApiError::Unauthenticated {
             sent,
             optional: self.allow_anonymous(),
@@ -261,9 +265,15 @@ fn is_of_another_origin(request: &HttpRequest) -> bool {
 
 /// The token of `Authorization: Bearer TOKEN` (RFC 6750 section 2.1).
 fn bearer_token(header: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = header.split_at_checked("Bearer ".len())?;
+    let (_, token) = header.split_at_checked("Bearer ".len())?;
     let token = token.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
+    (is_bearer(header) && !token.is_empty()).then_some(token)
+}
+
+/// Whether the scheme of an `Authorization` is the one that tokens come with.
+fn is_bearer(header: &[u8]) -> bool {
+    let scheme = header.get(.."Bearer ".len());
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer "))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Destination, Overwrite, Policy, shortened};
-use crate::error::ApiError;
+use crate::error::{ApiError, RuleOf};
 use crate::ledger::Session;
 use crate::principal::{ANONYMOUS, Principal, TICKET_PREFIX, is_name};
 
@@ -213,10 +213,22 @@ impl Policy {
 
     /// Most bytes of one object of this principal at a destination.
     pub fn max_size_of(&self, principal: &Principal, destination: &Destination) -> u64 {
-        let rule = self.limits_of(principal, &destination.name, Right::Upload);
-        let rule = rule.and_then(|limits| limits.max_size).unwrap_or(u64::MAX);
-        let ticket = principal.ticket().and_then(|terms| terms.max_size).unwrap_or(u64::MAX);
-        destination.max_size.min(rule).min(ticket)
+        self.max_size_and_whose(principal, destination).0
+    }
+
+    /// The same, and whose limit it is: of several that are equal the one that comes first here.
+    pub(super) fn max_size_and_whose(&self, principal: &Principal, destination: &Destination) -> (u64, RuleOf) {
+        let name = &destination.name;
+        let rule = self.limits_of(principal, name, Right::Upload);
+        let limits = [
+            (Some(destination.max_size), RuleOf::Destination(name.clone())),
+            (rule.and_then(|limits| limits.max_size), RuleOf::Grant(name.clone())),
+            (principal.ticket().and_then(|terms| terms.max_size), RuleOf::Ticket),
+        ];
+        let limits = limits.into_iter().map(|(max, whose)| (max.unwrap_or(u64::MAX), whose));
+        limits
+            .min_by_key(|(max, _)| *max)
+            .unwrap_or((0, RuleOf::Destination(name.clone())))
     }
 
     /// Whether this principal has a right at a destination, by name.

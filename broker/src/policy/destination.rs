@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::fields::shortened;
-use crate::error::ApiError;
+use crate::error::{ApiError, RuleOf};
 use crate::key::KeyTemplate;
 
 /// A place to upload to, and its rules.
@@ -102,7 +102,7 @@ impl Destination {
         Err(ApiError::TypeNotGranted {
             given: content_type.map(shortened),
             granted: self.content_types.join(", "),
-            destination: self.name.clone(),
+            rule: RuleOf::Destination(self.name.clone()),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{WRITE_TOKEN, WRITE_TOKEN_LEN};
+use super::{Destination, WRITE_TOKEN, WRITE_TOKEN_LEN};
 use crate::error::ApiError;
 
 /// User metadata of one object: S3 allows 2 KB, names and values together, of which the write token takes its part.
@@ -82,7 +82,7 @@ fn is_token(text: &str) -> bool {
 }
 
 /// User metadata that any store keeps as it is.
-pub(super) fn check_metadata(metadata: &BTreeMap<String, String>, max: usize) -> Result<(), ApiError> {
+pub(super) fn check_metadata(metadata: &BTreeMap<String, String>, destination: &Destination) -> Result<(), ApiError> {
     let refuse = |reason: String| {
         Err(ApiError::InvalidField {
             field: "metadata",
@@ -117,9 +117,12 @@ pub(super) fn check_metadata(metadata: &BTreeMap<String, String>, max: usize) ->
         }
         length += name.len() + value.len();
     }
+    let max = destination.max_metadata;
     if length > max {
         return refuse(format!(
-            "has {length} bytes, names and values together; at most {max} are allowed"
+            "has {length} bytes, names and values together; the destination {:?} takes at most {max}: say less, or ask the \
+             operator",
+            destination.name
         ));
     }
     Ok(())
