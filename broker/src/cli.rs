@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{Config, DEFAULT_DATA_DIR, EMBEDDED_BUCKET, Settings, StoreChoice};
 use crate::embedded::{self, credentials_file};
 use crate::log::{LogFormat, start_log};
 use crate::operate::{SweepNow, Tickets, Tokens, Uploads, Webhooks};
-use crate::policy::meeting;
+use crate::policy::{Grantee, meeting};
+use crate::principal::ANONYMOUS;
 use crate::start::{DEFAULT_REGION, Running, make_data_dir, open, start};
 
 const AFTER_HELP: &str = "\
@@ -27,7 +28,13 @@ Store:
   web identity, container and instance roles. No endpoint means Amazon S3.
 
 Exit status:
-  0  done; serving: ended by a signal, after requests in flight   1  did not start, broke down, or could not do all   2  usage";
+  0  done; serving: ended by a signal, after requests in flight
+  1  did not start, broke down, or could not do all; serving: a second signal cut requests off
+  2  usage";
+/// Of commands that end by themselves.
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done   1  could not do it, or not all   2  usage";
 
 /// Presigned multipart upload broker: clients upload straight to S3-compatible storage without holding its keys.
 #[derive(Debug, Parser)]
@@ -80,9 +87,23 @@ enum Command {
     Webhooks(Webhooks),
 }
 
-/// The command line as it is taken, for those who tell of it.
+/// The command line as it is taken. Settings stand after what is a command's own, and only in the long help.
 pub fn command() -> clap::Command {
-    Cli::command()
+    let settings = |argument: clap::Arg| match argument.is_global_set() {
+        true => argument
+            .hide_short_help(true)
+            .help_heading("Settings (of the broker; the same for every command)"),
+        false => argument,
+    };
+    with_exit_status(Cli::command().mut_args(settings))
+}
+
+/// The same, and the commands below it tell how they end too.
+fn with_exit_status(mut command: clap::Command) -> clap::Command {
+    for below in command.get_subcommands_mut() {
+        *below = with_exit_status(std::mem::take(below)).after_help(EXIT_STATUS);
+    }
+    command
 }
 
 /// Runs the program and answers its exit status.
@@ -98,7 +119,7 @@ pub fn run() -> ExitCode {
         eprintln!("broker: the file .env cannot be read: line format is NAME=value");
         return ExitCode::from(2);
     }
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -162,13 +183,12 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     wait_for_signal().await?;
     tracing::info!("stopping: requests in flight are finished first; a second signal ends at once");
     tokio::select! {
-        () = running.stop() => {}
+        () = running.stop() => Ok(()),
         signalled = wait_for_signal() => {
             signalled?;
-            tracing::warn!("a second signal: requests in flight are cut off");
+            Err("a second signal came: requests in flight were cut off".into())
         }
     }
-    Ok(())
 }
 
 async fn wait_for_signal() -> std::io::Result<()> {
@@ -189,7 +209,8 @@ fn greet(config: &Config, running: &Running) {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
-    let broker = format!("http://{host}:{}", address.port());
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let broker = format!("{scheme}://{host}:{}", address.port());
     let put = if broker == "http://127.0.0.1:5000" {
         "put FILE".to_owned()
     } else {
@@ -213,10 +234,15 @@ fn greet(config: &Config, running: &Running) {
                     shell_quoted(&config.data_dir.display().to_string())
                 );
             }
+            let (uploader, program) = if is_in_its_sources() {
+                ("cargo run --release -p uploader --", "cargo run --release --")
+            } else {
+                ("uploader", "broker")
+            };
             println!(
                 "store    {endpoint}  (embedded, bucket {EMBEDDED_BUCKET}, in {})\n\n\
-                 Upload   {token}cargo run --release -p uploader -- {put}\n\
-                 Look in  (eval \"$(cargo run --release -- {env})\" && aws s3 ls s3://{EMBEDDED_BUCKET})\n\
+                 Upload   {token}{uploader} {put}\n\
+                 Look in  (eval \"$({program} {env})\" && aws s3 ls s3://{EMBEDDED_BUCKET})\n\
                  Stop     Ctrl-C; start again to go on with what is here",
                 config.data_dir.display()
             );
@@ -228,7 +254,9 @@ fn greet(config: &Config, running: &Running) {
         ),
     }
     if !address.ip().is_loopback() {
-        tracing::info!("serving other machines: put a proxy with TLS in front, tokens travel in clear otherwise");
+        if config.tls.is_none() {
+            tracing::info!("serving other machines: put a proxy with TLS in front, tokens travel in clear otherwise");
+        }
         let store = &running.state().signing.endpoint;
         if store.is_loopback() {
             tracing::warn!(
@@ -239,17 +267,44 @@ fn greet(config: &Config, running: &Running) {
     }
 }
 
+/// Whether the program runs where it was built, as whoever tries it for the first time has it.
+fn is_in_its_sources() -> bool {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.ancestors().any(|directory| directory.ends_with("target"))
+}
+
 #[expect(clippy::print_stdout, reason = "the lines are the command's result")]
 fn describe(config: &Config) {
     println!("nothing is wrong with the settings");
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    println!("broker: {scheme}://{}", config.listen);
+    if let Some(admin) = config.admin_listen {
+        println!("operator: http://{admin}");
+    }
+    match &config.store {
+        StoreChoice::Embedded { listen } => println!("store: embedded, http://{listen}"),
+        StoreChoice::External { endpoint, .. } => println!(
+            "store: {}",
+            endpoint
+                .as_deref()
+                .unwrap_or("as the AWS configuration says, or else Amazon S3")
+        ),
+    }
+    println!("ledger: {}", without_password(&config.ledger));
+    for (issuer, audience) in config.auth.issuers() {
+        println!("tokens of {issuer:?} for {audience:?}");
+    }
+    if let Some(peers) = config.auth.forward_peers() {
+        println!("callers named by the proxies {peers}");
+    }
     for destination in &config.destinations {
         println!(
-            "destination {:?}: bucket {:?}, keys {}, overwrite {:?}, by tickets {:?}",
+            "destination {:?}: bucket {:?}, keys {}, overwrite {}, by tickets {}",
             destination.name,
             destination.bucket,
             destination.key_template,
-            destination.overwrites(false),
-            destination.overwrites(true)
+            destination.overwrites(false).name(),
+            destination.overwrites(true).name()
         );
     }
     for (one, other) in meeting(&config.destinations) {
@@ -259,7 +314,17 @@ fn describe(config: &Config) {
         );
     }
     for rule in &config.rules {
-        let to: Vec<_> = rule.to.iter().map(ToString::to_string).collect();
+        let serves_nobody =
+            |to: &&Grantee| **to == Grantee::Named(ANONYMOUS.to_owned()) && !config.may_serve_anonymous();
+        let to: Vec<_> = rule
+            .to
+            .iter()
+            .filter(|to| !serves_nobody(to))
+            .map(ToString::to_string)
+            .collect();
+        if to.is_empty() {
+            continue;
+        }
         let may: Vec<_> = rule.may.iter().map(|right| right.name()).collect();
         let places = if rule.destinations.is_empty() {
             "all destinations".to_owned()
@@ -267,6 +332,14 @@ fn describe(config: &Config) {
             rule.destinations.join(", ")
         };
         println!("grant to {}: {} at {places}", to.join(", "), may.join(", "));
+    }
+}
+
+/// A URL as it may be shown.
+fn without_password(url: &str) -> String {
+    match url.split_once("://").zip(url.rsplit_once('@')) {
+        Some(((scheme, _), (_, host))) => format!("{scheme}://…@{host}"),
+        None => url.to_owned(),
     }
 }
 

@@ -300,6 +300,15 @@ pub struct Config {
     pub webhook: Option<Webhook>,
 }
 
+impl Config {
+    /// Whether requests without credentials may be served, as far as the settings say: a token in the ledger ends it where they
+    /// do not say so themselves.
+    pub fn may_serve_anonymous(&self) -> bool {
+        let open = || !self.auth.knows_somebody() && !self.proxies.are_configured() && self.listen.ip().is_loopback();
+        self.allow_anonymous.unwrap_or_else(open)
+    }
+}
+
 /// What is wrong with the settings: all of it.
 #[derive(Debug)]
 pub struct ConfigError(Vec<String>);

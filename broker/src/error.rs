@@ -260,10 +260,11 @@ fn ended(state: UploadState) -> &'static str {
 }
 
 fn not_granted(who: &str, right: Right, destination: Option<&str>) -> String {
-    let place = destination.map_or_else(
-        || "any destination".to_owned(),
-        |name| format!("the destination {name:?}"),
-    );
+    let Some(destination) = destination else {
+        return format!(
+            "{who} may do nothing at any destination with this credential; the operator can grant it something"
+        );
+    };
     let what = match right {
         Right::Upload => "upload to",
         Right::List => "list",
@@ -274,7 +275,8 @@ fn not_granted(who: &str, right: Right, destination: Option<&str>) -> String {
     };
     let name = right.name();
     format!(
-        "{who} may not {what} {place} with this credential; GET /v1/me tells what it may, and the operator can grant {name:?}"
+        "{who} may not {what} the destination {destination:?} with this credential; GET /v1/me tells what it may, and the \
+         operator can grant {name:?}"
     )
 }
 

@@ -269,7 +269,7 @@ impl SweepNow {
         for (_, upload) in unknown {
             writeln!(
                 out,
-                "would abort: an upload to {} begun {}, not in the ledger",
+                "would abort: an upload to {:?} begun {}, not in the ledger",
                 upload.key, upload.initiated
             )?;
         }

@@ -657,7 +657,7 @@ impl Policy {
     pub fn limits(&self, destination: &Destination) -> Limits {
         Limits {
             max_parts_per_sign: MAX_PARTS_PER_SIGN,
-            max_parts: PartNumber::MAX,
+            max_parts: destination.max_parts,
             max_batch: MAX_BATCH,
             max_batch_file: MAX_BATCH_FILE,
             min_part_size: plan::MIN_PART_SIZE,

@@ -23,7 +23,7 @@ use crate::deliver::keep_delivering;
 use crate::edge::connections::{Allowance, Connections};
 use crate::edge::descriptors::affordable;
 use crate::edge::rates::{Rates, limit};
-use crate::edge::tls::{Certificate, TlsError};
+use crate::edge::tls::{self, Certificate, TlsError};
 use crate::embedded;
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::{Metrics, StoreCalls};
@@ -87,9 +87,9 @@ pub enum StartError {
     TlsVersions(#[source] rustls::Error),
     /// Whoever reached the broker could upload, or nobody.
     #[error(
-        "nobody is known to this broker, which would listen on {listen}: make a token with `broker token create NAME`, or name \
-         them in the settings (--tokens, [forward_auth]), or listen on 127.0.0.1 without --allow-anonymous false, or say \
-         --allow-anonymous if anybody who reaches it may upload"
+        "nobody is known to this broker, which would listen on {listen}: make a token with `broker token create NAME`, or say who \
+         vouches for callers ([[jwt]], [forward_auth], --tokens); listen on 127.0.0.1 for this machine alone; or say \
+         --allow-anonymous true if anybody who reaches it may upload"
     )]
     NobodyKnown {
         /// Its address.
@@ -255,13 +255,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let series = state.metrics.certificate();
     let certificate = config.tls.clone().map(|files| Certificate::read(files, series));
     let certificate = certificate.transpose()?;
-    if let Some(end) = certificate.as_ref().and_then(|certificate| certificate.end()) {
-        let now = time::OffsetDateTime::now_utc();
-        if end <= now {
-            tracing::error!(%end, "the certificate of --tls-cert has ended: clients will not talk to this broker");
-        } else {
-            tracing::info!(%end, "serving TLS by the certificate of --tls-cert");
-        }
+    if let Some(certificate) = &certificate {
+        tls::tell(certificate.end());
     }
     let server = match &certificate {
         None => server.bind(config.listen),

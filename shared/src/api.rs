@@ -772,6 +772,12 @@ pub struct DestinationInfo {
     /// Media types that uploads may have, `image/*` for all of a kind; any where there are none.
     #[serde(default)]
     pub content_types: Vec<String>,
+    /// Most uploads that the caller may have open there at once, where there is a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_uploads: Option<u32>,
+    /// Most bytes that the caller may upload there on one day (UTC), where there is a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_day: Option<u64>,
     /// Whether the caller may list and download what is there.
     #[serde(default)]
     pub downloads: bool,

@@ -19,7 +19,7 @@ use crate::budget::{Budget, Cost};
 use crate::error::{TransportError, UploadError};
 use crate::options::Settings;
 use crate::progress::{Progress, Silent};
-use crate::refused::{COMPLETE, HAVE_SIGNED};
+use crate::refused::{self, COMPLETE, HAVE_SIGNED};
 use crate::retry::{self, RetryPolicy};
 
 /// Longest answer that is read: the status of 10,000 parts is about a tenth of it.
@@ -284,7 +284,9 @@ impl Broker {
                     problem: None,
                 },
             };
-            let Some(after) = self.policy().wait(attempt, retry::random(), trouble.retry_after) else {
+            let passes = trouble.cause.as_ref().is_none_or(|cause| cause.mistake().is_none());
+            let after = self.policy().wait(attempt, retry::random(), trouble.retry_after);
+            let Some(after) = after.filter(|_| passes) else {
                 return Err(match trouble.problem {
                     Some(problem) => UploadError::Refused {
                         doing: call.doing,
@@ -296,8 +298,11 @@ impl Broker {
             let what = format!("could not {}: the broker {}", call.doing, trouble.what);
             let (short, _) = trouble.what.split_once(": ").unwrap_or((&trouble.what, ""));
             let mut why = format!("the broker at {} {short}", self.address());
-            if let Some(problem) = &trouble.problem {
-                why = format!("{why} ({})", problem.title.to_lowercase());
+            match &trouble.problem {
+                // Which limit it is, and what to do about it.
+                Some(problem) if problem.code == "quota_exceeded" => why = refused::said(problem),
+                Some(problem) => why = format!("{why} ({})", problem.title.to_lowercase()),
+                None => {}
             }
             let cost = trouble.cost;
             self.budget

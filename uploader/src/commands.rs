@@ -196,6 +196,18 @@ async fn whoami(common: &Common, screen: &Screen) -> Result<(), UploadError> {
         } else {
             destination.acls.join(", ")
         };
+        let mut files = format!("up to {}", HumanBytes(destination.max_size));
+        if let Some(uploads) = destination.open_uploads {
+            files = format!("{files}, {uploads} at once");
+        }
+        if let Some(bytes) = destination.bytes_per_day {
+            files = format!("{files}, {} a day", HumanBytes(bytes));
+        }
+        let types = if destination.content_types.is_empty() {
+            "any".into()
+        } else {
+            destination.content_types.join(", ")
+        };
         let reading = if destination.downloads {
             "allowed"
         } else {
@@ -204,7 +216,9 @@ async fn whoami(common: &Common, screen: &Screen) -> Result<(), UploadError> {
         lines.extend([
             ("destination", destination.name.clone()),
             ("  keys", destination.key_template.clone()),
-            ("  files", format!("up to {}", HumanBytes(destination.max_size))),
+            ("  files", files),
+            ("  may", destination.may.join(", ")),
+            ("  types", types),
             ("  ACLs", acls),
             ("  reading", format!("listing and downloading are {reading}")),
         ]);

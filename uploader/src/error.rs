@@ -21,6 +21,33 @@ impl From<reqwest::Error> for TransportError {
     }
 }
 
+/// Trouble of a connection that does not pass.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Mistake {
+    /// The other end's certificate is not trusted.
+    Certificate,
+    /// What came is no HTTP.
+    Scheme,
+}
+
+impl TransportError {
+    /// What is wrong, if it is something that waiting does not mend. The libraries tell it in words alone.
+    pub(crate) fn mistake(&self) -> Option<Mistake> {
+        let mut cause: Option<&dyn std::error::Error> = Some(&self.0);
+        while let Some(error) = cause {
+            let words = error.to_string();
+            if words.contains("invalid peer certificate") {
+                return Some(Mistake::Certificate);
+            }
+            if words.contains("invalid HTTP version") {
+                return Some(Mistake::Scheme);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
 /// Why a file was not uploaded, or a question not answered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -46,8 +73,7 @@ pub enum UploadError {
     },
     /// Nothing answers at the broker's address, or only errors that should have passed.
     #[error(
-        "could not {doing}: the broker at {broker} {trouble}. Is it running? `cargo run --release` starts one here; \
-         --broker or UPLOADER_BROKER names another{}", resume(*.resumable)
+        "could not {doing}: the broker at {broker} {trouble}. {}{}", to_do(.cause.as_ref()), resume(*.resumable)
     )]
     BrokerUnreachable {
         /// What was asked of it.
@@ -294,6 +320,18 @@ impl Refusal {
             Self::Plan(PlanError::TooLarge { .. }) => "file_too_large",
             Self::Plan(PlanError::PartSize(_) | PlanError::TooManyParts { .. }) => "invalid_part_size",
         }
+    }
+}
+
+/// What to do about a broker that does not answer.
+fn to_do(cause: Option<&TransportError>) -> &'static str {
+    match cause.and_then(TransportError::mistake) {
+        Some(Mistake::Certificate) => {
+            "The certificate that is shown there is not trusted here: --ca-file names the authority that signed it, in PEM; it \
+             may also have ended, or be for another name"
+        }
+        Some(Mistake::Scheme) => "It seems to speak TLS: begin its address with https://",
+        None => "Is it running? `cargo run --release` starts one here; --broker or UPLOADER_BROKER names another",
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn said(problem: &Problem) -> String {
             format!("{fact}; it may have ended or expired. `uploader uploads` lists those that are open, and `uploader put` begins anew")
         }
         "acl_not_granted" => format!("{fact}; leave --acl out, or ask whoever runs the broker"),
-        "downloads_not_granted" => format!("{fact}; ask whoever runs the broker, where --downloads allows them"),
+        "downloads_not_granted" => format!("{fact}; ask whoever runs the broker"),
         "invalid_name" | "invalid_key" => format!("{detail}. Give it another name with --name, or rename it"),
         "invalid_part_size" => format!("{detail}; see --part-size"),
         "no_such_route" => {

@@ -34,6 +34,14 @@ pub struct ForwardAuth {
     groups: Option<HeaderName>,
 }
 
+impl ForwardAuth {
+    /// The proxies, with commas between them.
+    pub fn peers(&self) -> String {
+        let peers: Vec<_> = self.peers.iter().map(ToString::to_string).collect();
+        peers.join(", ")
+    }
+}
+
 impl ForwardSettings {
     /// What is meant by these settings.
     ///

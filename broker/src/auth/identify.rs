@@ -54,6 +54,16 @@ pub enum Anonymous {
 }
 
 impl AuthConfig {
+    /// The other issuers whose tokens are accepted, each with the names that tokens have to be meant for.
+    pub fn issuers(&self) -> impl Iterator<Item = (&str, String)> {
+        self.jwt.iter().flat_map(|jwt| jwt.issuers())
+    }
+
+    /// The proxies whose word is believed, if there are any.
+    pub fn forward_peers(&self) -> Option<String> {
+        self.forward.as_ref().map(ForwardAuth::peers)
+    }
+
     /// Whether there is anybody whom the settings let be known.
     pub fn knows_somebody(&self) -> bool {
         !self.tokens.is_empty() || self.forward.is_some() || self.jwt.is_some()

@@ -149,6 +149,13 @@ impl<'a> Token<'a> {
 }
 
 impl JwtVerifier {
+    /// Each issuer and whom its tokens have to be meant for.
+    pub fn issuers(&self) -> impl Iterator<Item = (&str, String)> {
+        self.issuers
+            .iter()
+            .map(|issuer| (issuer.name.as_str(), issuer.audience.join(", ")))
+    }
+
     /// Accepts the tokens of these issuers.
     ///
     /// # Errors

@@ -32,6 +32,11 @@ impl Scope {
             |entry: &Entry| entry.right == right && entry.destination.as_deref().is_none_or(|name| name == destination);
         self.0.is_empty() || self.0.iter().any(fits)
     }
+
+    /// The destinations that it names.
+    pub fn destinations(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|entry| entry.destination.as_deref())
+    }
 }
 
 impl FromStr for Entry {

@@ -73,6 +73,8 @@ impl Lines {
             "the value of a secret has to be a text in quotes".clone_into(&mut why);
         } else if why.starts_with("unknown field") {
             why = unknown(&why);
+        } else if why == "invalid socket address syntax" {
+            "expected an address and a port, such as 127.0.0.1:5000 or [::]:5000".clone_into(&mut why);
         } else if let Some((given, expected)) = why.rsplit_once(", expected ") {
             let expected = match expected {
                 "u16" | "u32" | "u64" | "usize" => "a whole number",
@@ -83,7 +85,7 @@ impl Lines {
         }
         Some((
             line,
-            format!("the settings file {}, line {line}: {place}: {why}", self.file),
+            format!("the settings file {}, line {line}: {}: {why}", self.file, shown(place)),
         ))
     }
 
@@ -167,6 +169,9 @@ impl Settings {
     }
 }
 
+/// Settings that are lists.
+const COMMAS: [&str; 4] = ["acls", "content_types", "tokens", "trusted_proxies"];
+
 /// What is said of a key that there is not, by serde's words for it: the key and then those that there are, each in backticks.
 fn unknown(words: &str) -> String {
     let mut names = words.split('`').skip(1).step_by(2);
@@ -214,12 +219,36 @@ fn single(table: &Table) -> Vec<(String, String, Table)> {
                 }
             }
             _ => {
-                let one = Table::from_iter([(key.clone(), value.clone())]);
+                let one = Table::from_iter([(key.clone(), joined(key, value))]);
                 all.push((key.clone(), key.clone(), one));
             }
         }
     }
     all
+}
+
+/// A place as people count: `[[grant]] 1: may` for `grant 0: may`.
+fn shown(place: &str) -> String {
+    let (table, key) = place
+        .split_once(": ")
+        .map_or((place, None), |(table, key)| (table, Some(key)));
+    let table = match table
+        .split_once(' ')
+        .map(|(list, index)| (list, index.parse::<usize>()))
+    {
+        Some((list, Ok(index))) => format!("[[{list}]] {}", index + 1),
+        _ => table.to_owned(),
+    };
+    key.map_or(table.clone(), |key| format!("{table}: {key}"))
+}
+
+/// A list, where flags have commas between its entries, as they have it.
+fn joined(key: &str, value: &Value) -> Value {
+    let texts = match value {
+        Value::Array(entries) if COMMAS.contains(&key) => entries.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
+        _ => None,
+    };
+    texts.map_or_else(|| value.clone(), |texts| Value::String(texts.join(",")))
 }
 
 /// The number, from 1, of the line that a byte is in.
@@ -251,10 +280,10 @@ mod tests {
             "line 2: max_size: invalid type: string \"much\", expected a whole number",
             "line 3: buckett: there is no such key; is bucket meant?",
             "line 4: secret_access_key: ",
-            "line 11: destination 1: overwrite: unknown variant `perhaps`",
-            "line 12: destination 1: max_size: ",
-            "line 9: destination 1: missing field `name`",
-            "line 15: grant 0: to: ",
+            "line 11: [[destination]] 2: overwrite: unknown variant `perhaps`",
+            "line 12: [[destination]] 2: max_size: ",
+            "line 9: [[destination]] 2: missing field `name`",
+            "line 15: [[grant]] 1: to: ",
             "line 17)",
             "10000",
         ] {
@@ -262,6 +291,14 @@ mod tests {
         }
         assert!(!error.contains("line 6") && !error.contains("12345678"), "{error}");
         assert!(!error.contains("missing field `to`"), "it is there, and wrong: {error}");
+    }
+
+    #[test]
+    fn what_flags_have_with_commas_may_be_a_list() {
+        let settings = read("trusted_proxies = [\"10.0.0.1\", \"10.1.0.0/16\"]\nacls = [\"private\"]\n").unwrap();
+        assert_eq!(settings.trusted_proxies.as_deref(), Some("10.0.0.1,10.1.0.0/16"));
+        let error = read("trusted_proxies = [\"10.0.0.1\", 7]\n").unwrap_err();
+        assert!(error.contains("line 1"), "{error}");
     }
 
     #[test]

@@ -350,10 +350,10 @@ impl Settings {
         let mut destinations: Vec<Destination> = Vec::new();
         for (index, settings) in listed.iter().enumerate() {
             let place = format!("destination {index}");
+            if listed.iter().take(index).any(|other| other.name == settings.name) {
+                wrong.say(&place, format!("there are two destinations {:?}", settings.name));
+            }
             match settings.resolve(top, MAX_URL_LIFE.as_secs()) {
-                Ok(destination) if destinations.iter().any(|other| other.name == destination.name) => {
-                    wrong.say(&place, format!("there are two destinations {:?}", destination.name));
-                }
                 Ok(destination) => destinations.push(destination),
                 Err(texts) => wrong.say_all(&place, &texts),
             }

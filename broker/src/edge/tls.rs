@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use x509_cert::der::Decode as _;
 
 /// How often the files are looked at.
@@ -134,8 +135,7 @@ impl Certificate {
                 if let Some(end) = end {
                     self.series.ends(end);
                 }
-                let certificates = self.files.certificates.display();
-                tracing::info!(%certificates, end = end.map(tracing::field::display), "the certificate was read again");
+                tell(end);
             }
             // Perhaps only one of the two has been written yet.
             Err(error) => {
@@ -170,6 +170,19 @@ impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(&current.0))
+    }
+}
+
+/// Tells the log until when the certificate in use is good.
+pub fn tell(end: Option<OffsetDateTime>) {
+    let until = end.and_then(|end| end.format(&Rfc3339).ok());
+    if end.is_some_and(|end| end <= OffsetDateTime::now_utc()) {
+        tracing::error!(
+            until,
+            "the certificate of --tls-cert has ended: clients will not talk to this broker"
+        );
+    } else {
+        tracing::info!(until, "TLS by the certificate of --tls-cert");
     }
 }
 

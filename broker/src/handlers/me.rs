@@ -23,6 +23,14 @@ pub async fn me(broker: Shared, principal: Principal) -> Result<HttpResponse, Ap
     let destinations = std::iter::once(default).chain(others).map(|destination| {
         let may = policy.rights_of(&principal, &destination.name);
         let downloads = may.contains(&Right::List) && may.contains(&Right::Download);
+        // A ticket's are among those that its destination takes.
+        let content_types = match principal.ticket() {
+            Some(terms) if !terms.content_types.is_empty() => &terms.content_types,
+            _ => &destination.content_types,
+        };
+        let limits = policy
+            .limits_of(&principal, &destination.name, Right::Upload)
+            .unwrap_or_default();
         DestinationInfo {
             name: destination.name.clone(),
             key_template: destination.key_template.to_string(),
@@ -31,7 +39,9 @@ pub async fn me(broker: Shared, principal: Principal) -> Result<HttpResponse, Ap
             downloads: downloads && destination.key_template.prefix(&principal).is_some(),
             bucket_id: Some(destination.bucket_id.clone()),
             may: may.into_iter().map(|right| right.name().to_owned()).collect(),
-            content_types: destination.content_types.clone(),
+            content_types: content_types.to_vec(),
+            open_uploads: limits.open_uploads,
+            bytes_per_day: limits.bytes_per_day,
         }
     });
     Ok(HttpResponse::Ok().json(Me {

@@ -10,6 +10,7 @@ use crate::error::ApiError;
 use crate::ledger::{Session, StoredObject};
 use crate::policy::Touch;
 use crate::principal::Principal;
+use crate::s3::{StoreError, StoreErrorKind};
 
 /// Answers with state, plan and parts.
 ///
@@ -24,7 +25,10 @@ pub async fn status(broker: Shared, principal: Principal, id: Path<String>) -> R
                 // It may have been completed or aborted since it was looked up, and is no longer at the store for that.
                 session = session::touched(&broker, &principal, &id, Touch::Look).await?;
                 if session.state == UploadState::Open {
-                    return Err(error.into());
+                    if !is_joined(&broker, &session, &error).await? {
+                        return Err(error.into());
+                    }
+                    session.state = UploadState::Completing;
                 }
                 Vec::new()
             }
@@ -48,6 +52,16 @@ pub async fn status(broker: Shared, principal: Principal, id: Path<String>) -> R
             .as_ref()
             .map(|object| completed(&broker, &session, object)),
     }))
+}
+
+/// Whether the object is there of an upload that the store no longer knows: it was completed, and the ledger is one from before
+/// that. Whoever completes it again has it recorded.
+async fn is_joined(broker: &Broker, session: &Session, error: &StoreError) -> Result<bool, ApiError> {
+    if error.kind != StoreErrorKind::NoSuchUpload {
+        return Ok(false);
+    }
+    let there = broker.store.head(&session.bucket, &session.key).await?;
+    Ok(there.is_some_and(|head| head.write_token.as_ref() == Some(&session.write_token)))
 }
 
 /// The object as callers are told of it.

@@ -29,8 +29,8 @@ enum TicketCommand {
         /// For whom: their grants have to allow what the ticket is used for, and `{principal}` in the key template is their name
         #[arg(long = "for", value_name = "NAME")]
         principal: String,
-        /// A role that the principal's grants come from; several times for several
-        #[arg(long, value_name = "ROLE")]
+        /// A role that the principal's grants come from; several with commas between them
+        #[arg(long, value_name = "ROLE", value_delimiter = ',')]
         role: Vec<String>,
         /// Where to [default: the first destination that the principal may upload to]
         #[arg(long, value_name = "NAME")]
@@ -44,11 +44,11 @@ enum TicketCommand {
         /// Most bytes of one file [default: what the destination takes]
         #[arg(long, value_name = "BYTES")]
         max_size: Option<u64>,
-        /// A media type that uploads have to have, image/* for all of a kind; several times for several [default: any]
-        #[arg(long, value_name = "TYPE")]
+        /// A media type that uploads have to have, image/* for all of a kind; several with commas between them [default: any]
+        #[arg(long, value_name = "TYPE", value_delimiter = ',')]
         content_type: Vec<String>,
         /// Days until it ends, 1 to 365
-        #[arg(long, value_name = "DAYS", default_value_t = 7)]
+        #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=365))]
         days: u16,
         /// What it is for, as lists show it
         #[arg(long, value_name = "TEXT")]

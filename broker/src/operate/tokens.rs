@@ -32,8 +32,8 @@ enum TokenCommand {
         #[arg(value_name = "NAME")]
         principal: String,
         /// What it is good for, of what its principal may do: RIGHT or RIGHT:DESTINATION, where RIGHT is upload, list, download,
-        /// delete, tickets or admin; several times for several [default: everything]
-        #[arg(long, value_name = "SCOPE")]
+        /// delete, tickets or admin; several with commas between them [default: everything]
+        #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
         scope: Vec<String>,
         /// Days until it ends, up to 3650; 0: never
         #[arg(long, value_name = "DAYS", default_value_t = 365)]
@@ -123,6 +123,14 @@ async fn create_token(
         expires_at = expires_at.map(instant),
         "token made; it is shown this once, and only its SHA-256 is kept"
     );
+    let there: Vec<_> = broker.policy.destinations.iter().map(|one| one.name.as_str()).collect();
+    for name in scope.destinations().filter(|name| !there.contains(name)) {
+        tracing::warn!(
+            name,
+            "there is no such destination yet, which the scope names; there are {}",
+            there.join(", ")
+        );
+    }
     if broker.policy.destinations_of(&whose).next().is_none() {
         tracing::warn!(
             principal,

@@ -237,7 +237,7 @@ impl Policy {
     }
 
     /// The limits of the first rule that gives this principal this right there, if any does and the credential may use it.
-    fn limits_of(&self, principal: &Principal, destination: &str, right: Right) -> Option<RuleLimits> {
+    pub fn limits_of(&self, principal: &Principal, destination: &str, right: Right) -> Option<RuleLimits> {
         if !principal.covers(right, destination) {
             return None;
         }

@@ -55,6 +55,17 @@ pub enum Overwrite {
     Always,
 }
 
+impl Overwrite {
+    /// As settings spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::SameOwner => "same-owner",
+            Self::Always => "always",
+        }
+    }
+}
+
 /// Kinds that browsers show or play, and run nothing of; but for those of [`is_inert`].
 const INERT_KINDS: [&str; 4] = ["image", "audio", "video", "font"];
 /// Others of which they run nothing. What stands nowhere here is saved when it is opened: what browsers take for a page, or look

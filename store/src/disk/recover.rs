@@ -105,7 +105,7 @@ impl Disk {
             buckets = buckets.len(),
             objects,
             open_uploads,
-            milliseconds = since.elapsed().as_millis(),
+            milliseconds = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
             "the store's directory is open"
         );
         let sweeper = at(Sweeper::start(places, shared.clone()), "start a thread for", &root)?;
