@@ -16,6 +16,7 @@ use shared::api::Problem;
 use tracing::Instrument;
 
 use crate::auth::identify::Principals;
+use crate::auth::identify::is_this_machine;
 use crate::auth::path_ticket;
 use crate::edge::address::TrustedProxies;
 use crate::edge::connections::Connection;
@@ -244,6 +245,20 @@ pub fn admin_routes(config: &mut ServiceConfig) {
         .default_service(web::to(no_such_route));
 }
 
+/// Where the operator's address is this machine's alone, has no page elsewhere ask there by a name that leads to it.
+///
+/// # Errors
+/// None of its own.
+pub async fn this_machine_only(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    if request.app_config().local_addr().ip().is_loopback() && !is_this_machine(request.request()) {
+        return Ok(request.error_response(ApiError::CrossOrigin).map_into_right_body());
+    }
+    Ok(next.call(request).await?.map_into_left_body())
+}
+
 /// How long somebody who sends too many requests waits to be told so.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(250);
 /// What the log calls the lines of which there is one for every request: `broker::access=warn` leaves them out.
@@ -293,6 +308,11 @@ pub async fn tell(
             response
                 .headers_mut()
                 .insert(HeaderName::from_static("x-request-id"), value);
+        }
+        // Answers hold URLs that are secrets, and tickets that are shown once.
+        if !response.headers().contains_key(header::CACHE_CONTROL) {
+            let none = HeaderValue::from_static("no-store");
+            response.headers_mut().insert(header::CACHE_CONTROL, none);
         }
         note_answer(response.request(), response.status(), began.elapsed());
         if response.request().headers().contains_key(header::TRANSFER_ENCODING) {

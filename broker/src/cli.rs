@@ -150,11 +150,11 @@ fn execute(cli: Cli) -> Result<(), Box<dyn Error>> {
             start_log(cli.log_format, &cli.log)?;
             // Tokens may well be made before the broker has ever run.
             make_data_dir(&config.data_dir)?;
-            runtime.block_on(async { tokens.run(&*open(&config).await?).await })
+            runtime.block_on(async { tokens.run(&open(&config).await?).await })
         }
         Command::Ticket(tickets) => {
             start_log(cli.log_format, &cli.log)?;
-            runtime.block_on(async { tickets.run(&*open(&config).await?).await })
+            runtime.block_on(async { tickets.run(&open(&config).await?).await })
         }
         Command::Webhooks(webhooks) => {
             start_log(cli.log_format, &cli.log)?;

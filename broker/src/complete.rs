@@ -155,7 +155,7 @@ impl Completing {
                     Leave::Open | Leave::Lost => ledger.give_back(&lease, now).await?,
                 };
                 match (given_back, then) {
-                    (GivenBack::Revoked, _) => {
+                    (GivenBack::Aborted, _) => {
                         self.forget_parts().await;
                         return Err(ApiError::UploadEnded(UploadState::Aborted));
                     }
@@ -245,12 +245,6 @@ impl Completing {
                         last = error.into();
                         continue;
                     }
-                }
-                // There is no object yet: there shall be none by a token or ticket that does not hold any more.
-                match self.broker.ledger.is_revoked(&self.session.id).await {
-                    Ok(false) => {}
-                    Ok(true) => return Err((ApiError::UploadEnded(UploadState::Aborted), Leave::Open)),
-                    Err(error) => return Err((error.into(), Leave::Unknown)),
                 }
             }
             match self.attempt(plan, &digests, lease).await {
@@ -380,6 +374,12 @@ impl Completing {
         if size > self.session.reserved {
             let max = self.session.reserved;
             return Err(Failed::NotJoined(PlanError::TooLarge { size, max }.into()));
+        }
+        // What has been revoked or given up since this began shall become no object.
+        match self.broker.ledger.is_to_end(&self.session.id).await {
+            Ok(false) => {}
+            Ok(true) => return Err(Failed::NotJoined(ApiError::UploadEnded(UploadState::Aborted))),
+            Err(error) => return Err(Failed::For(error.into())),
         }
         // The store is to compare by itself, if it can.
         let only_new = match overwrite::before_complete(&self.broker, &self.session).await {

@@ -3,6 +3,7 @@
 use std::ops::AddAssign;
 
 use shared::api::UploadState;
+use tokio::task::JoinSet;
 
 use crate::app::{Broker, Shared, to_its_end};
 use crate::error::ApiError;
@@ -14,8 +15,21 @@ use crate::ledger::{By, REVOKED, Session};
 /// # Errors
 /// The upload is completed or being completed, or ledger or store do not answer.
 pub async fn give_up(broker: Shared, session: Session, by: By) -> Result<(), ApiError> {
-    to_its_end(async move { end(&broker, &session, &by, None).await }).await
+    to_its_end(async move {
+        match end(&broker, &session, &by, None).await {
+            // Whose upload it is may go on with completing it; who ends others' does not wait for a moment when they do not.
+            Err(ApiError::UploadBusy) if session.owner != by.actor => {
+                broker.ledger.ask_to_abort(&session.id, &by).await?;
+                Err(ApiError::UploadBusy)
+            }
+            outcome => outcome,
+        }
+    })
+    .await
 }
+
+/// Uploads that are ended at once where many are.
+const AT_ONCE: usize = 16;
 
 /// What became of the uploads of a credential.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -42,20 +56,44 @@ impl AddAssign for Ended {
 ///
 /// # Errors
 /// The ledger does not answer.
-pub async fn end_uploads_of(broker: &Broker, credential: &str, by: &By) -> Result<Ended, ApiError> {
-    let mut ended = Ended::default();
-    for session in broker.ledger.opened_by(credential).await? {
-        let was_open = matches!(session.state, UploadState::Open | UploadState::Completing);
-        match end(broker, &session, by, Some(REVOKED)).await {
-            Ok(()) if was_open => ended.aborted += 1,
-            Ok(()) => ended.again += 1,
-            Err(error) => {
-                tracing::warn!(upload = %session.id, %error, "an upload of a revoked credential could not be ended at once");
+pub async fn end_uploads_of(broker: &Shared, credential: &str, by: &By) -> Result<Ended, ApiError> {
+    let (mut open, before): (Vec<_>, Vec<_>) = broker
+        .ledger
+        .opened_by(credential)
+        .await?
+        .into_iter()
+        .partition(|session| matches!(session.state, UploadState::Open | UploadState::Completing));
+    let fresh = open.len();
+    open.extend(before);
+    let (mut ended, mut running) = (Ended::default(), JoinSet::new());
+    let mut left = open.into_iter().enumerate();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some((place, session)) = left.next()
+        {
+            let (broker, by) = (broker.clone(), by.clone());
+            running.spawn(async move {
+                (
+                    place < fresh,
+                    end(&broker, &session, &by, Some(REVOKED)).await,
+                    session.id,
+                )
+            });
+        }
+        match running.join_next().await {
+            None => return Ok(ended),
+            Some(Ok((true, Ok(()), _))) => ended.aborted += 1,
+            Some(Ok((false, Ok(()), _))) => ended.again += 1,
+            Some(Ok((_, Err(error), id))) => {
+                tracing::warn!(upload = %id, %error, "an upload of a revoked credential could not be ended at once");
+                ended.left += 1;
+            }
+            Some(Err(broke)) => {
+                tracing::error!(error = %broke, "an upload of a revoked credential could not be ended");
                 ended.left += 1;
             }
         }
     }
-    Ok(ended)
 }
 
 async fn end(broker: &Broker, session: &Session, by: &By, reason: Option<&str>) -> Result<(), ApiError> {

@@ -78,7 +78,7 @@ impl FromStr for UploadName {
                 | '\u{34f}'
                 | '\u{115f}'..='\u{1160}'
                 | '\u{17b4}'..='\u{17b5}'
-                | '\u{180e}'
+                | '\u{180b}'..='\u{180f}'
                 | '\u{200b}'
                 | '\u{200e}'
                 | '\u{200f}'
@@ -90,8 +90,11 @@ impl FromStr for UploadName {
                 | '\u{2060}'..='\u{206f}'
                 | '\u{3164}'
                 | '\u{ffa0}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}' => {
+                | '\u{2800}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}' => {
                     return Err(NameError::Control(character.into()));
                 }
                 control if control.is_control() || is_noncharacter(control) => {
@@ -193,6 +196,12 @@ impl fmt::Display for KeyTemplate {
 }
 
 impl KeyTemplate {
+    /// Whether no two principals' uploads can have the same key.
+    pub fn keeps_apart(&self) -> bool {
+        let folder = |name| self.prefix(&Principal::named(name));
+        self.is_unique() || (folder("a").is_some() && folder("a") != folder("b"))
+    }
+
     /// What the keys of a principal's uploads all begin with, up to a `/` or nothing at all. Nobody else's begin with it where
     /// principals are told apart by it; nothing where they are told apart only further on.
     pub fn prefix(&self, principal: &Principal) -> Option<String> {

@@ -627,7 +627,9 @@ impl Policy {
         let (destination, visible) = self.visible(principal, name, right)?;
         // A store that resolves paths would find another object there.
         let resolves = key.as_str().split('/').any(|segment| matches!(segment, "." | ".."));
-        if key.as_str().starts_with(&visible) && !resolves {
+        // No upload makes such a key, and stores refuse to be asked for it.
+        let blank = key.as_str().trim().is_empty();
+        if key.as_str().starts_with(&visible) && !resolves && !blank {
             Ok(destination)
         } else {
             Err(no_such_object(key))

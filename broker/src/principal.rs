@@ -22,6 +22,8 @@ pub const ANONYMOUS: &str = "anonymous";
 pub const TICKET_PREFIX: &str = "ticket:";
 /// Name under which the broker itself stands in trails.
 pub const SWEEPER: &str = "sweeper";
+/// Name under which the operator's commands stand there.
+pub const OPERATOR: &str = "operator";
 
 /// Whoever makes a request, as the broker knows them. Owns uploads by its name.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -139,7 +141,7 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(plain)
         && !name.starts_with(TICKET_PREFIX)
         && !name.starts_with("role:")
-        && !matches!(name, "." | ".." | ANONYMOUS | SWEEPER)
+        && !matches!(name, "." | ".." | ANONYMOUS | SWEEPER | OPERATOR)
 }
 
 /// Whoever asks for a change, and from where: what the trail of an upload keeps of them.
@@ -212,6 +214,7 @@ mod tests {
             "..",
             "anonymous",
             "sweeper",
+            "operator",
             "ticket:1",
             "role:x",
             "a/b",

@@ -17,7 +17,11 @@ pub async fn find_objects(
     puts: Vec<Session>,
     by: &By,
 ) -> Result<Vec<Result<(Session, StoredObject), ApiError>>, ApiError> {
-    let found = broker.store.look_for(&puts, broker.profile.etag_is_md5).await?;
+    // Where others' objects can have the key of one's own, an equal MD5 says nothing of whose it is: whoever may only upload could
+    // find out by guessing what others have stored, or that they have.
+    let own_place = |session: &Session| broker.policy.keeps_apart(session);
+    let by_md5 = |session: &Session| broker.profile.etag_is_md5 && own_place(session);
+    let found = broker.store.look_for(&puts, by_md5).await?;
     let judged: Vec<_> = puts
         .into_iter()
         .zip(found)
@@ -25,6 +29,7 @@ pub async fn find_objects(
             let part = || vec![PartNumber::FIRST];
             match looked {
                 Looked::Own(object) if Some(object.size) == session.plan.size() => Ok((session, object)),
+                Looked::Other if !own_place(&session) => Err(ApiError::PartsMissing(part())),
                 Looked::Own(_) | Looked::Other => Err(ApiError::PartsWrong(part())),
                 Looked::Nothing => Err(ApiError::PartsMissing(part())),
             }

@@ -16,12 +16,12 @@ use aws_sdk_s3::config::Credentials as SdkCredentials;
 use sha2::{Digest as _, Sha256};
 use store::Store;
 
-use crate::app::{Broker, Signing, admin_routes, routes, tell};
+use crate::app::{Broker, Signing, admin_routes, routes, tell, this_machine_only};
 use crate::auth::identify::{Anonymous, AuthConfig, Principals};
 use crate::config::{Config, StoreChoice};
 use crate::deliver::keep_delivering;
 use crate::edge::connections::{Allowance, Connections};
-use crate::edge::descriptors::affordable;
+use crate::edge::descriptors::{affordable, share};
 use crate::edge::rates::{Rates, limit};
 use crate::edge::tls::{self, Certificate, TlsError};
 use crate::embedded;
@@ -230,7 +230,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let max_connections = affordable(config.max_connections);
     let allowed = Allowance {
         connections: max_connections,
-        per_address: config.connections_per_address,
+        per_address: share(config.connections_per_address, max_connections),
         patience: config.keep_alive + HEAD_TIMEOUT,
         proxies: config.proxies.clone(),
     };
@@ -297,6 +297,7 @@ fn start_admin(listen: SocketAddr, state: &Data<Broker>) -> Result<Admin, StartE
     let server = HttpServer::new(move || {
         App::new()
             .app_data(shared.clone())
+            .wrap(from_fn(this_machine_only))
             .wrap(from_fn(tell))
             .configure(admin_routes)
     })

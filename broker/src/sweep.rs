@@ -229,7 +229,8 @@ impl Sweep<'_> {
                 }
             }
             for session in parts {
-                if self.broker.policy.finishes_abandoned(&session) {
+                // Who may not upload there any more has no object made for them.
+                if self.broker.policy.finishes_abandoned(&session) && self.broker.policy.may_still_upload(&session) {
                     self.complete(session, swept).await;
                 }
             }

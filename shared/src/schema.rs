@@ -75,9 +75,9 @@ fn name_pattern() -> String {
         .flat_map(|plane| [plane << 16 | 0xfffe, plane << 16 | 0xffff])
         .filter_map(char::from_u32)
         .collect();
-    let tags = "\u{e0000}-\u{e007f}";
+    let tags = "\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}";
     let refused = format!(
-        r"\\\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufdd0-\ufdef\ufeff\uffa0\ufff9-\ufffb\ufffe\uffff{tags}{beyond}"
+        r"\\\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff{tags}{beyond}"
     );
     format!(r"^(?!\s*$)(?!(?:.*/)?\.{{0,2}}(?:/|$))(?!.*[^/]{{256}})[^{refused}]+$")
 }

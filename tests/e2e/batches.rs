@@ -9,7 +9,7 @@ use shared::api::{
     UploadStatus,
 };
 use store::fault::{Fault, create, head, put as put_object};
-use tests::{Api, Bucket, Stack, StoreUnderTest, md5, put, random_bytes};
+use tests::{Api, Bucket, Stack, StoreUnderTest, md5, postgres_database, put, random_bytes};
 
 use crate::uploader::Machine;
 
@@ -189,18 +189,45 @@ async fn files_of_one_batch_in_two_buckets_are_looked_for_each_in_its_own() {
 }
 
 #[tokio::test]
-async fn whoever_may_only_upload_does_not_find_out_by_guessing_what_an_object_was_before() {
-    let stack = Stack::start().await;
-    stack
-        .bucket
-        .put("salary", b"content", &std::collections::HashMap::new())
-        .await;
-    stack.broker.clock().advance(std::time::Duration::from_secs(30));
-    let mut ids = twenty_sent(&stack.api).await;
-    // The same bytes, and nothing is sent.
-    ids.extend(batch(&stack.api, &["salary"], 0).await);
-    let outcomes = complete(&stack.api, &ids).await;
-    assert_eq!(outcomes[20], Err("parts_wrong".into()), "as for any other bytes");
+async fn whoever_may_only_upload_does_not_find_out_by_guessing_what_others_store_or_that_they_do() {
+    let stack = Stack::with_tokens(&[("alice", "a"), ("mallory", "m")]).await;
+    let (alice, mallory) = (stack.api.with_token("a"), stack.api.with_token("m"));
+    let mut ids = twenty_sent(&mallory).await;
+    // Beforehand and afterwards; the very bytes and others; and a key at which nothing is. Nothing is sent of any of them.
+    ids.extend(batch(&mallory, &["early"], 0).await);
+    batch(&alice, &["early", "late"], 2).await;
+    ids.extend(batch(&mallory, &["late", "never"], 0).await);
+    let other = json!({"name": "late", "size": 7, "md5": md5(b"guessed").to_base64()});
+    let created: CreatedBatch = mallory
+        .post("/v1/batches", &json!({"files": [other]}))
+        .await
+        .expect(201);
+    let BatchUpload::Admitted { upload_id, .. } = &created.files[0] else {
+        panic!("{created:?}");
+    };
+    ids.push(upload_id.clone());
+    let outcomes = complete(&mallory, &ids).await;
+    assert!(outcomes[..20].iter().all(Result::is_ok), "{outcomes:?}");
+    for outcome in &outcomes[20..] {
+        assert_eq!(*outcome, Err("parts_missing".into()), "{outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_who_complete_the_same_files_in_opposite_order_do_not_wait_for_each_other_in_a_circle() {
+    let settings = Settings {
+        ledger: Some(postgres_database().await),
+        ..Settings::default()
+    };
+    let stack = Stack::with(StoreUnderTest::embedded().await, settings).await;
+    for round in 0..3 {
+        let names: Vec<_> = (0..200).map(|number| format!("{round}/{number:03}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let ids = batch(&stack.api, &names, 200).await;
+        let reversed: Vec<_> = ids.iter().rev().cloned().collect();
+        let (one, other) = tokio::join!(complete(&stack.api, &ids), complete(&stack.api, &reversed));
+        assert!(one.iter().chain(&other).all(Result::is_ok));
+    }
 }
 
 #[tokio::test]

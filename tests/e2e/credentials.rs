@@ -10,11 +10,12 @@ use broker::ledger::{By, LeaseOutcome};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use shared::MIB;
-use shared::api::{Me, Tickets, UploadState};
+use shared::api::{EventKind, Me, SignedPart, Tickets, UploadState};
+use shared::{MIB, UploadId};
 use store::fault::{Fault, abort, list_parts};
 use tests::{Answer, Api, BrokerProcess, Program, Stack, StoreUnderTest, in_time, md5, pattern, put};
 use time::OffsetDateTime;
+use tokio::task::JoinHandle;
 
 use crate::rules::{TWO_PLACES, caller, ticket, token, with_rules};
 
@@ -177,37 +178,61 @@ async fn what_a_revoked_ticket_had_open_is_ended_and_the_urls_it_was_given_are_d
     assert_eq!(events["uploads"].as_array().unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn what_is_being_completed_when_its_ticket_is_revoked_is_ended_unless_it_is_complete() {
-    let stack = with_rules(&["alice"], TWO_PLACES).await;
-    let alice = caller(&stack, "alice");
-    let made = ticket(&alice, &json!({"destination": "backups"})).await;
-    let holder = stack.api.with_token(&made.ticket);
-    let upload = holder.create("a", 10 * MIB).await;
-    holder.send_parts(&upload, &pattern(10 * MIB), [1]).await;
-    let second = holder.sign(&upload.upload_id, 2, None).await;
+/// A completion that is held after the parts were listed, of an upload of two parts of which these have been sent; and the URL of
+/// the second.
+async fn completing(stack: &Stack, api: &Api, sent: &[u16]) -> (UploadId, SignedPart, JoinHandle<Answer>) {
+    let upload = api.create("a", 10 * MIB).await;
+    api.send_parts(&upload, &pattern(10 * MIB), sent.iter().copied()).await;
+    let second = api.sign(&upload.upload_id, 2, None).await;
     let store = stack.store.faulty();
     store.inject(Fault::Hold { done: true }, list_parts());
     let completing = {
-        let (holder, id) = (holder.clone(), upload.upload_id.clone());
-        tokio::spawn(async move { holder.complete(&id).await })
+        let (api, id) = (api.clone(), upload.upload_id.clone());
+        tokio::spawn(async move { api.complete(&id).await })
     };
     in_time(store.held()).await;
-    let path = format!("/v1/tickets/{}", made.info.ticket_id);
-    assert_eq!(alice.delete(&path).await.status, 204);
-    store.release(false);
-    let answer = in_time(completing).await.unwrap();
-    assert_eq!(answer.problem(409).code, "upload_ended");
-    let late = put(&second.url, &second.headers, pattern(2 * MIB)).await.status;
-    assert_eq!(late, 404, "its URLs are dead");
-    let events: Value =
-        serde_json::to_value(stack.broker.ledger().events(&upload.upload_id, None, 10).await.unwrap()).unwrap();
-    let last = events.as_array().unwrap().last().unwrap();
-    assert_eq!(
-        (&last["type"], &last["reason"]),
-        (&json!("aborted"), &json!("credential_revoked")),
-        "{events}"
-    );
+    (upload.upload_id, second, completing)
+}
+
+/// How an upload ended, by whom and why.
+async fn end_of(stack: &Stack, id: &UploadId) -> (EventKind, String, Option<String>) {
+    let last = stack.broker.ledger().events(id, None, 10).await.unwrap().pop().unwrap();
+    (last.kind, last.actor, last.detail.reason)
+}
+
+#[tokio::test]
+async fn what_is_being_completed_when_its_ticket_is_revoked_becomes_no_object() {
+    for sent in [&[1][..], &[1, 2]] {
+        let stack = with_rules(&["alice"], TWO_PLACES).await;
+        let alice = caller(&stack, "alice");
+        let made = ticket(&alice, &json!({"destination": "backups"})).await;
+        let holder = stack.api.with_token(&made.ticket);
+        let (id, second, completing) = completing(&stack, &holder, sent).await;
+        let path = format!("/v1/tickets/{}", made.info.ticket_id);
+        assert_eq!(alice.delete(&path).await.status, 204);
+        stack.store.faulty().release(false);
+        let answer = in_time(completing).await.unwrap();
+        assert_eq!(answer.problem(409).code, "upload_ended");
+        let late = put(&second.url, &second.headers, pattern(2 * MIB)).await.status;
+        assert_eq!(late, 404, "its URLs are dead");
+        let ended = (EventKind::Aborted, "sweeper".into(), Some("credential_revoked".into()));
+        assert_eq!(end_of(&stack, &id).await, ended);
+        assert!(stack.bucket.keys("").await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_is_being_completed_when_an_administrator_aborts_it_becomes_no_object() {
+    let rules = "[[grant]]\nto = [\"alice\"]\nmay = [\"upload\"]\n[[grant]]\nto = [\"root\"]\nmay = [\"admin\"]\n";
+    let stack = with_rules(&["alice", "root"], rules).await;
+    let (alice, root) = (caller(&stack, "alice"), caller(&stack, "root"));
+    let (id, _, completing) = completing(&stack, &alice, &[1, 2]).await;
+    let path = format!("/v1/uploads/{id}");
+    assert_eq!(root.delete(&path).await.problem(409).code, "upload_busy");
+    stack.store.faulty().release(false);
+    assert_eq!(in_time(completing).await.unwrap().problem(409).code, "upload_ended");
+    assert_eq!(end_of(&stack, &id).await, (EventKind::Aborted, "root".into(), None));
+    assert!(stack.bucket.open_uploads("").await.is_empty());
 }
 
 #[tokio::test]

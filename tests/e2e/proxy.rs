@@ -120,6 +120,8 @@ async fn t17_the_proxys_log_has_neither_queries_nor_tickets() {
     };
     let api = nginx.api();
     api.get("/t/ubk_secret/v1/me?key=hidden").await;
+    api.get("/v1/tickets/ubk_secret").await;
+    api.get("/T/ubt_secret/v1").await;
     api.get("/v1/uploads?limit=7").await;
     in_time(async {
         while !nginx.log().contains("\"GET /v1/uploads\" 200") {

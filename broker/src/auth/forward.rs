@@ -127,10 +127,12 @@ impl ForwardAuth {
         if let (Some(header), [_, _, ..]) = (&self.groups, groups.as_slice()) {
             return Err(refused(header, twice));
         }
+        let groups = match (&self.groups, groups.first().map(|value| value.to_str())) {
+            (Some(header), Some(Err(_))) => return Err(refused(header, "is not ASCII")),
+            (_, text) => text.and_then(Result::ok).unwrap_or_default(),
+        };
         let roles = groups
-            .into_iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
+            .split(',')
             .map(|role| role.trim().to_owned())
             .filter(|role| !role.is_empty());
         Ok(Some(Principal::named(name).with_roles(roles.collect())))

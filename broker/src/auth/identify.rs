@@ -241,7 +241,7 @@ impl Principals {
 }
 
 /// Whether the request was sent to this machine by an address or by its own name for itself.
-fn is_this_machine(request: &HttpRequest) -> bool {
+pub(crate) fn is_this_machine(request: &HttpRequest) -> bool {
     let Some(host) = request.headers().get(header::HOST) else {
         // HTTP/1.0, which no browser speaks.
         return true;
@@ -261,15 +261,20 @@ fn is_of_another_origin(request: &HttpRequest) -> bool {
             .get(name)
             .map(|value| value.to_str().unwrap_or("null"))
     };
+    // Browsers that send no Origin with some requests say it in this way; and this one knows the scheme too.
+    let site = request
+        .headers()
+        .get("sec-fetch-site")
+        .map(header::HeaderValue::as_bytes);
+    if matches!(site, Some(b"cross-site" | b"same-site")) {
+        return true;
+    }
     let Some(origin) = text(header::ORIGIN) else {
-        // Browsers that send no Origin with some requests say so in this way.
-        let site = request
-            .headers()
-            .get("sec-fetch-site")
-            .map(header::HeaderValue::as_bytes);
-        return matches!(site, Some(b"cross-site" | b"same-site"));
+        return false;
     };
-    let host = origin.split_once("://").map(|(_, host)| host);
+    let host = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"));
     host.is_none() || host != text(header::HOST)
 }
 

@@ -34,6 +34,12 @@ fn within(limit: u64, connections: u32) -> u32 {
     connections.min(u32::try_from(most).unwrap_or(u32::MAX).max(16))
 }
 
+/// What one address may have of these connections, if it may have `most`: an eighth, so that it takes a few to take them all. 0 is
+/// any number.
+pub fn share(most: u32, connections: u32) -> u32 {
+    most.min((connections / 8).max(8))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +51,7 @@ mod tests {
         assert_eq!(within(1024, 4096), 256);
         assert_eq!(within(64, 4096), 16);
         assert_eq!(within(64, 8), 8);
+        let shares = (share(256, 4096), share(256, 256), share(0, 256), share(256, 16));
+        assert_eq!(shares, (256, 32, 0, 8));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _};
 use governor::clock::{Clock as _, DefaultClock};
@@ -161,7 +162,7 @@ pub async fn limit(
             let address = broker.proxies.client_of(request.head());
             request.extensions_mut().insert(ClientAddress(address));
             // Balancers ask these from one address for everybody.
-            if matches!(request.path(), "/healthz" | "/readyz") {
+            if request.method() == Method::GET && matches!(request.path(), "/healthz" | "/readyz") {
                 Ok(())
             } else {
                 broker.rates.take_address(address)

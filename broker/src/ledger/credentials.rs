@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
 use super::quota::lock;
-use super::{Ledger, LedgerError, Session, instant, millis};
+use super::{By, Ledger, LedgerError, REVOKED, Session, instant, millis};
 use crate::auth::bearer::Bearer;
 use crate::auth::scope::Scope;
 use crate::auth::ticket::Terms;
@@ -332,27 +332,47 @@ impl Ledger {
         rows.iter().map(Session::from_row).collect()
     }
 
-    /// Whether the credential that an upload was created by has been revoked.
+    /// Whether an upload that is being completed shall become no object any more: the token or ticket that it was created by
+    /// has been revoked, or somebody has asked to abort it.
     ///
     /// # Errors
     /// The database did not answer.
-    pub async fn is_revoked(&self, upload: &UploadId) -> Result<bool, LedgerError> {
+    pub async fn is_to_end(&self, upload: &UploadId) -> Result<bool, LedgerError> {
         let mut connection = self.pool.acquire().await?;
-        Ok(self.created_by_revoked(&mut connection, upload).await?)
+        Ok(self.why_to_end(&mut connection, upload).await?.is_some())
     }
 
-    /// The same, and whoever revokes it now waits until this transaction has ended.
-    pub(super) async fn created_by_revoked(
+    /// By whom and for which reason it then ends. Whoever revokes the credential now waits until this transaction has ended.
+    pub(super) async fn why_to_end(
         &self,
         connection: &mut AnyConnection,
         upload: &UploadId,
-    ) -> Result<bool, sqlx::Error> {
-        let row = sqlx::query("SELECT credential FROM uploads WHERE id = $1")
+    ) -> Result<Option<(By, Option<&'static str>)>, sqlx::Error> {
+        let row = sqlx::query("SELECT credential, abort_asked_by FROM uploads WHERE id = $1")
             .bind(upload.as_str())
             .fetch_optional(&mut *connection)
             .await?;
-        let credential: Option<String> = row.map(|row| row.try_get("credential")).transpose()?.flatten();
-        Ok(!self.holds(connection, credential.as_deref()).await?)
+        let Some(row) = row else { return Ok(None) };
+        if let Some(actor) = row.try_get::<Option<String>, _>("abort_asked_by")? {
+            return Ok(Some((By { actor, address: None }, None)));
+        }
+        let credential: Option<String> = row.try_get("credential")?;
+        let holds = self.holds(connection, credential.as_deref()).await?;
+        Ok((!holds).then(|| (By::sweeper(), Some(REVOKED))))
+    }
+
+    /// Notes that an upload is to be aborted which is being completed, should it not become an object.
+    ///
+    /// # Errors
+    /// The database did not answer; nothing was noted.
+    pub async fn ask_to_abort(&self, upload: &UploadId, by: &By) -> Result<(), LedgerError> {
+        let mut writing = self.begin().await?;
+        sqlx::query("UPDATE uploads SET abort_asked_by = $2 WHERE id = $1 AND state = 'completing'")
+            .bind(upload.as_str())
+            .bind(by.actor.as_str())
+            .execute(&mut *writing)
+            .await?;
+        writing.commit().await
     }
 }
 

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use super::events::{self, By, NewEvent};
 use super::quota::settle;
 use super::session::{StoredObject, state};
-use super::{ABORT, Ledger, LedgerError, REVOKED, millis};
+use super::{ABORT, Ledger, LedgerError, millis};
 
 /// The right to complete one upload, until it runs out.
 #[derive(Clone, Debug)]
@@ -47,8 +47,8 @@ pub enum LeaseOutcome {
 pub enum GivenBack {
     /// The upload is open again.
     Open,
-    /// It is aborted, since the token or ticket that it was created by does not hold any more.
-    Revoked,
+    /// It is aborted: the token or ticket that it was created by does not hold any more, or somebody has asked for that.
+    Aborted,
     /// Somebody else has taken the lease over, or the upload has ended.
     NotHeld,
 }
@@ -140,13 +140,13 @@ impl Ledger {
     }
 
     /// Gives a lease back: the upload is open again, since the store has not joined its parts. One whose token or ticket was
-    /// revoked meanwhile is aborted instead: who revoked it could not end it.
+    /// revoked meanwhile, or that somebody wanted to abort, is aborted instead: they could not end it then.
     ///
     /// # Errors
     /// The database did not answer; the lease runs out by itself.
     pub async fn give_back(&self, lease: &Lease, now: OffsetDateTime) -> Result<GivenBack, LedgerError> {
         let mut writing = self.begin().await?;
-        let revoked = self.created_by_revoked(&mut writing, &lease.id).await?;
+        let ends = self.why_to_end(&mut writing, &lease.id).await?;
         let given_back = sqlx::query(
             "UPDATE uploads SET state = 'open', lease_until = NULL \
              WHERE id = $1 AND state = 'completing' AND lease_holder = $2",
@@ -155,18 +155,17 @@ impl Ledger {
         .bind(lease.holder.as_str())
         .execute(&mut *writing)
         .await?;
-        let outcome = match (given_back.rows_affected(), revoked) {
+        let outcome = match (given_back.rows_affected(), ends) {
             (0, _) => GivenBack::NotHeld,
-            (_, false) => GivenBack::Open,
-            (_, true) => {
-                let by = By::sweeper();
-                let event = events::aborted(&lease.id, &by, Some(REVOKED), now);
+            (_, None) => GivenBack::Open,
+            (_, Some((by, reason))) => {
+                let event = events::aborted(&lease.id, &by, reason, now);
                 self.end_within(&mut writing, ABORT, event).await?;
-                GivenBack::Revoked
+                GivenBack::Aborted
             }
         };
         writing.commit().await?;
-        if outcome == GivenBack::Revoked {
+        if outcome == GivenBack::Aborted {
             self.forget(&lease.id);
             self.has_ended(EventKind::Aborted);
         }

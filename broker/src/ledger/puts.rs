@@ -88,9 +88,12 @@ impl Ledger {
         now: OffsetDateTime,
     ) -> Result<Vec<UploadState>, LedgerError> {
         let mut writing = self.begin().await?;
-        let mut states = Vec::with_capacity(finished.len());
+        let mut states = vec![UploadState::Completed; finished.len()];
         let mut completed = Vec::with_capacity(finished.len());
-        for (id, object) in finished {
+        // In one order whoever does it, so that of two who finish the same uploads none waits for the other in a circle.
+        let mut in_order: Vec<_> = finished.iter().zip(&mut states).collect();
+        in_order.sort_unstable_by_key(|((id, _), _)| id.as_str());
+        for ((id, object), now_in) in in_order {
             let done = sqlx::query(
                 "UPDATE uploads SET state = 'completed', etag = $2, object_size = $3, version_id = $4 \
                  WHERE id = $1 AND state = 'open' AND put_md5 IS NOT NULL",
@@ -106,10 +109,9 @@ impl Ledger {
                     .bind(id.as_str())
                     .fetch_one(&mut *writing)
                     .await?;
-                states.push(state(id.as_str(), row.try_get("state")?)?);
+                *now_in = state(id.as_str(), row.try_get("state")?)?;
                 continue;
             }
-            states.push(UploadState::Completed);
             completed.push(NewEvent {
                 upload: id,
                 kind: EventKind::Completed,

@@ -8,12 +8,12 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::give_up::Ended;
 use crate::ledger::By;
-use crate::principal::is_name;
+use crate::principal::{OPERATOR, is_name};
 
 /// As the trail of an upload tells who ended it.
 pub(super) fn by() -> By {
     By {
-        actor: "operator".to_owned(),
+        actor: OPERATOR.to_owned(),
         address: None,
     }
 }
@@ -24,7 +24,7 @@ pub(super) fn name(text: &str) -> Result<&str, Box<dyn Error>> {
     }
     let text: String = text.chars().take(64).collect();
     Err(format!(
-        "{text:?} is no name of a principal: at most 64 letters, digits and . - _ : @, and none of anonymous, sweeper"
+        "{text:?} is no name of a principal: at most 64 letters, digits and . - _ : @, and none of anonymous, sweeper, operator"
     )
     .into())
 }

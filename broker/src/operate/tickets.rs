@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use shared::api::CreateTicket;
 
 use super::credentials::{by, instant, name, say_revoked, state};
-use crate::app::Broker;
+use crate::app::Shared;
 use crate::auth::bearer::{Bearer, Kind};
 use crate::give_up::end_uploads_of;
 use crate::principal::Principal;
@@ -76,7 +76,7 @@ impl Tickets {
     ///
     /// # Errors
     /// As [`Tokens::run`].
-    pub async fn run(&self, broker: &Broker) -> Result<(), Box<dyn Error>> {
+    pub async fn run(&self, broker: &Shared) -> Result<(), Box<dyn Error>> {
         match &self.command {
             TicketCommand::Create {
                 principal,
@@ -113,7 +113,7 @@ impl Tickets {
 }
 
 async fn create_ticket(
-    broker: &Broker,
+    broker: &Shared,
     whose: &Principal,
     asked: CreateTicket,
     json: bool,
@@ -143,7 +143,7 @@ async fn create_ticket(
     Ok(())
 }
 
-async fn list_tickets(broker: &Broker, json: bool) -> Result<(), Box<dyn Error>> {
+async fn list_tickets(broker: &Shared, json: bool) -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout().lock();
     let now = broker.clock.now();
     if !json {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::credentials::{by, instant, name, say_revoked, state};
-use crate::app::Broker;
+use crate::app::Shared;
 use crate::auth::bearer::{Bearer, Kind};
 use crate::auth::scope::Scope;
 use crate::give_up::end_uploads_of;
@@ -65,7 +65,7 @@ impl Tokens {
     ///
     /// # Errors
     /// What cannot be done and why; or the ledger does not answer, or standard output is gone.
-    pub async fn run(&self, broker: &Broker) -> Result<(), Box<dyn Error>> {
+    pub async fn run(&self, broker: &Shared) -> Result<(), Box<dyn Error>> {
         match &self.command {
             TokenCommand::Create {
                 principal,
@@ -80,7 +80,7 @@ impl Tokens {
 }
 
 async fn create_token(
-    broker: &Broker,
+    broker: &Shared,
     principal: &str,
     scope: &[String],
     days: u16,
@@ -140,7 +140,7 @@ async fn create_token(
     Ok(())
 }
 
-async fn list_tokens(broker: &Broker, json: bool) -> Result<(), Box<dyn Error>> {
+async fn list_tokens(broker: &Shared, json: bool) -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout().lock();
     let now = broker.clock.now();
     if !json {
@@ -174,7 +174,7 @@ async fn list_tokens(broker: &Broker, json: bool) -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-async fn revoke_token(broker: &Broker, id: &str, with_tickets: bool) -> Result<(), Box<dyn Error>> {
+async fn revoke_token(broker: &Shared, id: &str, with_tickets: bool) -> Result<(), Box<dyn Error>> {
     let now = broker.clock.now();
     let mut revoked = broker.ledger.revoke_token(id, now).await?;
     let mut ended = end_uploads_of(broker, &format!("token:{id}"), &by()).await?;

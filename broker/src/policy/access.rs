@@ -262,6 +262,27 @@ impl Policy {
         destination.map_or(Duration::ZERO, |destination| destination.url_life)
     }
 
+    /// Whether nobody but whom an upload counts for can upload to its key: the template sees to it, or it is by those whom nobody
+    /// knows apart.
+    pub fn keeps_apart(&self, session: &Session) -> bool {
+        let destination = self.find_destination(Some(&session.destination));
+        session.grantee == ANONYMOUS || destination.is_some_and(|destination| destination.key_template.keeps_apart())
+    }
+
+    /// Whether there is a rule by which whoever an upload counts for may upload to its destination. A rule for a role is taken to
+    /// be for them: which ones they have is known only while they ask.
+    pub fn may_still_upload(&self, session: &Session) -> bool {
+        self.rules.iter().any(|rule| {
+            rule.may.contains(&Right::Upload)
+                && (rule.destinations.is_empty() || rule.destinations.contains(&session.destination))
+                && rule.to.iter().any(|grantee| match grantee {
+                    Grantee::Role(_) => true,
+                    Grantee::Everybody => session.grantee != ANONYMOUS,
+                    Grantee::Named(name) => *name == session.grantee,
+                })
+        })
+    }
+
     /// Whether an upload becomes an object that runs out with all its parts stored.
     pub fn finishes_abandoned(&self, session: &Session) -> bool {
         let destination = self.find_destination(Some(&session.destination));

@@ -11,8 +11,6 @@ use crate::ledger::{Session, StoredObject};
 
 /// A page of a listing costs about as much as so many HEADs.
 const PAGE_IS_WORTH: usize = 16;
-/// By how many seconds the broker may take the store's clock to be another than it is, whose whole seconds listings tell.
-const CLOCKS_DIFFER: i64 = 6;
 /// HEADs under way at once.
 const AT_ONCE: usize = 16;
 
@@ -32,24 +30,19 @@ pub enum Looked {
 struct Listed {
     etag: ETag,
     size: u64,
-    /// When it was stored, in seconds since 1970 by the store's clock.
-    seconds: i64,
-}
-
-impl Listed {
-    /// Whether it was there before the upload was created: then its bytes say nothing of whose it is, and who may only upload
-    /// could find out by their MD5 what others have stored.
-    fn is_older_than(&self, upload: &Session) -> bool {
-        self.seconds + CLOCKS_DIFFER < upload.created_at.unix_timestamp()
-    }
 }
 
 impl StoreClient {
-    /// Looks for the objects of these uploads; an answer each, in their order.
+    /// Looks for the objects of these uploads; an answer each, in their order. Those of `by_md5` may be known by their MD5 in a
+    /// listing, others by their write token alone.
     ///
     /// # Errors
     /// The store does not answer, or refuses.
-    pub async fn look_for(&self, uploads: &[Session], etag_is_md5: bool) -> Result<Vec<Looked>, StoreError> {
+    pub async fn look_for(
+        &self,
+        uploads: &[Session],
+        by_md5: impl Fn(&Session) -> bool,
+    ) -> Result<Vec<Looked>, StoreError> {
         let mut buckets: BTreeMap<&str, Vec<(usize, &Session)>> = BTreeMap::new();
         for (place, upload) in uploads.iter().enumerate() {
             buckets.entry(&upload.bucket).or_default().push((place, upload));
@@ -57,23 +50,28 @@ impl StoreClient {
         let mut all = Vec::with_capacity(uploads.len());
         for (bucket, of_it) in buckets {
             let (places, of_it): (Vec<_>, Vec<_>) = of_it.into_iter().unzip();
-            all.extend(places.into_iter().zip(self.look_in(bucket, &of_it, etag_is_md5).await?));
+            all.extend(places.into_iter().zip(self.look_in(bucket, &of_it, &by_md5).await?));
         }
         all.sort_unstable_by_key(|(place, _)| *place);
         Ok(all.into_iter().map(|(_, looked)| looked).collect())
     }
 
-    async fn look_in(&self, bucket: &str, uploads: &[&Session], etag_is_md5: bool) -> Result<Vec<Looked>, StoreError> {
+    async fn look_in(
+        &self,
+        bucket: &str,
+        uploads: &[&Session],
+        by_md5: &impl Fn(&Session) -> bool,
+    ) -> Result<Vec<Looked>, StoreError> {
         let mut wanted: BTreeMap<&str, Option<Listed>> = BTreeMap::new();
         let mut by_head: Vec<usize> = (0..uploads.len()).collect();
-        if etag_is_md5 {
-            wanted.extend(uploads.iter().map(|upload| (upload.key.as_str(), None)));
+        let listable = uploads.iter().filter(|upload| by_md5(upload));
+        wanted.extend(listable.map(|upload| (upload.key.as_str(), None)));
+        if !wanted.is_empty() {
             let listed = self.list_among(bucket, &mut wanted).await?;
             by_head.retain(|place| {
-                uploads.get(*place).is_some_and(|upload| {
-                    let found = wanted.get(upload.key.as_str()).and_then(Option::as_ref);
-                    upload.key.as_str() > listed.as_str() || found.is_some_and(|found| found.is_older_than(upload))
-                })
+                uploads
+                    .get(*place)
+                    .is_some_and(|upload| upload.key.as_str() > listed.as_str() || !by_md5(upload))
             });
         }
         let mut heads = JoinSet::new();
@@ -159,7 +157,6 @@ impl StoreClient {
                     *slot = Some(Listed {
                         etag: ETag::new(object.e_tag().unwrap_or_default()),
                         size,
-                        seconds: object.last_modified().map_or(0, aws_smithy_types::DateTime::secs),
                     });
                     hits += 1;
                 }
