@@ -201,7 +201,8 @@ settings! {
     /// Addresses or networks (CIDR) of proxies whose X-Forwarded-For is believed, separated by commas [default: none]
     #[arg(long, global = true, env = "BROKER_TRUSTED_PROXIES", value_name = "NETWORKS")]
     trusted_proxies: String,
-    /// Certificate in PEM, with those that lead to a root: the broker then speaks TLS itself. Read again when it changes
+    /// Certificate in PEM, with those that lead to a root: the broker then speaks TLS itself. Read again within ten
+    /// seconds of a change
     #[arg(long, global = true, env = "BROKER_TLS_CERT", value_name = "FILE")]
     tls_cert: PathBuf,
     /// The certificate's private key in PEM

@@ -260,11 +260,6 @@ fn ended(state: UploadState) -> &'static str {
 }
 
 fn not_granted(who: &str, right: Right, destination: Option<&str>) -> String {
-    let Some(destination) = destination else {
-        return format!(
-            "{who} may do nothing at any destination with this credential; the operator can grant it something"
-        );
-    };
     let what = match right {
         Right::Upload => "upload to",
         Right::List => "list",
@@ -274,10 +269,13 @@ fn not_granted(who: &str, right: Right, destination: Option<&str>) -> String {
         Right::Admin => "see what others upload to",
     };
     let name = right.name();
-    format!(
-        "{who} may not {what} the destination {destination:?} with this credential; GET /v1/me tells what it may, and the \
-         operator can grant {name:?}"
-    )
+    match destination {
+        None => format!("{who} may not {what} any destination with this credential; the operator can grant {name:?}"),
+        Some(destination) => format!(
+            "{who} may not {what} the destination {destination:?} with this credential; GET /v1/me tells what it may, and the \
+             operator can grant {name:?}"
+        ),
+    }
 }
 
 fn over(exceeded: Exceeded, asked: Option<u64>, destination: &str) -> String {

@@ -23,6 +23,7 @@ use crate::ledger::Session;
 use crate::s3::OpenAtStore;
 use crate::sweep;
 
+use self::credentials::instant;
 use self::show::Show;
 pub use self::tickets::Tickets;
 pub use self::tokens::Tokens;
@@ -270,7 +271,8 @@ impl SweepNow {
             writeln!(
                 out,
                 "would abort: an upload to {:?} begun {}, not in the ledger",
-                upload.key, upload.initiated
+                upload.key.as_str(),
+                instant(upload.initiated)
             )?;
         }
         if due.completed.is_empty() && due.expired.is_empty() && due.cleared.is_empty() && unknown.is_empty() {

@@ -400,7 +400,10 @@ async fn an_operator_sees_what_is_open_and_what_a_sweep_would_do_before_it_does(
 
     assert_eq!(run(&["sweep", "--dry-run"]).await, "nothing to do\n");
     let foreign = run(&["sweep", "--dry-run", "--unknown-older-than", "0"]).await;
-    assert!(foreign.contains("would abort: an upload to foreign"), "{foreign}");
+    assert!(
+        foreign.contains("would abort: an upload to \"foreign\" begun 2"),
+        "{foreign}"
+    );
     assert_eq!(stack.bucket.open_uploads("").await, ["film.mp4", "foreign"]);
     let told = run(&["sweep", "--unknown-older-than", "0"]).await;
     assert!(told.contains("1 unknown ones aborted, 0 failed"), "{told}");

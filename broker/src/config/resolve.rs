@@ -263,10 +263,8 @@ impl Settings {
                 let bucket = in_destinations().unwrap_or_else(|| {
                     wrong.say(
                         "endpoint",
-                        format!(
-                            "the store endpoint {endpoint} is set, but no bucket: name it with --bucket, or unset the endpoint \
-                             (--endpoint, BROKER_ENDPOINT, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) for the embedded store"
-                        ),
+                        "a store's endpoint is set, but no bucket: name it with --bucket, or unset the endpoint (--endpoint, \
+                         BROKER_ENDPOINT, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) for the embedded store",
                     );
                     EMBEDDED_BUCKET.to_owned()
                 });
