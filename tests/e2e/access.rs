@@ -367,3 +367,32 @@ async fn the_uploader_works_with_each_destination_by_name() {
         "{who:?}"
     );
 }
+
+#[tokio::test]
+async fn t05_a_key_that_stores_resolve_or_refuse_is_none_of_the_callers_to_see() {
+    let rules = "[[destination]]\nname = \"d\"\nkey_template = \"{principal}/{name}\"\n\
+                 [[grant]]\nto = [\"*\"]\nmay = [\"upload\", \"list\", \"download\", \"delete\"]\n\
+                 [[grant]]\nto = [\"root\"]\nmay = [\"admin\", \"download\", \"delete\"]\n";
+    let stack = with_rules(&["alice", "bob", "root"], rules).await;
+    caller(&stack, "bob").upload("x", b"content").await;
+    for (name, keys) in [
+        (
+            "alice",
+            &["alice/../bob/x", "alice/./x", "alice/a/../../bob/x", "bob/x"][..],
+        ),
+        ("root", &["..", " ", "\r\n", "a/../bob/x"]),
+    ] {
+        let api = caller(&stack, name);
+        for key in keys {
+            let answer = api.post("/v1/downloads", &json!({ "key": key })).await;
+            assert_eq!(answer.problem(404).code, "no_such_object", "{name}: {key:?}");
+            let request = api.request(Method::DELETE, "/v1/objects").query(&[("key", key)]);
+            assert_eq!(
+                api.send(request).await.problem(404).code,
+                "no_such_object",
+                "{name}: {key:?}"
+            );
+        }
+    }
+    assert_eq!(stack.bucket.keys("").await, ["bob/x"]);
+}

@@ -54,6 +54,12 @@ async fn t36_metrics_are_told_on_the_operators_address_alone() {
     assert_eq!(admin.get("/healthz").await.status, 200);
     assert_eq!(admin.get("/readyz").await.status, 200);
     assert_eq!(admin.get("/v1/me").await.problem(404).code, "no_such_route");
+    let rebound = admin.request(Method::GET, "/metrics").header("host", "evil.example");
+    assert_eq!(
+        admin.send(rebound).await.status,
+        403,
+        "a page's own name that leads here"
+    );
     assert_eq!(
         admin.post("/metrics", &json!({})).await.problem(405).code,
         "method_not_allowed"

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use broker::Settings;
 use broker::ledger::{Duty, LeaseOutcome};
-use broker::sweep::{Sweep, Swept, due, keep_sweeping, unknown};
+use broker::random::Random;
+use broker::start::open_with;
+use broker::sweep::{Sweep, Swept, due, keep_sweeping, sweep_once, unknown};
 use serde_json::{Value, json};
 use shared::MIB;
 use shared::api::{BatchUpload, CompletedObject, CreatedBatch, UploadCreated};
 use store::fault::{Fault, abort, list_parts};
 use tests::{Program, Stack, StoreUnderTest, in_time, md5, pattern, put};
+
+use crate::rules::{caller, with_rules};
 
 const BROKER: Program = Program::at(env!("CARGO_BIN_EXE_broker-under-test"));
 const PART: u64 = 5 * MIB;
@@ -307,6 +311,30 @@ async fn an_abandoned_upload_with_all_its_parts_becomes_an_object_where_its_dest
         assert_eq!(stack.bucket.open_uploads("").await, [""; 0]);
         assert_eq!(stack.api.complete(&lacking.upload_id).await.status, 404);
     }
+}
+
+#[tokio::test]
+async fn an_abandoned_upload_of_whom_may_no_longer_upload_becomes_no_object() {
+    let rules = "[[destination]]\nname = \"d\"\nfinish_abandoned = true\n[[grant]]\nto = [\"alice\", \"bob\"]\nmay = [\"upload\"]\n";
+    let stack = with_rules(&["alice", "bob"], rules).await;
+    for name in ["alice", "bob"] {
+        let api = caller(&stack, name);
+        let upload = api.create(name, 7).await;
+        api.send_parts(&upload, b"content", [1]).await;
+    }
+    // The grant is for one of them from now on.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rules.replace(", \"bob\"", "")).unwrap();
+    let settings = Settings {
+        grant: Settings::read(file.path()).unwrap().grant,
+        ..stack.settings_with_signature(broker::sign::SignatureVersion::V4)
+    };
+    let clock = stack.broker.clock();
+    clock.advance(NEARLY_A_WEEK);
+    let config = settings.resolve().unwrap();
+    let anew = open_with(&config, clock.clone(), Random::default()).await.unwrap();
+    assert_eq!(sweep_once(&anew).await.unwrap().completed, 1);
+    assert_eq!(stack.bucket.keys("").await, ["alice"]);
 }
 
 #[tokio::test]

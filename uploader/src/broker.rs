@@ -55,6 +55,16 @@ struct Trouble {
     problem: Option<Box<Problem>>,
 }
 
+impl Trouble {
+    /// Whether waiting may mend it: not a certificate that is not trusted, nor a limit of the day, which nobody sits out.
+    fn passes(&self) -> bool {
+        let mistake = self.cause.as_ref().and_then(TransportError::mistake);
+        let until_tomorrow = self.retry_after.is_some_and(|after| after > retry::LONGEST_ASKED);
+        let quota = self.problem.as_ref().is_some_and(|problem| problem.code == "quota_exceeded");
+        mistake.is_none() && !(quota && until_tomorrow)
+    }
+}
+
 /// One question.
 struct Call<'a, Q> {
     doing: &'static str,
@@ -284,7 +294,7 @@ impl Broker {
                     problem: None,
                 },
             };
-            let passes = trouble.cause.as_ref().is_none_or(|cause| cause.mistake().is_none());
+            let passes = trouble.passes();
             let after = self.policy().wait(attempt, retry::random(), trouble.retry_after);
             let Some(after) = after.filter(|_| passes) else {
                 return Err(match trouble.problem {

@@ -557,6 +557,13 @@ async fn a_quota_that_is_used_up_is_told_as_that_and_what_arrived_is_kept() {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Temporary, "quota_exceeded"));
     assert!(error.to_string().contains("the same command continues"), "{error}");
     assert_eq!(double.asked("POST", "/parts"), 4, "as often as the policy says");
+    let double = with(|request| {
+        let tomorrow = vec![("retry-after", "64482".to_owned())];
+        let parts = request.path.ends_with("/parts");
+        parts.then(|| Reply::Answer(429, tomorrow, problem(429, "quota_exceeded", &[])))
+    });
+    put(&double, &file().path).await.unwrap_err();
+    assert_eq!(double.asked("POST", "/parts"), 1, "nobody sits out a limit of the day");
 
     // The store's, which does not.
     for (status, code) in [(403, "QuotaExceeded"), (507, "XMinioStorageFull")] {

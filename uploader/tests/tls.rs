@@ -57,7 +57,7 @@ fn a_broker_that_only_a_file_of_authorities_vouches_for_is_believed_with_it_and_
     let (mut server, address) = start(directory.path());
     let whoami = |variables: &[(&str, &str)]| -> Output {
         Command::new(env!("CARGO_BIN_EXE_uploader"))
-            .args(["--tries", "1", "--broker", &format!("https://{address}"), "whoami"])
+            .args(["--tries", "9", "--broker", &format!("https://{address}"), "whoami"])
             .env("XDG_CONFIG_HOME", directory.path())
             .envs(variables.iter().copied())
             .current_dir(directory.path())
@@ -76,6 +76,7 @@ fn a_broker_that_only_a_file_of_authorities_vouches_for_is_believed_with_it_and_
     assert_eq!(without.status.code(), Some(75), "{without:?}");
     let errors = String::from_utf8_lossy(&without.stderr);
     assert!(errors.to_lowercase().contains("certificate"), "{errors}");
+    assert!(errors.contains("--ca-file") && !errors.contains("Is it running"), "{errors}");
     assert_eq!(garbage.status.code(), Some(2), "{garbage:?}");
     let errors = String::from_utf8_lossy(&garbage.stderr);
     assert!(errors.contains("server.key"), "{errors}");
