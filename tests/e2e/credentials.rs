@@ -113,6 +113,31 @@ async fn t22_a_ticket_is_good_for_what_it_says_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_good_for_one_place_shows_no_tickets_of_others() {
+    let stack = with_rules(&["alice"], TWO_PLACES).await;
+    let alice = caller(&stack, "alice");
+    for destination in ["backups", "photos"] {
+        ticket(&alice, &json!({ "destination": destination })).await;
+    }
+    let narrow = stack.api.with_token(&token(&stack, "alice", &["tickets:photos"]).await);
+    for (api, expected) in [(&alice, 2), (&narrow, 1)] {
+        let listed: Tickets = api.get("/v1/tickets").await.expect(200);
+        assert_eq!(listed.tickets.len(), expected);
+        assert!(listed.tickets.iter().any(|ticket| ticket.destination == "photos"));
+    }
+    let first: Tickets = alice.get("/v1/tickets?limit=1").await.expect(200);
+    let path = format!("/v1/tickets?cursor={}", first.next_cursor.unwrap());
+    assert_eq!(alice.get(&path).await.expect::<Tickets>(200).tickets.len(), 1);
+    for cursor in ["", "a", "%00", "ubk_aaaaaaaaaaaa"] {
+        let refused = alice.get(&format!("/v1/tickets?cursor={cursor}")).await;
+        assert_eq!(refused.problem(400).code, "invalid_query", "{cursor:?}");
+    }
+    assert_eq!(alice.delete("/v1/tickets/%00").await.problem(404).code, "no_such_ticket");
+    let zero = json!({"name": "a", "size": 1, "fingerprint": "a\u{0}b"});
+    assert_eq!(alice.post("/v1/uploads", &zero).await.problem(400).code, "invalid_field");
+}
+
+#[tokio::test]
 async fn t31_whatever_is_wrong_with_a_token_or_ticket_the_answer_is_the_same() {
     let stack = with_rules(&["alice"], TWO_PLACES).await;
     let alice = caller(&stack, "alice");

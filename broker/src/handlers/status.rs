@@ -60,7 +60,14 @@ async fn is_joined(broker: &Broker, session: &Session, error: &StoreError) -> Re
     if error.kind != StoreErrorKind::NoSuchUpload {
         return Ok(false);
     }
-    let there = broker.store.head(&session.bucket, &session.key).await?;
+    let there = match broker.store.head(&session.bucket, &session.key).await {
+        // Where the key may not list the bucket, HEAD of what is not there is refused, not answered with 404.
+        Err(StoreError {
+            kind: StoreErrorKind::Denied(_),
+            ..
+        }) => None,
+        there => there?,
+    };
     Ok(there.is_some_and(|head| head.write_token.as_ref() == Some(&session.write_token)))
 }
 
