@@ -89,11 +89,13 @@ enum Command {
 
 /// The command line as it is taken. Settings stand after what is a command's own, and only in the long help.
 pub fn command() -> clap::Command {
-    let settings = |argument: clap::Arg| match argument.is_global_set() {
-        true => argument
-            .hide_short_help(true)
-            .help_heading("Settings (of the broker; the same for every command)"),
-        false => argument,
+    let settings = |argument: clap::Arg| {
+        if argument.is_global_set() {
+            return argument
+                .hide_short_help(true)
+                .help_heading("Settings (of the broker; the same for every command)");
+        }
+        argument
     };
     with_exit_status(Cli::command().mut_args(settings))
 }

@@ -52,11 +52,13 @@ async fn check(
         (Some(token), _) if own_token == Some(token) => true,
         (Some(token), Overwrite::SameOwner) => {
             // A ticket's holder owns what was uploaded with it; its maker that and all of their own.
-            let by_ticket = owner.starts_with(TICKET_PREFIX);
             let of = broker.ledger.whose(bucket, key, token).await?;
-            of.is_some_and(|(its_owner, its_grantee)| match by_ticket {
-                true => its_owner == owner,
-                false => its_grantee.as_deref() == Some(grantee),
+            of.is_some_and(|(its_owner, its_grantee)| {
+                if owner.starts_with(TICKET_PREFIX) {
+                    its_owner == owner
+                } else {
+                    its_grantee.as_deref() == Some(grantee)
+                }
             })
         }
         _ => false,

@@ -132,9 +132,15 @@ async fn a_token_that_is_good_for_one_place_shows_no_tickets_of_others() {
         let refused = alice.get(&format!("/v1/tickets?cursor={cursor}")).await;
         assert_eq!(refused.problem(400).code, "invalid_query", "{cursor:?}");
     }
-    assert_eq!(alice.delete("/v1/tickets/%00").await.problem(404).code, "no_such_ticket");
+    assert_eq!(
+        alice.delete("/v1/tickets/%00").await.problem(404).code,
+        "no_such_ticket"
+    );
     let zero = json!({"name": "a", "size": 1, "fingerprint": "a\u{0}b"});
-    assert_eq!(alice.post("/v1/uploads", &zero).await.problem(400).code, "invalid_field");
+    assert_eq!(
+        alice.post("/v1/uploads", &zero).await.problem(400).code,
+        "invalid_field"
+    );
 }
 
 #[tokio::test]

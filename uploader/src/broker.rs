@@ -60,7 +60,10 @@ impl Trouble {
     fn passes(&self) -> bool {
         let mistake = self.cause.as_ref().and_then(TransportError::mistake);
         let until_tomorrow = self.retry_after.is_some_and(|after| after > retry::LONGEST_ASKED);
-        let quota = self.problem.as_ref().is_some_and(|problem| problem.code == "quota_exceeded");
+        let quota = self
+            .problem
+            .as_ref()
+            .is_some_and(|problem| problem.code == "quota_exceeded");
         mistake.is_none() && !(quota && until_tomorrow)
     }
 }

@@ -76,7 +76,10 @@ fn a_broker_that_only_a_file_of_authorities_vouches_for_is_believed_with_it_and_
     assert_eq!(without.status.code(), Some(75), "{without:?}");
     let errors = String::from_utf8_lossy(&without.stderr);
     assert!(errors.to_lowercase().contains("certificate"), "{errors}");
-    assert!(errors.contains("--ca-file") && !errors.contains("Is it running"), "{errors}");
+    assert!(
+        errors.contains("--ca-file") && !errors.contains("Is it running"),
+        "{errors}"
+    );
     assert_eq!(garbage.status.code(), Some(2), "{garbage:?}");
     let errors = String::from_utf8_lossy(&garbage.stderr);
     assert!(errors.contains("server.key"), "{errors}");

@@ -192,7 +192,7 @@ fn unknown(words: &str) -> String {
 const SECRETS: [&str; 4] = ["secret", "tokens", "webhook_url", "jwt"];
 
 /// Where the keys of a table stand.
-type Keys = BTreeMap<Spanned<String>, IgnoredAny>;
+type Keys = BTreeMap<Spanned<String>, Spanned<IgnoredAny>>;
 
 /// The tables.
 #[derive(Default, Deserialize)]

@@ -168,9 +168,10 @@ impl Connections {
                     return false;
                 };
                 let since = connection.silent_since.load(Ordering::Relaxed);
-                let patience = match connection.last.load(Ordering::Relaxed) {
-                    true => patience.min(LAST),
-                    false => patience,
+                let patience = if connection.last.load(Ordering::Relaxed) {
+                    patience.min(LAST)
+                } else {
+                    patience
                 };
                 let over = since != BUSY && now.saturating_sub(since) > milliseconds(patience);
                 if over {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use shared::{Md5Digest, PartNumber};
 
 use crate::error::ApiError;
@@ -41,6 +41,11 @@ fn filled(value: Option<String>, field: &'static str) -> Result<String, ApiError
         .ok_or(ApiError::MissingField(field))
 }
 
+/// What names of user metadata begin with.
+const META: &str = "x-amz-meta-";
+/// Fields that mean nothing here, of which a few are passed over: nobody sends so many by mistake.
+const MOST_OTHERS: usize = 1_000;
+
 /// What a field of [`PresignForm`] is, by its name.
 enum Field {
     KeyName,
@@ -64,10 +69,10 @@ impl FromStr for Field {
             "contenttype" => Self::ContentType,
             "x-amz-acl" => Self::Acl,
             number if number.starts_with(|first: char| first.is_ascii_digit()) => Self::Part(number.parse()),
-            other => other
-                .to_ascii_lowercase()
-                .strip_prefix("x-amz-meta-")
-                .map_or(Self::Other, |name| Self::Meta(name.to_owned())),
+            other => match other.split_at_checked(META.len()) {
+                Some((meta, name)) if meta.eq_ignore_ascii_case(META) => Self::Meta(name.to_ascii_lowercase()),
+                _ => Self::Other,
+            },
         })
     }
 }
@@ -110,7 +115,7 @@ impl<'de> Deserialize<'de> for PresignForm {
                 let mut form = FormUpload::default();
                 let (mut name, mut expires) = (None, None);
                 let mut declared: Vec<Option<Md5Digest>> = Vec::new();
-                let mut wrong = None;
+                let (mut wrong, mut others) = (None, 0);
                 while let Some(Parsed(Ok(field))) = map.next_key()? {
                     match field {
                         Field::KeyName => once(&mut name, map.next_value()?, "keyname", &mut wrong),
@@ -130,7 +135,14 @@ impl<'de> Deserialize<'de> for PresignForm {
                                 wrong.get_or_insert(error);
                             }
                         }
-                        Field::Other => _ = map.next_value::<IgnoredAny>()?,
+                        Field::Other => {
+                            map.next_value::<IgnoredAny>()?;
+                            others += 1;
+                            if others > MOST_OTHERS {
+                                let why = format!("it has more than {MOST_OTHERS} fields that this path does not know");
+                                return Err(A::Error::custom(why));
+                            }
+                        }
                     }
                 }
                 Ok(PresignForm(match wrong {
@@ -233,6 +245,21 @@ mod tests {
             ("a/b.bin", 3600, 2)
         );
         assert_eq!(form.metadata.get("colour").map(String::as_str), Some("blue"));
+    }
+
+    #[test]
+    fn fields_of_a_clients_own_are_passed_over_and_thousands_of_them_are_not_read_to_their_end() {
+        let with = |others| {
+            format!(
+                "keyname=k&expires=60&1={}{}",
+                EMPTY.replace('=', "%3D"),
+                "&a=b".repeat(others)
+            )
+        };
+        let read = |others| serde_urlencoded::from_str::<PresignForm>(&with(others));
+        assert!(read(MOST_OTHERS).unwrap().0.is_ok());
+        let error = read(MOST_OTHERS + 1).unwrap_err().to_string();
+        assert!(error.contains("more than 1000 fields"), "{error}");
     }
 
     #[test]

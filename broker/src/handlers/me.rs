@@ -39,7 +39,7 @@ pub async fn me(broker: Shared, principal: Principal) -> Result<HttpResponse, Ap
             downloads: downloads && destination.key_template.prefix(&principal).is_some(),
             bucket_id: Some(destination.bucket_id.clone()),
             may: may.into_iter().map(|right| right.name().to_owned()).collect(),
-            content_types: content_types.to_vec(),
+            content_types: content_types.clone(),
             open_uploads: limits.open_uploads,
             bytes_per_day: limits.bytes_per_day,
         }
