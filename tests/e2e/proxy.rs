@@ -48,11 +48,8 @@ impl Nginx {
             .args(["-e", "stderr"])
             .stdin(Stdio::null())
             .kill_on_drop(true)
-            .spawn();
-        let Ok(running) = running else {
-            eprintln!("skipped: there is no nginx here");
-            return None;
-        };
+            .spawn()
+            .ok()?;
         in_time(async {
             while tokio::net::TcpStream::connect(address).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -94,6 +91,7 @@ async fn stand(file: &str) -> Option<(Stack, Beside, Nginx)> {
 #[tokio::test]
 async fn uploads_go_through_the_proxy_and_on_through_one_broker_when_the_other_is_gone() {
     let Some((stack, other, nginx)) = stand("allow_anonymous = true\n").await else {
+        eprintln!("skipped: there is no nginx here");
         return;
     };
     let api = nginx.api();
@@ -116,6 +114,7 @@ async fn uploads_go_through_the_proxy_and_on_through_one_broker_when_the_other_i
 #[tokio::test]
 async fn t17_the_proxys_log_has_neither_queries_nor_tickets() {
     let Some((_stack, _other, nginx)) = stand("allow_anonymous = true\n").await else {
+        eprintln!("skipped: there is no nginx here");
         return;
     };
     let api = nginx.api();
@@ -143,6 +142,7 @@ async fn t17_the_proxys_log_has_neither_queries_nor_tickets() {
 #[tokio::test]
 async fn what_a_client_writes_of_its_address_reaches_no_rate_and_no_trail() {
     let Some((_stack, _other, nginx)) = stand("allow_anonymous = true\nrate_per_address = 5\n").await else {
+        eprintln!("skipped: there is no nginx here");
         return;
     };
     let api = nginx.api();
@@ -175,6 +175,7 @@ async fn what_a_client_writes_of_its_address_reaches_no_rate_and_no_trail() {
 async fn nobody_poses_as_who_a_proxy_has_authenticated() {
     let rules = "[forward_auth]\npeers = [\"127.0.0.1\"]\ngroups_header = \"Remote-Groups\"\n";
     let Some((stack, _other, nginx)) = stand(rules).await else {
+        eprintln!("skipped: there is no nginx here");
         return;
     };
     let as_admin = |api: &Api| {
