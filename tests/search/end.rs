@@ -5,6 +5,7 @@ use std::time::Duration;
 use broker::sweep::{Swept, sweep_once, unknown};
 use shared::api::UploadState;
 
+use crate::client::client;
 use crate::model::owner;
 use crate::run::{LIFE, Outcome, Run};
 
@@ -36,7 +37,7 @@ impl Run<'_> {
             ));
         }
         self.ledger.audit(&self.uploads, self.unheard).await?;
-        let prefix = format!("{}/", self.number);
+        let prefix = format!("{}/{}/", client().principal.name(), self.number);
         // A create whose answer was lost, or whose broker died, leaves an upload without parts that only the operator can tell.
         let later = self.clock.now() + Duration::from_hours(1);
         let broker = &self.brokers[0];

@@ -109,6 +109,8 @@ impl<'a> Run<'a> {
             access_key_id: Some(store.access_key_id.clone()),
             secret_access_key: Some(Secret(store.secret_access_key.clone())),
             upload_expires_in: Some(LIFE.as_secs()),
+            // Keys that nobody else's can be: whole files are then looked for by listing where that can be.
+            key_template: Some("{principal}/{name}".into()),
             ..Settings::default()
         };
         let (config, clock, random) = (settings.resolve().unwrap(), Clock::jumping(), Random::seeded(seed));
