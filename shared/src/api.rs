@@ -63,10 +63,13 @@ pub struct CreateUpload {
     /// Which of the broker's destinations; left out, the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
-    /// Names the content for resuming, at most 128 characters. Creating again with the same destination, name, size and
+    /// Names the content for resuming, at most 128 bytes without control characters. Creating again with the same destination, name, size and
     /// fingerprint finds the upload that is still open. The broker only compares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schemars(length(max = 128)))]
+    #[cfg_attr(
+        feature = "openapi",
+        schemars(length(max = 128), regex(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$"))
+    )]
     pub fingerprint: Option<String>,
     /// Bytes in every part but the last; left out, the broker chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -75,7 +75,7 @@ impl Tickets {
     /// Does what was asked.
     ///
     /// # Errors
-    /// As [`Tokens::run`].
+    /// What cannot be done and why; or the ledger does not answer, or standard output is gone.
     pub async fn run(&self, broker: &Shared) -> Result<(), Box<dyn Error>> {
         match &self.command {
             TicketCommand::Create {

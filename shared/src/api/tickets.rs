@@ -123,7 +123,7 @@ pub struct TicketInfo {
 pub struct ListTickets {
     /// `next_cursor` of the page before; left out for the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = 64)))]
+    #[cfg_attr(feature = "openapi", schemars(regex(pattern = r"^[0-9A-Za-z]{12}$")))]
     pub cursor: Option<String>,
     /// Most entries on the page, 1 to [`MAX_PAGE`](super::MAX_PAGE); that many if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
