@@ -410,3 +410,73 @@ async fn parts_stay_equal_where_the_store_or_the_client_wants_them_so() {
         assert!(!upload.growing_parts, "{asked}");
     }
 }
+
+#[tokio::test]
+async fn an_upload_that_a_restored_ledger_has_as_open_and_the_store_has_joined_is_not_told_to_be_lost() {
+    let stack = Stack::start().await;
+    let upload = stack.api.create("a", 7).await;
+    stack.api.send_parts(&upload, b"content", [1]).await;
+    // As after a restore: the store is further than the ledger.
+    let at_store = stack.bucket.upload_id("a").await;
+    stack.bucket.complete_upload("a", &at_store, &[md5(b"content")]).await;
+    let path = format!("/v1/uploads/{}", upload.upload_id);
+    let status: UploadStatus = stack.api.get(&path).await.expect(200);
+    assert_eq!(status.state, UploadState::Completing, "whoever completes it finds out");
+    let object: CompletedObject = stack.api.complete(&upload.upload_id).await.expect(200);
+    assert_eq!(
+        (object.size, object.etag.as_str()),
+        (
+            7,
+            stack
+                .bucket
+                .get("a")
+                .await
+                .map(|object| format!("\"{}\"", object.etag))
+                .unwrap()
+                .as_str()
+        )
+    );
+
+    // One that is gone altogether is.
+    let upload = stack.api.create("b", 7).await;
+    let at_store = stack.bucket.upload_id("b").await;
+    stack.bucket.abort_upload("b", &at_store).await;
+    let path = format!("/v1/uploads/{}", upload.upload_id);
+    assert_eq!(stack.api.get(&path).await.problem(410).code, "upload_lost");
+}
+
+#[tokio::test]
+async fn parts_are_as_large_as_the_most_parts_need_and_a_refusal_names_the_rule() {
+    let settings = Settings {
+        max_parts: Some(5),
+        max_size: Some(100 * MIB),
+        max_metadata: Some(10),
+        ..Settings::default()
+    };
+    let stack = Stack::with(StoreUnderTest::embedded().await, settings).await;
+    let upload = stack.api.create("a", 45 * MIB).await;
+    assert_eq!((upload.part_size, upload.part_count), (9 * MIB, Some(5)));
+    let me: Me = stack.api.get("/v1/me").await.expect(200);
+    assert_eq!(me.limits.max_parts, 5);
+    for (asked, code, words) in [
+        (
+            json!({"name": "a", "size": 101 * MIB}),
+            "file_too_large",
+            "the destination \"default\" takes at most 104857600",
+        ),
+        (
+            json!({"name": "a", "size": 45 * MIB, "part_size": 8 * MIB}),
+            "too_many_parts_planned",
+            "ask the operator",
+        ),
+        (
+            json!({"name": "a", "size": 1, "metadata": {"colour": "ultramarine"}}),
+            "invalid_field",
+            "the destination \"default\" takes at most 10",
+        ),
+    ] {
+        let answer = stack.api.post("/v1/uploads", &asked).await;
+        let problem = answer.problem(answer.status);
+        assert!(problem.code == code && problem.detail.contains(words), "{problem:?}");
+    }
+}
