@@ -211,8 +211,7 @@ fn greet(config: &Config, running: &Running) {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let broker = format!("{scheme}://{host}:{}", address.port());
+    let broker = format!("{}://{host}:{}", config.scheme(), address.port());
     let put = if broker == "http://127.0.0.1:5000" {
         "put FILE".to_owned()
     } else {
@@ -278,8 +277,7 @@ fn is_in_its_sources() -> bool {
 #[expect(clippy::print_stdout, reason = "the lines are the command's result")]
 fn describe(config: &Config) {
     println!("nothing is wrong with the settings");
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
-    println!("broker: {scheme}://{}", config.listen);
+    println!("broker: {}://{}", config.scheme(), config.listen);
     if let Some(admin) = config.admin_listen {
         println!("operator: http://{admin}");
     }

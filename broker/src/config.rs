@@ -302,6 +302,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// By what the broker speaks with its clients.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// Whether requests without credentials may be served, as far as the settings say: a token in the ledger ends it where they
     /// do not say so themselves.
     pub fn may_serve_anonymous(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The store inside the broker: started with it, and found by the operator's commands beside it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use store::{Keys, Store, StoreConfig, StoreError};
@@ -34,15 +34,7 @@ pub fn endpoint(config: &Config, listen: SocketAddr) -> String {
     let noted = std::fs::read_to_string(address_file(&config.data_dir)).ok();
     match noted.filter(|noted| listen == DEFAULT_STORE_LISTEN && noted.starts_with("http://")) {
         Some(noted) => noted,
-        None => format!("http://{}", reachable(listen)),
-    }
-}
-
-/// The address of this machine's own that listening on all of them includes.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    match listen.ip() {
-        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port()),
-        _ => listen,
+        None => store::endpoint(listen),
     }
 }
 

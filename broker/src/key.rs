@@ -198,19 +198,23 @@ impl fmt::Display for KeyTemplate {
 impl KeyTemplate {
     /// Whether no two principals' uploads can have the same key.
     pub fn keeps_apart(&self) -> bool {
-        let folder = |name| self.prefix(&Principal::named(name));
-        self.is_unique() || (folder("a").is_some() && folder("a") != folder("b"))
+        let (folders, _) = self.folders();
+        self.is_unique() || folders.contains("{principal}")
+    }
+
+    /// The whole folders before what differs from upload to upload, and what comes after them.
+    fn folders(&self) -> (&str, &str) {
+        let unknown = ["{name}", "{date}", "{uuid}"];
+        let end = unknown.iter().filter_map(|placeholder| self.0.find(placeholder)).min();
+        let known = self.0.get(..end.unwrap_or_default()).unwrap_or_default();
+        let folders = known.rsplit_once('/').map_or("", |(folders, _)| folders);
+        (folders, self.0.get(folders.len()..).unwrap_or_default())
     }
 
     /// What the keys of a principal's uploads all begin with, up to a `/` or nothing at all. Nobody else's begin with it where
     /// principals are told apart by it; nothing where they are told apart only further on.
     pub fn prefix(&self, principal: &Principal) -> Option<String> {
-        let unknown = ["{name}", "{date}", "{uuid}"];
-        let end = unknown.iter().filter_map(|placeholder| self.0.find(placeholder)).min();
-        let known = self.0.get(..end.unwrap_or_default()).unwrap_or_default();
-        let (folders, rest) = known.rsplit_once('/').map_or(("", self.0.as_str()), |(folders, _)| {
-            (folders, self.0.get(folders.len()..).unwrap_or_default())
-        });
+        let (folders, rest) = self.folders();
         if rest.contains("{principal}") && !folders.contains("{principal}") {
             return None;
         }

@@ -46,4 +46,4 @@ pub use disk::{CheckEvent, CheckSummary, Problem, check};
 pub use error::StoreError;
 pub use fault::{Fault, Garbled, When};
 pub use keys::{AccessKey, Credentials, Keys, Rights};
-pub use server::Store;
+pub use server::{Store, endpoint};

@@ -41,6 +41,16 @@ pub struct Store {
     sweeping: Option<JoinHandle<()>>,
 }
 
+/// The URL of a store that listens there, as S3 tools take an endpoint. Listening on every address, it is told by the loopback one.
+pub fn endpoint(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
 impl Store {
     /// Opens the directory, finishes or removes what a crash left there, makes the buckets, and serves.
     ///
@@ -114,14 +124,9 @@ impl Store {
         self.address
     }
 
-    /// Its URL, as S3 tools take an endpoint. Listening on every address, it is told by the loopback one.
+    /// Its URL, as S3 tools take an endpoint.
     pub fn endpoint(&self) -> String {
-        let ip = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        format!("http://{}", SocketAddr::new(ip, self.address.port()))
+        endpoint(self.address)
     }
 
     /// Accepts nothing more, lets requests under way finish for at most ten seconds, and lets go of the directory.
